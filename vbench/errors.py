@@ -1,0 +1,107 @@
+"""Every error vbench raises on purpose.
+
+    VbenchError                     what happened, the evidence, the remedy
+     ├── UsageError                 the user's words are off               (exit 2)
+     ├── UnavailableError           this host cannot do it                 (exit 3)
+     ├── ImageError                 building, reading or placing the image (exit 1)
+     ├── StoreError                 reading or writing results             (exit 1)
+     ├── PluginError                a plugin is broken                     (exit 1)
+     ├── HostError                  the host did not do what was asked     (exit 1)
+     │    └── ConnectionLost        the way to the host or guest is gone
+     ├── GuestError                 a guest                                (exit 1)
+     │    ├── LaunchError           did not come up
+     │    ├── GuestLost             died, or can no longer be reached
+     │    └── AttestationError      is not what its label says
+     └── WorkloadError              a workload in a living guest           (exit 1)
+          ├── WorkloadTimeout       ran past its deadline
+          └── Unsupported           cannot be measured there: a result, not a fault
+
+A lost guest is relaunched; a failed workload is recorded and the run goes on.
+`KeyboardInterrupt` and other `BaseException`s are never turned into these.
+"""
+
+from __future__ import annotations
+
+
+class VbenchError(Exception):
+    """What happened, with evidence and what to do.
+
+    `what` is one sentence; `evidence` is raw material (argv, exit status, last
+    console lines), possibly of many lines; `remedy` is what the user can do.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, evidence: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.evidence = evidence.rstrip()
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.what]
+        if self.evidence:
+            parts.append("\n".join("  | " + line for line in self.evidence.splitlines()))
+        if self.remedy:
+            parts.append(f"  -> {self.remedy}")
+        return "\n".join(parts)
+
+
+class UsageError(VbenchError):
+    """The command line or an option is wrong."""
+
+    exit_status = 2
+
+
+class UnavailableError(VbenchError):
+    """This host cannot do what was asked, for a stated reason."""
+
+    exit_status = 3
+
+
+class ImageError(VbenchError):
+    """The image could not be built, read or placed on a host."""
+
+
+class StoreError(VbenchError):
+    """Results could not be read or written."""
+
+
+class PluginError(VbenchError):
+    """A plugin could not be loaded or breaks the contract."""
+
+
+class HostError(VbenchError):
+    """The host did not do what was asked of it."""
+
+
+class ConnectionLost(HostError):
+    """The connection to a host or guest is gone."""
+
+
+class GuestError(VbenchError):
+    """Something is wrong with a guest."""
+
+
+class LaunchError(GuestError):
+    """The guest did not come up."""
+
+
+class GuestLost(GuestError):
+    """The guest died or can no longer be reached; the workload is not to blame."""
+
+
+class AttestationError(GuestError):
+    """The guest is not what its label says, so it is not measured."""
+
+
+class WorkloadError(VbenchError):
+    """The workload failed in a guest that is alive."""
+
+
+class WorkloadTimeout(WorkloadError):
+    """The workload ran past its deadline and was ended."""
+
+
+class Unsupported(WorkloadError):
+    """The workload cannot be measured on this technique, for a stated reason."""

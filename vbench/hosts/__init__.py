@@ -1,0 +1,96 @@
+"""Where guests are launched: the Host protocol. Code asks the host, never which kind it is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
+
+
+class HostProcess(Protocol):
+    """A process on a host that cannot outlive us."""
+
+    pid: int  # on that host
+    argv: tuple[str, ...]
+    stream: socket.socket  # its standard input and output
+
+    def log(self) -> str:
+        """All that it wrote to standard error so far."""
+
+    def wait_for(self, wanted: Callable[[str], bool], timeout_s: float) -> str | None:
+        """The first line on standard error that is `wanted`; None after `timeout_s`, or once
+        the process has ended without writing one."""
+
+    def status(self) -> int | None:
+        """Exit status, None while it runs, negative for a signal (as subprocess)."""
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait up to `timeout_s`; as `status`."""
+
+    def kill(self) -> None:
+        """SIGKILL, reap it, and close the streams. Safe to repeat."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network for measuring, made by the host: a tap for the guest, a veth for native.
+
+    Commands run on the `peer` side with `Host.run(peer_prefix + argv)`; the native partner
+    of the guest is reached by `native_prefix`.
+    """
+
+    netdev: str  # QEMU -netdev backend without id: "tap,ifname=...,script=no"
+    pass_fd: int | None  # a file descriptor QEMU must inherit (local only)
+    peer_prefix: tuple[str, ...]
+    native_prefix: tuple[str, ...]
+    guest_address: str  # what the guest's second NIC gets, with prefix length
+    native_address: str  # where the native server is reached
+    peer_address: str
+
+
+class Host(Protocol):
+    """A machine that launches guests. All paths and pids are that machine's."""
+
+    name: str  # "local", "ssh://user@host", "testbed": what --host takes
+    kind: HostKind
+    time_base: TimeBase
+
+    def facts(self) -> HostFacts:
+        """What this host is; asked once, then remembered."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+    ) -> Output:
+        """Run `argv` to its end. Raises HostError if it cannot start or passes `timeout_s`."""
+
+    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> HostProcess:
+        """Start `argv`, tied to our life: it dies with us, SIGKILL included."""
+
+    def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
+        """A TCP connection made from this host."""
+
+    def free_port(self) -> int:
+        """A TCP port on the host's loopback that nobody listens on just now."""
+
+    def workdir(self) -> AbstractContextManager[str]:
+        """A private 0700 directory that ends with the context, on a real disk."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, mode 0600."""
+
+    def read(self, path: str) -> str:
+        """A small text file, such as one of /proc. Raises HostError."""
+
+    def place(self, image: ImageFiles) -> ImageFiles:
+        """The image's files on this host, copied once by digest if they are not there yet."""
+
+    def network(self) -> AbstractContextManager[Network | None]:
+        """A network for measuring; None where this host may not make one (then: slirp)."""

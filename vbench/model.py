@@ -1,0 +1,246 @@
+"""The words of vbench as data: frozen records that every room shares.
+
+Units are in the names: `_s` seconds, `_mib` mebibytes, `_bytes`. A duration of a
+sample is always *seconds per unit of work*, so samples of different size compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+
+class Technique(StrEnum):
+    """The columns of the comparison table."""
+
+    FULL = "full virtualization"
+    PARA = "paravirtualization"
+    HARDWARE = "hardware-assisted"
+
+
+class TimeBase(StrEnum):
+    """What a second of a sample is.
+
+    `INSTRUCTIONS`: the testbed's clock under QEMU -icount shift=0, where one
+    nanosecond is one instruction.
+    """
+
+    WALL = "wall"
+    INSTRUCTIONS = "instructions"
+
+
+class HostKind(StrEnum):
+    """Where guests are launched."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    TESTBED = "testbed"
+
+
+class Status(StrEnum):
+    """How an item ended. Failed and unsupported items have no samples, never zeros."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNSUPPORTED = "unsupported"
+
+
+class Statistic(StrEnum):
+    """How samples of a workload may be condensed.
+
+    `RATIO`: guest / native overhead of log ratios. `QUANTILES`: a latency
+    distribution, shown as quantiles, no ratio. `ABSOLUTE`: no native counterpart
+    (boot), shown in seconds.
+    """
+
+    RATIO = "ratio"
+    QUANTILES = "quantiles"
+    ABSOLUTE = "absolute"
+
+
+CATEGORIES = (
+    "cpu",
+    "memory",
+    "syscall",
+    "interrupt",
+    "exit",
+    "disk",
+    "network",
+    "boot",
+)
+
+
+def _empty() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a backend can run on a host with given options, and if not, why and what to do."""
+
+    ok: bool
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A stated (not measured) row of the comparison table, with its source."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """What was observed after launch that proves which technique is running."""
+
+    summary: str  # one line: "QEMU TCG; virtio_blk on vda; virtio_net on eth0"
+    evidence: Mapping[str, str] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a finished command left: its exit status and both streams as text."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class WorkloadInfo:
+    """What a workload is, without running it."""
+
+    name: str  # "disk-randread-qd1"
+    category: str  # one of CATEGORIES
+    unit: str  # unit of work, singular: "event", "read", "byte"
+    statistic: Statistic
+    summary: str  # first line of its docstring
+    definition: str  # digest of its source: unlike definitions are never compared
+    path: str  # file it comes from
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One execution as the program itself measured it: total seconds, and quantiles if it has them.
+
+    `quantiles` maps names ("p50", "p99", "max") to seconds per unit of work.
+    """
+
+    elapsed_s: float
+    quantiles: Mapping[str, float] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A guest sample and the native sample taken beside it, in seconds per unit of work."""
+
+    native_s: float | None
+    guest_s: float
+    boot: int  # 0-based
+    flags: tuple[str, ...] = ()  # what disturbed this pair: "steal", "cpu-pressure", "clock"
+    counters: Mapping[str, float] = field(default_factory=_empty)  # per unit of work
+    quantiles: Mapping[str, tuple[float | None, float]] = field(default_factory=_empty)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The provenance of one start of a guest. `id` is unique within a result."""
+
+    id: str
+    variant: str
+    boot: int
+    argv: tuple[str, ...]
+    versions: Mapping[str, str]  # "qemu": "7.2.22", "vbench": ...
+    image: str  # image digest
+    kernel: str  # guest's uname -r
+    attestation: Attestation
+    boot_times_s: Mapping[str, float]  # "kernel_to_userspace", "launch_to_ready", ...
+    guest_facts: Mapping[str, str]  # mitigations, clocksource, cpu model as the guest sees them
+    device: Mapping[str, str]  # "cache", "aio", "netdev", "machine", "cpu", "vcpus", ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One workload on one variant on one host, over all its boots: what a result consists of."""
+
+    workload: str
+    category: str
+    unit: str
+    statistic: Statistic
+    definition: str
+    backend: str
+    variant: str
+    technique: Technique
+    host: str  # the host's identity: "local:myserver"; never merged with another
+    host_kind: HostKind
+    time_base: TimeBase
+    status: Status
+    reason: str = ""  # why failed or unsupported; for ok items, what was lost on the way
+    work: int = 0  # units of work in a guest sample
+    native_work: int = 0
+    pairs: tuple[Pair, ...] = ()
+    flags: tuple[str, ...] = ()  # "kernel_differs", "slirp", "one_boot", "native_parallel"...
+    launches: tuple[str, ...] = ()  # ids
+    commands: Mapping[str, str] = field(default_factory=_empty)  # "guest", "native": as run
+
+    @property
+    def name(self) -> str:
+        """`<workload>[<variant>]`, the series' name in every file."""
+        return f"{self.workload}[{self.variant}]"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What a host is: everything that a reader needs to judge its numbers. Strings only."""
+
+    identity: str  # "local:myserver"
+    kind: HostKind
+    time_base: TimeBase
+    facts: Mapping[str, str]  # cpu_model, cpus, kernel, governor, virtualization, mitigations...
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that one result file holds: one host, one variant."""
+
+    host: HostFacts
+    variant: str
+    items: tuple[Item, ...]
+    launches: tuple[Launch, ...]
+    vbench_version: str
+    image: str
+    started: str  # ISO 8601, UTC
+    argv: tuple[str, ...] = ()  # the vbench command line
+    source: str = ""  # file that it was read from; not part of identity
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `vbench doctor`."""
+
+    name: str
+    state: str  # "ok", "warn", "bad", "info"
+    finding: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """An image as it lies on a host: paths there, digest of its inputs, kernel release."""
+
+    digest: str
+    kernel: str  # uncompressed vmlinux, booted through PVH
+    initramfs: str  # one cpio archive, lz4
+    root: str  # the same tree unpacked, for native runs
+    kernel_release: str
+    versions: Mapping[str, str] = field(default_factory=_empty)  # Debian package -> version
+
+
+def join_flags(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """All flags that occur in `pairs`, sorted, each once."""
+    return tuple(sorted({flag for pair in pairs for flag in pair.flags}))
