@@ -1,0 +1,130 @@
+"""Made-up results for tests: seeded, so the same in every run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from vbench.model import (
+    Attestation,
+    HostFacts,
+    HostKind,
+    Item,
+    Launch,
+    Pair,
+    Result,
+    Statistic,
+    Status,
+    Technique,
+    TimeBase,
+)
+
+LOCAL = HostFacts(
+    "local:myserver",
+    HostKind.LOCAL,
+    TimeBase.WALL,
+    {
+        "cpu_model": "Intel(R) Xeon(R) Processor @ 2.60GHz",
+        "cpus": "2",
+        "kernel": "6.1.0-37-amd64",
+        "virtualization": "kvm",
+        "governor": "unknown",
+        "mitigations": "spectre_v2: Mitigation: Enhanced IBRS",
+    },
+)
+TESTBED = HostFacts(
+    "testbed:myserver",
+    HostKind.TESTBED,
+    TimeBase.INSTRUCTIONS,
+    {"cpu_model": "QEMU Virtual CPU version 2.5+", "cpus": "1", "kernel": "6.1.0-37-amd64"},
+)
+
+
+def item(workload: str, pairs: Iterable[Pair] = (), **changes: object) -> Item:
+    """A cpu item of `tcg` on LOCAL unless `changes` say otherwise."""
+    made = Item(
+        workload=workload,
+        category="cpu",
+        unit="event",
+        statistic=Statistic.RATIO,
+        definition="sha256:" + workload,
+        backend="tcg",
+        variant="tcg",
+        technique=Technique.FULL,
+        host=LOCAL.identity,
+        host_kind=LOCAL.kind,
+        time_base=LOCAL.time_base,
+        status=Status.OK,
+        work=1000,
+        native_work=8000,
+        pairs=tuple(pairs),
+        launches=("tcg-0",),
+        commands={"guest": f"probe {workload}", "native": f"probe {workload} --native"},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def pairs(
+    overhead: float,
+    native_s: float | None = 1e-6,
+    *,
+    boots: int = 5,
+    rounds: int = 3,
+    spread: float = 0.02,
+    seed: object = 0,
+    counters: Mapping[str, float] | None = None,
+) -> tuple[Pair, ...]:
+    """Pairs around `overhead` (or around `overhead` seconds where `native_s` is None)."""
+    rng = random.Random(str(seed))  # noqa: S311
+    made = []
+    for boot in range(boots):
+        shift = rng.gauss(0, spread)
+        for _ in range(rounds):
+            noise = 1 + shift + rng.gauss(0, spread / 4)
+            native = None if native_s is None else native_s * (1 + rng.gauss(0, spread / 4))
+            made.append(
+                Pair(native, (native or 1.0) * overhead * noise, boot, counters=counters or {})
+            )
+    return tuple(made)
+
+
+def launch(variant: str, boot: int, **changes: object) -> Launch:
+    made = Launch(
+        id=f"{variant}-{boot}",
+        variant=variant,
+        boot=boot,
+        argv=("qemu-system-x86_64", "-accel", variant.split("-", 1)[0], "-append", "quiet a|b"),
+        versions={"qemu": "7.2.22", "vbench": "0.1.0"},
+        image="sha256:0123456789abcdef",
+        kernel="6.1.0-37-amd64",
+        attestation=Attestation(
+            f"QEMU {variant.split('-', maxsplit=1)[0].upper()}; ata_piix on sda",
+            {"query-kvm": "enabled: false", "clocksource": "hpet"},
+        ),
+        boot_times_s={"kernel_to_userspace": 2.0 + boot / 10, "launch_to_ready": 4.0 + boot / 10},
+        guest_facts={"mitigations": "spectre_v2: Mitigation: Retpolines"},
+        device={"cache": "none", "machine": "pc-i440fx-7.2"},
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def result(*items: Item, host: HostFacts = LOCAL, **changes: object) -> Result:
+    variant = items[0].variant if items else "tcg"
+    made = Result(
+        host=host,
+        variant=variant,
+        items=tuple(items),
+        launches=tuple(launch(variant, boot) for boot in range(2)),
+        vbench_version="0.1.0",
+        image="sha256:0123456789abcdef",
+        started="2026-01-02T03:04:05Z",
+        argv=("vbench", "run", "--backend", variant),
+        facts={
+            "windows": {"text": "yes", "source": "QEMU documentation"},
+            "usage": {"text": "legacy", "source": "the introduction"},
+            "guest_os": {"text": "not required", "source": "the introduction"},
+            "technology": {"text": "binary translation", "source": "QEMU documentation"},
+        },
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]

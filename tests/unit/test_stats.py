@@ -1,0 +1,294 @@
+"""Numbers computed by hand, simulated coverage, and properties that must hold for any sample."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from itertools import combinations_with_replacement
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_results import item, pairs
+
+from vbench import stats
+from vbench.model import Pair, Statistic, Status
+from vbench.stats import Overhead
+
+POSITIVE = st.floats(1e-9, 1e3)
+PAIRS = st.lists(
+    st.builds(Pair, POSITIVE, POSITIVE, st.integers(0, 4)), min_size=1, max_size=30
+).map(tuple)
+
+
+def known(low: float | None, high: float | None) -> Overhead:
+    return Overhead(1.0, low, high, 9, 3)
+
+
+def test_overhead_by_hand() -> None:
+    # boot means of the logarithm: ln 2, ln 2, ln 8 -> mean (5/3) ln 2; t(2) at 97.5 % = 4.30265
+    sample = [
+        Pair(1.0, 2.0, 0),
+        Pair(2.0, 4.0, 1),
+        Pair(1.0, 4.0, 2),
+        Pair(1.0, 16.0, 2),
+    ]
+    got = stats.overhead(sample)
+    assert got is not None
+    logs = [math.log(2), math.log(2), math.log(8)]
+    half = 4.302652729911275 * statistics.stdev(logs) / math.sqrt(3)
+    assert got.ratio == pytest.approx(2 ** (5 / 3))
+    assert got.low == pytest.approx(math.exp(statistics.mean(logs) - half))
+    assert got.high == pytest.approx(math.exp(statistics.mean(logs) + half))
+    assert (got.n, got.boots) == (4, 3)
+
+
+def test_one_boot_takes_its_rounds() -> None:
+    got = stats.overhead([Pair(1.0, 1.0, 7), Pair(1.0, math.e**2, 7)])
+    assert got is not None
+    assert got.boots == 1
+    # logs 0 and 2: mean 1, standard error 1, t(1) = 12.7062
+    assert got.ratio == pytest.approx(math.e)
+    assert math.log(got.high or 0) == pytest.approx(1 + 12.706204736174698)
+
+
+def test_one_pair_has_no_interval() -> None:
+    assert stats.overhead([Pair(1.0, 2.0, 0)]) == Overhead(2.0, None, None, 1, 1)
+    assert not Overhead(2.0, None, None, 1, 1).significant
+
+
+def test_missing_native_is_missing_not_zero() -> None:
+    assert stats.overhead([Pair(None, 2.0, 0)]) is None
+    got = stats.overhead([Pair(None, 9.0, 0), Pair(1.0, 2.0, 0), Pair(0.0, 2.0, 0)])
+    assert got == Overhead(2.0, None, None, 1, 1)
+
+
+def test_no_ratio_where_the_statistic_forbids_it() -> None:
+    assert stats.overhead_of(item("x", pairs(2.0), statistic=Statistic.QUANTILES)) is None
+    assert stats.overhead_of(item("x", (), status=Status.FAILED)) is None
+
+
+def test_counts_that_repeat_exactly_have_an_interval_of_no_width() -> None:
+    got = stats.overhead([Pair(2e-7, 3e-7, boot) for boot in (0, 0, 1, 1)])
+    assert got is not None
+    assert got.low == got.high == got.ratio == pytest.approx(1.5)
+
+
+def _coverage(pooled: bool) -> float:
+    """Share of 2,000 intervals that hold the truth: 5 boots x 3 rounds, boots differ by 2 %."""
+    rng = np.random.default_rng(20260102)
+    truth, hits = 1.5, 0
+    for _ in range(2000):
+        sample = [
+            Pair(1.0, truth * math.exp(shift + rng.normal(0, 0.005)), 0 if pooled else boot)
+            for boot, shift in enumerate(rng.normal(0, 0.02, 5))
+            for _ in range(3)
+        ]
+        got = stats.overhead(sample)
+        assert got is not None
+        hits += (got.low or 0) <= truth <= (got.high or 0)
+    return hits / 2000
+
+
+def test_nominal_95_percent_interval_covers_the_truth_and_pooling_would_not() -> None:
+    assert 0.92 <= _coverage(pooled=False) <= 0.975
+    assert _coverage(pooled=True) < 0.85
+
+
+@given(PAIRS)
+def test_interval_holds_the_ratio_and_order_does_not_matter(sample: tuple[Pair, ...]) -> None:
+    got = stats.overhead(sample)
+    assert got is not None
+    again = stats.overhead(sample[::-1])
+    assert again is not None
+    assert got.ratio == pytest.approx(again.ratio)
+    if got.low is not None and got.high is not None:
+        assert got.low <= got.ratio * (1 + 1e-9)
+        assert got.high >= got.ratio * (1 - 1e-9)
+
+
+@given(PAIRS, st.floats(0.01, 100))
+def test_scaling_the_guest_scales_the_overhead(sample: tuple[Pair, ...], factor: float) -> None:
+    scaled = [Pair(p.native_s, p.guest_s * factor, p.boot) for p in sample]
+    before, after = stats.overhead(sample), stats.overhead(scaled)
+    assert before is not None
+    assert after is not None
+    assert after.ratio == pytest.approx(before.ratio * factor, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.9, 1.10, "low"),
+        (0.9, 1.1001, "between"),
+        (1.1001, 2.0, "medium"),
+        (1.10, 2.0, "between"),
+        (1.9, 2.1, "between"),
+        (2.0, 3.0, "between"),
+        (2.0001, 3.0, "high"),
+        (None, None, None),
+    ],
+)
+def test_word(low: float | None, high: float | None, expected: str | None) -> None:
+    assert stats.word(known(low, high)) == expected
+
+
+def test_common_word_only_where_all_agree() -> None:
+    assert stats.common_word(["low", "low"]) == "low"
+    assert stats.common_word(["low", "high"]) is None
+    assert stats.common_word([]) is None
+
+
+def test_significant() -> None:
+    assert known(1.01, 1.2).significant
+    assert known(0.5, 0.9).significant
+    assert not known(0.99, 1.2).significant
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
+def test_hodges_lehmann_is_the_median_of_walsh_averages(values: list[float]) -> None:
+    expected = statistics.median((a + b) / 2 for a, b in combinations_with_replacement(values, 2))
+    assert stats.hodges_lehmann(values) == pytest.approx(expected, abs=1e-9)
+
+
+def test_hodges_lehmann_of_many_agrees_with_the_direct_way() -> None:
+    values = np.random.default_rng(1).normal(0.7, 0.1, 501)
+    direct = np.median((values[:, None] + values[None, :])[np.triu_indices(501)]) / 2
+    assert stats.hodges_lehmann(list(values)) == pytest.approx(float(direct), abs=1e-4)
+
+
+def test_hodges_lehmann_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        stats.hodges_lehmann([])
+
+
+def test_disagreement_of_the_cross_check_is_seen() -> None:
+    calm = [Pair(1.0, 1.5 + i * 1e-3, boot) for boot in range(5) for i in range(3)]
+    whole = stats.overhead(calm)
+    assert whole is not None
+    assert not stats.disagrees(whole, calm)
+    assert stats.disagrees(Overhead(1.5, 1.49, 1.495, 15, 5), calm)
+    exact = [Pair(3e-7, 7e-7, boot) for boot in range(5)]
+    same = stats.overhead(exact)
+    assert same is not None
+    assert not stats.disagrees(same, exact)
+
+
+def test_outliers_are_named_not_dropped() -> None:
+    sample = [*pairs(1.5, boots=5, rounds=3), Pair(1e-6, 9e-6, 4)]
+    assert stats.outliers(sample) == (15,)
+    got = stats.overhead(sample)
+    assert got is not None
+    assert got.n == 16
+
+
+def test_one_tick_among_exact_counts_is_no_outlier() -> None:
+    exact = [Pair(None, 2745e-9, 0)] * 9
+    assert stats.outliers([*exact, Pair(None, 2746e-9, 0)]) == ()
+    assert stats.outliers([*exact, Pair(None, 2900e-9, 0)]) == (9,)
+    assert stats.outliers([Pair(None, 1.0, 0), Pair(None, 9.0, 0)]) == ()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
+def test_quantile_is_numpys(values: list[float], q: float) -> None:
+    assert stats.quantile(values, q) == pytest.approx(float(np.quantile(values, q)), abs=1e-6)
+
+
+def test_quantile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 values"):
+        stats.quantile([], 0.5)
+
+
+def test_geometric_mean_by_hand() -> None:
+    a = item("a", [Pair(1, 2.0, 0), Pair(1, 2.0, 1)])
+    b = item("b", [Pair(1, 8.0, 0), Pair(1, 8.0, 1), Pair(1, 99.0, 2)])
+    got = stats.geometric_mean([a, b])
+    assert got is not None
+    assert got.overhead.ratio == pytest.approx(4.0)  # boot 2 lacks `a`, so it does not count
+    assert (got.overhead.boots, got.workloads) == (2, 2)
+    assert got.smallest == ("a", pytest.approx(2.0))
+    assert got.largest[0] == "b"
+
+
+def test_geometric_mean_of_one_boot_adds_the_variances_of_its_workloads() -> None:
+    a = item("a", [Pair(1, 2.0, 0), Pair(1, 2.2, 0)])
+    b = item("b", [Pair(1, 8.0, 0), Pair(1, 8.1, 0)])
+    got = stats.geometric_mean([a, b])
+    assert got is not None
+    assert got.overhead.boots == 1
+    assert got.overhead.low is not None
+    assert got.overhead.low < 4.1 < (got.overhead.high or 0)
+
+
+def test_geometric_mean_of_unlike_things_is_refused() -> None:
+    with pytest.raises(ValueError, match="one category"):
+        stats.geometric_mean([item("a", pairs(2.0)), item("b", pairs(2.0), category="memory")])
+    assert stats.geometric_mean([]) is None
+    apart = [item("a", [Pair(1, 2.0, 0)]), item("b", [Pair(1, 2.0, 1)])]
+    assert stats.geometric_mean(apart) is None
+
+
+def test_ordering() -> None:
+    fast = [item(w, pairs(1.05, seed=w)) for w in "ab"]
+    slow = [item(w, pairs(1.5, seed=w + "slow")) for w in "ab"]
+    got = stats.ordering(fast, slow)
+    assert got is not None
+    assert got.below
+    assert got.workloads == ("a", "b")
+    reverse = stats.ordering(slow, fast)
+    assert reverse is not None
+    assert not reverse.below
+    assert reverse.p is not None
+    assert reverse.p > 0.95
+    same = stats.ordering(fast, [item(w, pairs(1.05, seed=w + "again")) for w in "ab"])
+    assert same is not None
+    assert not same.below
+    unlike = [item("a", pairs(2.0), definition="another")]
+    assert stats.ordering(fast, unlike) is None
+
+
+def test_difference_is_welchs() -> None:
+    from scipy.stats import ttest_ind  # noqa: PLC0415
+
+    base, new = pairs(1.0, seed=1), pairs(1.1, seed=2, boots=4)
+    got = stats.difference(stats.log_ratios(base), stats.log_ratios(new))
+    a = [statistics.mean(v) for v in stats.log_ratios(base).values()]
+    b = [statistics.mean(v) for v in stats.log_ratios(new).values()]
+    expected = ttest_ind(b, a, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert got is not None
+    assert got.p == pytest.approx(expected.pvalue)
+    assert math.log(got.low or 0) == pytest.approx(interval.low)
+    assert math.log(got.high or 0) == pytest.approx(interval.high)
+
+
+def test_difference_without_spread_or_repetition() -> None:
+    exact = stats.log_guest([Pair(None, 1.0, 0), Pair(None, 1.0, 1)])
+    other = stats.log_guest([Pair(None, 1.1, 0), Pair(None, 1.1, 1)])
+    single = stats.log_guest([Pair(None, 1.0, 0)])
+    same = stats.difference(exact, exact)
+    moved = stats.difference(exact, other)
+    unknown = stats.difference(exact, single)
+    assert same is not None
+    assert same.p == 1.0
+    assert moved is not None
+    assert moved.p == 0.0
+    assert unknown is not None
+    assert unknown.p is None
+    assert stats.difference(exact, {}) is None
+
+
+def test_holm_by_hand() -> None:
+    # Holm 1979: sorted 0.005, 0.01, 0.03, 0.04 -> times 4, 3, 2, 1, then made monotone
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([]) == []
+
+
+@settings(max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_only_raises_and_keeps_the_order(values: list[float]) -> None:
+    adjusted = stats.holm(values)
+    assert all(raw <= new <= 1 for raw, new in zip(values, adjusted, strict=True))
+    ranked = [adjusted[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
+    assert ranked == sorted(ranked)

@@ -1,0 +1,390 @@
+"""From samples to an overhead with its interval. Pure: no files, no clock, no randomness.
+
+Everything is done on logarithms, where ratios add up. A boot is the unit of repetition:
+rounds of one boot share its memory layout and placement, so pooling rounds of boots that
+differ by 2 % makes a nominal 95 % interval cover 56-76 % (simulated; tests/unit/test_stats.py
+does it again). Hence: mean per boot first, then Student's t over boots.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vbench.model import Item, Pair, Statistic, Status
+
+CONFIDENCE = 0.95
+
+# The one place that turns a number into a word (see `word`).
+LOW_MAX = 1.10
+MEDIUM_MAX = 2.0
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """guest / native, 1.00 = free, with the bounds of its 95 % interval.
+
+    `boots` == 1 means that the interval is over the rounds of this boot only and says nothing
+    about the next one. `low` and `high` are None where one pair is all there is.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    n: int  # pairs
+    boots: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes 1; False where there is no interval."""
+        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean of logarithms, the variance of that mean, and its degrees of freedom.
+
+    `df` is 0 where nothing repeats, so nothing is known about the spread.
+    """
+
+    mean: float
+    variance: float
+    df: float
+
+    def interval(self) -> tuple[float, float] | None:
+        """Bounds of the 95 % interval, as logarithms."""
+        if self.df <= 0:
+            return None
+        half = t_quantile((1 + CONFIDENCE) / 2, self.df) * math.sqrt(self.variance)
+        return self.mean - half, self.mean + half
+
+    def minus(self, other: Estimate) -> Estimate:
+        """Difference of independent estimates; Welch-Satterthwaite degrees of freedom."""
+        return _combine(self.mean - other.mean, (self, other), 1)
+
+
+def _combine(mean: float, parts: Sequence[Estimate], divisor: int) -> Estimate:
+    """`mean` with the spread of (sum of independent parts) / divisor."""
+    if any(part.df <= 0 for part in parts):
+        return Estimate(mean, 0.0, 0)
+    total = math.fsum(part.variance for part in parts)
+    if total == 0:  # instruction counts may repeat exactly
+        return Estimate(mean, 0.0, min(part.df for part in parts))
+    df = total**2 / math.fsum(part.variance**2 / part.df for part in parts)
+    return Estimate(mean, total / divisor**2, df)
+
+
+def t_quantile(probability: float, df: float) -> float:
+    """Quantile of Student's t distribution."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - scipy.stats takes twice as long
+
+    return float(stdtrit(df, probability))
+
+
+def _t_two_sided(t: float, df: float) -> float:
+    from scipy.special import stdtr  # noqa: PLC0415
+
+    return float(2 * stdtr(df, -abs(t)))
+
+
+def _of_values(values: Sequence[float]) -> Estimate:
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(mean, 0.0, 0)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return Estimate(mean, variance / len(values), len(values) - 1)
+
+
+def _of_boots(boots: Mapping[int, Sequence[float]]) -> Estimate:
+    """Mean per boot, then over boots; with one boot, over its rounds."""
+    if len(boots) == 1:
+        return _of_values(next(iter(boots.values())))
+    return _of_values([math.fsum(v) / len(v) for _, v in sorted(boots.items())])
+
+
+def log_ratios(pairs: Iterable[Pair]) -> dict[int, list[float]]:
+    """log(guest / native) by boot. A pair without a positive native and guest time has none."""
+    boots: dict[int, list[float]] = {}
+    for pair in pairs:
+        if pair.native_s is not None and pair.native_s > 0 and pair.guest_s > 0:
+            boots.setdefault(pair.boot, []).append(math.log(pair.guest_s / pair.native_s))
+    return boots
+
+
+def log_guest(pairs: Iterable[Pair]) -> dict[int, list[float]]:
+    """log(guest seconds per unit of work) by boot."""
+    boots: dict[int, list[float]] = {}
+    for pair in pairs:
+        if pair.guest_s > 0:
+            boots.setdefault(pair.boot, []).append(math.log(pair.guest_s))
+    return boots
+
+
+def _overhead(estimate: Estimate, n: int, boots: int) -> Overhead:
+    bounds = estimate.interval()
+    low, high = (None, None) if bounds is None else (math.exp(bounds[0]), math.exp(bounds[1]))
+    return Overhead(math.exp(estimate.mean), low, high, n, boots)
+
+
+def overhead(pairs: Iterable[Pair]) -> Overhead | None:
+    """exp(mean of log(guest / native)) with a 95 % interval; None without any native partner.
+
+    On the instruction base it is the ratio of instruction counts.
+    """
+    boots = log_ratios(pairs)
+    if not boots:
+        return None
+    return _overhead(_of_boots(boots), sum(map(len, boots.values())), len(boots))
+
+
+def overhead_of(item: Item) -> Overhead | None:
+    """`overhead` of an item; None also where its statistic forbids a ratio."""
+    if item.statistic is not Statistic.RATIO or item.status is not Status.OK:
+        return None
+    return overhead(item.pairs)
+
+
+def typical(boots: Mapping[int, Sequence[float]]) -> float | None:
+    """exp of the mean of boot means of logarithms: the geometric mean, in what was logged.
+
+    With it the shown guest / native seconds give the shown overhead exactly.
+    """
+    return math.exp(_of_boots(boots).mean) if boots else None
+
+
+def word(value: Overhead) -> str | None:
+    """low: the whole interval lies at or below 1.10; medium: above that, at or below 2;
+    high: above 2; otherwise between. None without an interval."""
+    if value.low is None or value.high is None:
+        return None
+    if value.high <= LOW_MAX:
+        return "low"
+    if value.low > MEDIUM_MAX:
+        return "high"
+    if value.low > LOW_MAX and value.high <= MEDIUM_MAX:
+        return "medium"
+    return "between"
+
+
+def common_word(words: Iterable[str | None]) -> str | None:
+    """The word that all categories share, or None: those that disagree get no common word."""
+    different = set(words)
+    return different.pop() if len(different) == 1 else None
+
+
+# ---------------------------------------------------------------- robustness
+
+
+def hodges_lehmann(values: Sequence[float]) -> float:
+    """Median of all Walsh averages (x_i + x_j) / 2, i <= j: a location estimate that a single
+    wild value cannot move (Hodges and Lehmann, 1963). Raises ValueError without values."""
+    import numpy as np  # noqa: PLC0415
+
+    if not values:
+        raise ValueError("no values")
+    x = np.sort(np.asarray(values, dtype=float))
+    n = len(x)
+    if n <= 200:
+        sums = (x[:, None] + x[None, :])[np.triu_indices(n)]
+        return float(np.median(sums)) / 2
+    # Half of n^2 averages are too many to list: bisect for the sum that half of them stay below.
+    # Ordered pairs count each i < j twice and i == j once; the diagonal's n in n^2 is ignored.
+    low, high = 2 * float(x[0]), 2 * float(x[-1])
+    while high - low > 1e-12 * max(1.0, abs(low)):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        if int(np.searchsorted(x, middle - x, side="right").sum()) * 2 < n * n:
+            low = middle
+        else:
+            high = middle
+    return high / 2
+
+
+def disagrees(value: Overhead, pairs: Iterable[Pair]) -> bool:
+    """Cross-check: the Hodges-Lehmann ratio of all pairs lies outside the interval, so a few
+    pairs decide the result. False with fewer than five pairs, where it has nothing to say, and
+    for less than 0.1 %: counts that repeat exactly have an interval of no width."""
+    logs = [log for boot in log_ratios(pairs).values() for log in boot]
+    if value.low is None or value.high is None or len(logs) < 5:
+        return False
+    ratio = math.exp(hodges_lehmann(logs))
+    slack = 0.001 * ratio
+    return not value.low - slack <= ratio <= value.high + slack
+
+
+def outliers(pairs: Sequence[Pair]) -> tuple[int, ...]:
+    """Indices of pairs far from the median: flagged, never dropped.
+
+    Rule: modified z-score of the logarithm above 3.5, z = |x - median| / (1.4826 MAD)
+    (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). The scale is taken as at
+    least 0.1 %, else one tick of a clock is an outlier among counts that repeat exactly. Five
+    pairs are needed. Uses log(guest / native) where all have a native partner, else log(guest).
+    """
+    if len(pairs) < 5 or any(pair.guest_s <= 0 for pair in pairs):
+        return ()
+    paired = all(pair.native_s is not None and pair.native_s > 0 for pair in pairs)
+    logs = [math.log(p.guest_s / p.native_s if paired and p.native_s else p.guest_s) for p in pairs]
+    middle = statistics.median(logs)
+    distances = [abs(log - middle) for log in logs]
+    scale = max(1.4826 * statistics.median(distances), 0.001)
+    return tuple(i for i, distance in enumerate(distances) if distance > 3.5 * scale)
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """Sample quantile with linear interpolation (Hyndman and Fan's type 7, numpy's default)."""
+    ordered = sorted(values)
+    if not ordered or not 0 <= q <= 1:
+        raise ValueError(f"quantile {q} of {len(ordered)} values")
+    position = q * (len(ordered) - 1)
+    below = math.floor(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+# ---------------------------------------------------------------- many workloads
+
+
+@dataclass(frozen=True)
+class GeometricMean:
+    """Geometric mean of the overheads of one category, never shown without its extremes."""
+
+    overhead: Overhead
+    workloads: int
+    smallest: tuple[str, float]  # workload, ratio
+    largest: tuple[str, float]
+
+
+def _many(
+    logs: Mapping[str, Mapping[int, Sequence[float]]],
+) -> tuple[Estimate, int, int] | None:
+    """(estimate, boots, pairs used) of the mean over workloads, each workload weighing alike.
+
+    Only boots that have all workloads count: otherwise a boot without the slow one looks fast.
+    """
+    common = set.intersection(*(set(boots) for boots in logs.values())) if logs else set()
+    if not common:
+        return None
+    used = {name: {b: boots[b] for b in sorted(common)} for name, boots in logs.items()}
+    n = sum(len(values) for boots in used.values() for values in boots.values())
+    if len(common) == 1:
+        parts = [_of_boots(boots) for boots in used.values()]
+        mean = math.fsum(part.mean for part in parts) / len(parts)
+        return _combine(mean, parts, len(parts)), 1, n
+    means = [
+        math.fsum(math.fsum(boots[b]) / len(boots[b]) for boots in used.values()) / len(used)
+        for b in sorted(common)
+    ]
+    return _of_values(means), len(common), n
+
+
+def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
+    """Geometric mean across workloads of one category on one variant, per boot, then over boots.
+
+    None where no item has a ratio, or no boot has them all. Raises ValueError if the items are
+    of several categories or variants, whose mean would say nothing.
+    """
+    usable = {item.workload: item for item in items if overhead_of(item) is not None}
+    if not usable:
+        return None
+    if len({(item.category, item.variant, item.host) for item in usable.values()}) > 1:
+        raise ValueError("a geometric mean stays inside one category, variant and host")
+    logs = {name: log_ratios(item.pairs) for name, item in sorted(usable.items())}
+    whole = _many(logs)
+    if whole is None:
+        return None
+    estimate, boots, n = whole
+    ratios = sorted((math.exp(_of_boots(log).mean), name) for name, log in logs.items())
+    return GeometricMean(
+        _overhead(estimate, n, boots),
+        len(logs),
+        (ratios[0][1], ratios[0][0]),
+        (ratios[-1][1], ratios[-1][0]),
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """new / base as a ratio with its 95 % interval, and the two-sided p-value.
+
+    Bounds and `p` are None where one side has no repetition.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def _difference(new: Estimate, base: Estimate) -> Difference:
+    change = new.minus(base)
+    bounds = change.interval()
+    if bounds is None:
+        return Difference(math.exp(change.mean), None, None, None)
+    if change.variance == 0:
+        p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
+    else:
+        p = _t_two_sided(change.mean / math.sqrt(change.variance), change.df)
+    return Difference(math.exp(change.mean), math.exp(bounds[0]), math.exp(bounds[1]), p)
+
+
+def difference(
+    base: Mapping[int, Sequence[float]], new: Mapping[int, Sequence[float]]
+) -> Difference | None:
+    """Welch's t test of logarithms by boot (`log_ratios` or `log_guest`) of two runs.
+
+    Over boot means; a side with one boot enters with its rounds. None if a side is empty.
+    """
+    return _difference(_of_boots(new), _of_boots(base)) if base and new else None
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Whether overheads of A lie below those of B: the ratio A / B and the one-sided p."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None  # of "A is not below B"
+    workloads: tuple[str, ...]  # those that both have
+
+    @property
+    def below(self) -> bool:
+        """A below B at 5 %."""
+        return self.p is not None and self.p < 1 - CONFIDENCE
+
+
+def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | None:
+    """Test whether A's overheads lie below B's, over the workloads (same definition) of both.
+
+    Boots of A and B are different boots, so they are not paired: the mean log overhead of the
+    common workloads per boot, then Welch's t test over boots, one-sided. None without common
+    workloads.
+    """
+    a = {i.workload: i for i in a_items if overhead_of(i) is not None}
+    b = {i.workload: i for i in b_items if overhead_of(i) is not None}
+    common = tuple(sorted(w for w in a if w in b and a[w].definition == b[w].definition))
+    ours = _many({w: log_ratios(a[w].pairs) for w in common})
+    theirs = _many({w: log_ratios(b[w].pairs) for w in common})
+    if ours is None or theirs is None:
+        return None
+    d = _difference(ours[0], theirs[0])
+    p = d.p if d.p is None else (d.p / 2 if d.ratio < 1 else 1 - d.p / 2)
+    return Ordering(d.ratio, d.low, d.high, p, common)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down adjustment: compare the results with the level itself.
+
+    In the order of the input; never below the raw value, never above 1.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    for rank, i in enumerate(order):
+        adjusted[i] = min(1.0, (len(p_values) - rank) * p_values[i])
+    for before, after in pairwise(order):  # keep the order of the raw values
+        adjusted[after] = max(adjusted[after], adjusted[before])
+    return adjusted
