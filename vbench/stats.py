@@ -123,9 +123,13 @@ def log_guest(pairs: Iterable[Pair]) -> dict[int, list[float]]:
     return boots
 
 
+def _exp(log: float) -> float:
+    return math.exp(min(log, 700.0))  # two wild pairs make bounds that overflow a float
+
+
 def _overhead(estimate: Estimate, n: int, boots: int) -> Overhead:
     bounds = estimate.interval()
-    low, high = (None, None) if bounds is None else (math.exp(bounds[0]), math.exp(bounds[1]))
+    low, high = (None, None) if bounds is None else (_exp(bounds[0]), _exp(bounds[1]))
     return Overhead(math.exp(estimate.mean), low, high, n, boots)
 
 
@@ -328,7 +332,7 @@ def _difference(new: Estimate, base: Estimate) -> Difference:
         p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
     else:
         p = _t_two_sided(change.mean / math.sqrt(change.variance), change.df)
-    return Difference(math.exp(change.mean), math.exp(bounds[0]), math.exp(bounds[1]), p)
+    return Difference(math.exp(change.mean), _exp(bounds[0]), _exp(bounds[1]), p)
 
 
 def difference(

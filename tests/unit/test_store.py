@@ -1,0 +1,309 @@
+"""What is written comes back, what is damaged is refused by name, and nothing is half written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sample_results import TESTBED, item, pairs, result
+
+from vbench import stats, store
+from vbench.errors import StoreError
+from vbench.model import Pair, Result, Statistic, Status
+
+
+def sample() -> Result:
+    odd = Pair(
+        None, 2e-6, 1, ("steal",), {"exits": 3.0}, {"p50": (None, 1e-6), "p99": (1e-6, 2e-6)}
+    )
+    return result(
+        item("cpu-primes", [*pairs(1.8, counters={"host_cpu_s": 1e-6}), odd], flags=("slirp",)),
+        item("cyclictest", pairs(2.0), statistic=Statistic.QUANTILES, category="interrupt"),
+        item("broken", (), status=Status.FAILED, reason="exit status 1"),
+        item("rdrand", (), status=Status.UNSUPPORTED, reason="no metric"),
+        unavailable=(("kvm-virtio", "hardware-assisted", "/dev/kvm interprets", "use hardware"),),
+    )
+
+
+def write(path: Path, whole: Result) -> Path:
+    path.write_bytes(store.dumps(store.document(whole)))
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", sample())
+    back = store.load(path)
+    assert back.source == str(path)
+    for before, after in zip(sample().items, back.items, strict=True):
+        assert before == after
+    assert back.launches == sample().launches
+    assert back.unavailable == sample().unavailable
+    assert back.facts == sample().facts
+    assert back.host == sample().host
+    assert (back.image, back.started, back.argv) == (
+        sample().image,
+        sample().started,
+        sample().argv,
+    )
+
+
+def test_extra_info_has_the_documented_keys() -> None:
+    one = sample().items[0]
+    info = store.extra_info(one, stats.overhead(one.pairs))
+    documented = (
+        "backend variant technique workload category host_kind time_base work native_work "
+        "work_unit pairs overhead counters flags launch status"
+    )
+    assert set(documented.split(" ")) <= set(info)
+    assert info["status"] == "ok"
+    assert set(info["overhead"]) == {"ratio", "low", "high", "n", "boots"}
+    assert info["pairs"][-1] == [None, 2e-6]
+    assert info["counters"]["exits"] == [None] * 15 + [3.0]
+    assert info["quantiles"]["p50"][-1] == [None, 1e-6]
+    assert info["pair_flags"][-1] == ["steal"]
+    assert store.extra_info(one, None)["overhead"] is None
+
+
+def test_top_level_lists_items_that_have_no_samples() -> None:
+    ours = store.top_level(sample())
+    assert ours["schema_version"] == store.SCHEMA_VERSION
+    assert [i["status"] for i in ours["items"]] == ["ok", "ok", "failed", "unsupported"]
+    assert ours["items"][2]["reason"] == "exit status 1"
+    assert len(store.document(sample())["benchmarks"]) == 2
+
+
+def test_stats_data_are_the_guests(tmp_path: Path) -> None:
+    entry = store.document(sample())["benchmarks"][0]
+    assert entry["name"] == entry["fullname"] == "cpu-primes[tcg]"
+    assert entry["stats"]["data"] == [p.guest_s for p in sample().items[0].pairs]
+    assert entry["stats"]["rounds"] == 16
+
+
+def test_attach_keeps_what_pytest_benchmark_made() -> None:
+    made = {"benchmarks": [], "version": "5.3.1"}
+    assert store.attach(made, sample())["version"] == "5.3.1"
+    assert "vbench" in store.attach(made, sample())
+    assert "vbench" not in made
+
+
+def test_pytest_benchmark_compare_opens_it(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a.json", sample()), write(tmp_path / "b.json", sample())]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, paths)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("cpu-primes[tcg]") == 2
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with_nan = item("x", [Pair(math.nan, 1.0, 0, counters={"c": math.inf})])
+    info = store.extra_info(with_nan, None)
+    assert info["pairs"] == [[None, 1.0]]
+    assert info["counters"] == {"c": [None]}
+    with pytest.raises(StoreError, match=r"x\[tcg\]: a guest sample is nan"):
+        store.extra_info(item("x", [Pair(1.0, math.nan, 0)]), None)
+    with pytest.raises(StoreError, match="JSON"):
+        store.dumps({"x": math.nan})
+
+
+def _damage(path: Path, change: Any) -> None:
+    whole = json.loads(path.read_text())
+    change(whole)
+    path.write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("vbench"), "not a vbench result"),
+        (lambda w: w["vbench"].update(schema_version=99), "schema version 99.*reads up to"),
+        (lambda w: w["vbench"].update(schema_version="x"), "schema version x"),
+        (lambda w: w["vbench"]["items"][0].pop("category"), "damaged(.|\n)*category"),
+        (lambda w: w["vbench"]["items"][0].update(technique="magic"), "damaged(.|\n)*magic"),
+        (lambda w: w["benchmarks"].pop(), "damaged(.|\n)*no samples"),
+        (lambda w: w["benchmarks"].append(w["benchmarks"][0]), "damaged(.|\n)*twice"),
+        (
+            lambda w: w["benchmarks"][0]["extra_info"]["vbench"]["pair_boots"].pop(),
+            "damaged(.|\n)*zip",
+        ),
+        (
+            lambda w: w["benchmarks"][0]["extra_info"]["vbench"]["pairs"].__setitem__(0, [1, None]),
+            "damaged(.|\n)*pair 0",
+        ),
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
+    path = write(tmp_path / "a.json", sample())
+    _damage(path, change)
+    with pytest.raises(StoreError) as caught:
+        store.load(path)
+    assert caught.match(message)
+    assert str(path) in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_cut_file_and_missing_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", sample())
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(StoreError, match="is not JSON"):
+        store.load(path)
+    with pytest.raises(StoreError, match="is not JSON"):
+        store.load_all([tmp_path])  # it was ours: not left out in silence
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.load(tmp_path / "none.json")
+
+
+def test_load_all_passes_over_foreign_json(tmp_path: Path) -> None:
+    write(tmp_path / "b.json", sample())
+    write(tmp_path / "a.json", result(item("x", pairs(2.0), host="testbed:x"), host=TESTBED))
+    (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
+    (tmp_path / "text.json").write_text('no JSON, but "vbench"')
+    (tmp_path / "folder.json").mkdir()
+    found = store.load_all([tmp_path, tmp_path / "a.json"])
+    assert [r.host.kind for r in found] == ["testbed", "local"]
+
+
+def test_load_all_looks_one_level_down(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    write(tmp_path / "job" / "a.json", sample())
+    assert len(store.load_all([tmp_path])) == 1
+
+
+def test_load_all_of_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "fio.json").write_text("{}")
+    with pytest.raises(StoreError, match="no vbench result"):
+        store.load_all([tmp_path])
+
+
+def test_write_atomic_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    store.write_atomic(path, "one")
+    store.write_atomic(path, b"two")
+    assert path.read_text() == "two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_keeps_the_previous_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.json"
+    store.write_atomic(path, "one")
+
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left") as caught:
+        store.write_atomic(path, "two")
+    assert "free some space" in caught.value.remedy
+    assert path.read_text() == "one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_fd: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_atomic(tmp_path / "r.json", "two")
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_into_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        store.write_atomic(tmp_path / "none" / "r.json", "x")
+    assert caught.value.remedy == "make the folder first"
+
+
+def test_journal_round_trip_and_append(tmp_path: Path) -> None:
+    with store.Journal(tmp_path) as journal:
+        journal.append({"event": "pair", "guest_s": 1.5, "native_s": math.nan, "flags": ("a",)})
+        # on disk at once, not on closing
+        assert store.Journal.read(tmp_path)[0]["native_s"] is None
+    with store.Journal(tmp_path) as journal:
+        journal.append({"event": "item"})
+    assert [r["event"] for r in store.Journal.read(tmp_path / store.JOURNAL_NAME)] == [
+        "pair",
+        "item",
+    ]
+
+
+def test_torn_last_line_is_passed_over_and_not_glued_to_the_next(tmp_path: Path) -> None:
+    path = tmp_path / store.JOURNAL_NAME
+    path.write_bytes(b'{"event": "pair"}\n{"event": "pa')
+    assert store.Journal.read(tmp_path) == [{"event": "pair"}]
+    with store.Journal(tmp_path) as journal:
+        journal.append({"event": "item"})
+    assert store.Journal.read(tmp_path) == [{"event": "pair"}, {"event": "item"}]
+
+
+def test_damage_in_the_middle_of_a_journal_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / store.JOURNAL_NAME).write_bytes(b'{"ev\n{"event": "item"}\n')
+    with pytest.raises(StoreError, match="line 1"):
+        store.Journal.read(tmp_path)
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.Journal.read(tmp_path / "none")
+
+
+def test_full_disk_leaves_no_half_line_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = os.write, []
+
+    def half_then_full(fd: int, data: bytes) -> int:
+        calls.append(data)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data[:5])
+
+    with store.Journal(tmp_path) as journal:
+        journal.append({"event": "launch"})
+        monkeypatch.setattr(os, "write", half_then_full)
+        with pytest.raises(StoreError, match="No space left"):
+            journal.append({"event": "pair"})
+        monkeypatch.undo()
+        journal.append({"event": "item"})
+    assert [r["event"] for r in store.Journal.read(tmp_path)] == ["launch", "item"]
+
+
+def test_journal_in_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.Journal(tmp_path / "none")
+
+
+FINITE = st.floats(1e-9, 1e6)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Pair,
+            st.none() | FINITE,
+            FINITE,
+            st.integers(0, 9),
+            st.tuples(st.sampled_from(["steal", "clock"])) | st.just(()),
+            st.dictionaries(st.sampled_from("ab"), FINITE),
+            st.dictionaries(st.sampled_from(["p50", "p99"]), st.tuples(st.none() | FINITE, FINITE)),
+        ),
+        min_size=1,
+    )
+)
+def test_any_pairs_come_back(tmp_path_factory: pytest.TempPathFactory, made: list[Pair]) -> None:
+    path = tmp_path_factory.mktemp("any") / "a.json"
+    assert store.load(write(path, result(item("x", made)))).items[0].pairs == tuple(made)
