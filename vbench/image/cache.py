@@ -1,0 +1,216 @@
+"""The image cache: complete, verified images or nothing.
+
+    <cache>/images/<key>/          vmlinux, initramfs, root/, manifest.json
+    <cache>/images/.lock           held by the one builder
+    <cache>/images/.building-*     what that builder works in; anyone else's is left over
+
+An image is built beside its final place and appears there by one rename. The key is a digest
+of a build's inputs; what came of them is in the manifest.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from vbench.errors import ImageError
+from vbench.image import tools
+
+FILES = ("vmlinux", "initramfs")
+MANIFEST = "manifest.json"
+BUILDING = ".building-"
+
+# Builds into the given empty directory; the descriptor is the lock, for its child processes.
+# Returns what it wants to have in the manifest.
+Build = Callable[[Path, int], dict[str, Any]]
+Progress = Callable[[str], None]
+
+
+class Damaged(Exception):
+    """What is wrong with an image in the cache."""
+
+
+def directory() -> Path:
+    """Where images are kept: $VBENCH_CACHE, $XDG_CACHE_HOME/vbench or ~/.cache/vbench."""
+    if own := os.environ.get("VBENCH_CACHE"):
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache").absolute() / "vbench"
+
+
+def images() -> list[Path]:
+    """The images' directories, sorted by name, whether sound or not."""
+    try:
+        return sorted(
+            path
+            for path in (directory() / "images").iterdir()
+            if path.is_dir() and not path.name.startswith(".")
+        )
+    except FileNotFoundError:
+        return []
+
+
+def get(key: str, build: Build, progress: Progress) -> tuple[Path, dict[str, Any]]:
+    """The image's directory and manifest, built first if it is missing or damaged.
+
+    A second builder waits for the first. A build that fails or is interrupted (Ctrl-C,
+    SIGTERM) leaves nothing; one that was killed is cleaned up after by the next build.
+    Raises ImageError.
+    """
+    target = directory() / "images" / key
+    try:
+        return target, _opened(target)
+    except FileNotFoundError:
+        pass
+    except Damaged as damage:
+        progress(f"the cached image {key[:12]} is damaged ({damage}) and will be built again")
+    try:
+        with _locked(target.parent, progress) as lock:
+            _remove_leftovers(target.parent)
+            try:
+                return target, _opened(target)  # by the builder that we waited for
+            except (FileNotFoundError, Damaged):
+                return target, _build(target, build, lock)
+    except OSError as error:
+        raise ImageError(
+            f"the image cache {directory()} cannot be written",
+            evidence=str(error),
+            remedy=tools.disk_full_remedy()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "make it writable, or set VBENCH_CACHE to a directory of yours",
+        ) from error
+
+
+def remove(target: Path) -> None:
+    """Remove an image, or what is left of it. Raises OSError."""
+    with _locked(target.parent, lambda _: None):
+        _discard(target)
+
+
+def verify(target: Path) -> dict[str, Any]:
+    """The manifest of a sound image. Raises FileNotFoundError if there is none, or Damaged."""
+    if not target.is_dir():
+        raise FileNotFoundError(target)
+    try:
+        manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text())
+        expected = manifest["content"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged("its manifest cannot be read") from error
+    try:
+        found = describe(target)
+    except OSError as error:
+        raise Damaged(f"{error.filename}: {error.strerror}") from error
+    for name, state in found.items():
+        if state != expected.get(name):
+            raise Damaged(f"{name} is not as it was built")
+    return manifest
+
+
+def describe(target: Path) -> dict[str, Any]:
+    """Sizes and digests of an image's files, and the digest of its root tree."""
+    content: dict[str, Any] = {}
+    for name in FILES:
+        with (target / name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        content[name] = {"bytes": (target / name).stat().st_size, "sha256": digest}
+    content["root"] = {"sha256": tree_digest(target / "root")}
+    return content
+
+
+def tree_digest(root: Path) -> str:
+    """A digest over names, types, modes, symlink targets and contents below `root`."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        mode = path.lstat().st_mode
+        total.update(f"{path.relative_to(root).as_posix()}\0{mode:o}\0".encode())
+        if stat.S_ISLNK(mode):
+            total.update(os.fsencode(path.readlink()))
+        elif stat.S_ISREG(mode):
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _opened(target: Path) -> dict[str, Any]:
+    manifest = verify(target)
+    # The manifest's time tells when the image was last used. A cache may be read-only.
+    with suppress(OSError):
+        os.utime(target / MANIFEST)
+    return manifest
+
+
+def _build(target: Path, build: Build, lock: int) -> dict[str, Any]:
+    with _sigterm_interrupts():
+        work = Path(tempfile.mkdtemp(prefix=BUILDING, dir=target.parent))
+        try:
+            work.chmod(0o755)
+            manifest = build(work, lock)
+            manifest["content"] = describe(work)
+            (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            _discard(target)
+            work.rename(target)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+    return manifest
+
+
+def _discard(target: Path) -> None:
+    """Take an image out of sight at once, then remove it."""
+    if target.exists():
+        doomed = Path(tempfile.mkdtemp(prefix=BUILDING, dir=target.parent))
+        target.rename(doomed / "image")
+        shutil.rmtree(doomed)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Under the lock nobody else builds, so these are of builders that were killed."""
+    for path in folder.glob(f"{BUILDING}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, progress: Progress) -> Iterator[int]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that builds an image")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM unwind as Ctrl-C does, unless the program has its own idea of it."""
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+
+    def unwind(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if ours:
+        signal.signal(signal.SIGTERM, unwind)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,109 @@
+"""Debian packages, downloaded, checked and unpacked by mmdebstrap without any privilege."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vbench.errors import ImageError
+from vbench.image import tools
+
+SUITE = "bookworm"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+ARCHIVE = "http://deb.debian.org/debian"
+SECURITY = "http://deb.debian.org/debian-security"
+
+# How this host's apt reaches its mirrors (proxies, snapshot mirrors); a bootstrap has its own
+# apt configuration and would not know.
+APT_OPTIONS = (
+    *("Acquire::http", "Acquire::https", "Acquire::Retries"),
+    *("Acquire::Check-Valid-Until", "Acquire::Check-Date"),
+)
+
+
+def unpack(
+    packages: list[str], tree: Path, scratch: Path, keep_open: tuple[int, ...]
+) -> dict[str, str]:
+    """Unpack `packages` and all that they depend on into `tree`; return name -> version.
+
+    No maintainer script runs. `scratch` is an empty directory for temporary files. Raises
+    ImageError with apt's own words if packages cannot be had or fail their signature.
+    """
+    if not Path(KEYRING).exists():
+        raise ImageError(
+            "the key ring that signs Debian's packages is not installed",
+            evidence=f"{KEYRING} does not exist",
+            remedy="run `vbench setup`, or install the package debian-archive-keyring",
+        )
+    sources, options, downloaded = (scratch / name for name in ("sources.list", "apt.conf", "debs"))
+    sources.write_text(
+        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources())
+    )
+    options.write_text(_host_apt_options())
+    tools.run(
+        [
+            *("mmdebstrap", "--mode=chrootless", "--variant=extract", "--architectures=amd64"),
+            *("--format=directory", f"--include={','.join(packages)}", f"--aptopt={options}"),
+            # The only moment when the packages' names and versions are at hand.
+            '--extract-hook=ls "$1/var/cache/apt/archives" >"$VBENCH_DOWNLOADED"',
+            *(SUITE, str(tree), str(sources)),
+        ],
+        env={"TMPDIR": str(scratch), "VBENCH_DOWNLOADED": str(downloaded)},
+        keep_open=keep_open,
+    )
+    versions = {}
+    for name in sorted(downloaded.read_text().split()):
+        if name.endswith(".deb"):
+            package, version, _ = unquote(name).split("_")
+            versions[package] = version
+    return versions
+
+
+def _sources() -> list[str]:
+    """The mirrors to use, as `URI suite`: this host's own if it is a Debian."""
+    uris = _host_mirrors()
+    archive, security = uris.get("debian", ARCHIVE), uris.get("debian-security", SECURITY)
+    return [f"{archive} {SUITE}", f"{archive} {SUITE}-updates", f"{security} {SUITE}-security"]
+
+
+def _host_mirrors() -> dict[str, str]:
+    """The last part of the path -> URI, for the host's own Debian sources."""
+    if not _host_is_debian():
+        return {}
+    listing = _ask(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT)"])
+    mirrors: dict[str, str] = {}
+    for line in listing.splitlines():
+        uri, _, component = line.rpartition(" ")
+        name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+        if component == "main":  # others' repositories rarely have a component of that name
+            mirrors.setdefault(name, uri.rstrip("/"))
+    return mirrors
+
+
+def _host_is_debian() -> bool:
+    try:
+        lines = Path("/etc/os-release").read_text().splitlines()
+    except OSError:
+        return False
+    return "ID=debian" in lines
+
+
+def _host_apt_options() -> str:
+    return "".join(_ask(["apt-config", "dump", "--no-empty", name]) for name in APT_OPTIONS)
+
+
+def _ask(argv: list[str]) -> str:
+    """What a tool says; nothing if it is not there or fails, for there are defaults."""
+    try:
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,77 @@
+"""Stand-ins for large libraries that a benchmark program needs to start but never to measure.
+
+Debian's fio links the clients of Ceph, GlusterFS and others, sysbench those of two databases,
+stress-ng OpenGL: 80 MB that every boot would unpack and every start would relocate. A stub
+exports the names that the programs import; whoever calls one is told so and ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from vbench.image import tools
+from vbench.image.elf import Elf
+
+STUBBED = frozenset(
+    {
+        # fio's engines for remote storage and persistent memory
+        *("libgfapi.so.0", "libnbd.so.0", "libibverbs.so.1", "librdmacm.so.1"),
+        *("librados.so.2", "librbd.so.1", "libpmem.so.1", "libpmemblk.so.1"),
+        # sysbench's database drivers
+        *("libmariadb.so.3", "libpq.so.5"),
+        # stress-ng's GPU and IPsec stressors
+        *("libEGL.so.1", "libGLESv2.so.2", "libgbm.so.1", "libIPSec_MB.so.1"),
+    }
+)
+
+# Without a C library, so that a stub fits whichever the image holds.
+SOURCE = """\
+static long call(long number, long first, const void *second, long third)
+{{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result)
+                     : "a"(number), "D"(first), "S"(second), "d"(third)
+                     : "rcx", "r11", "memory");
+    return result;
+}}
+__attribute__((noreturn)) static void stub(void)
+{{
+    static const char text[] = "{library} is a stub in this image\\n";
+    call(1, 2, text, sizeof text - 1); /* write */
+    for (;;)
+        call(231, 127, 0, 0); /* exit_group */
+}}
+"""
+
+
+def write(library: str, original: Elf, users: Iterable[Elf], target: Path) -> None:
+    """Compile the stub of `library`: the names that `users` import and `original` defines."""
+    offered = {symbol.name for symbol in original.symbols() if symbol.defined}
+    wanted: dict[str, set[str]] = {}  # version -> names
+    for user in users:
+        for symbol in user.symbols():
+            if not symbol.defined and symbol.name in offered:
+                wanted.setdefault(symbol.version, set()).add(symbol.name)
+    source = [SOURCE.format(library=library)]
+    source += [
+        f'void {name}(void) __attribute__((alias("stub")));'
+        for name in sorted(set().union(*wanted.values()))
+    ]
+    # The loader complains on every start if a library lacks the versions it was linked against.
+    versions = [
+        f"{version} {{ global: {'; '.join(sorted(names))}; }};"
+        for version, names in sorted(wanted.items())
+        if version
+    ]
+    version_script = target.with_suffix(".map")
+    version_script.write_text("\n".join(versions))
+    tools.run(
+        [
+            *("cc", "-x", "c", "-O2", "-fPIC", "-shared", "-nostdlib", "-o", str(target), "-"),
+            *("-Wl,--build-id=none", "-Wl,-s", f"-Wl,-soname,{library}"),
+            *([f"-Wl,--version-script={version_script}"] if versions else []),
+        ],
+        stdin="\n".join([*source, ""]).encode(),
+    )
+    version_script.unlink()

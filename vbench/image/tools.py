@@ -1,0 +1,101 @@
+"""Running the host's tools for the build: they die with us, and a missing one is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vbench.errors import ImageError
+
+LAST_LINES = 15
+
+# tool -> Debian package; what `vbench setup` installs for the build
+PACKAGES = {
+    "cc": "gcc",
+    "mmdebstrap": "mmdebstrap",
+    "setpriv": "util-linux",
+    "zstd": "zstd",
+    "lz4": "lz4",
+}
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
+) -> bytes:
+    """Run `argv` to its end and return its standard output.
+
+    `env` is added to ours. Descriptors in `keep_open` (the cache's lock) are inherited, so the
+    lock is held for as long as any of the tool's processes lives, even after our own death by
+    SIGKILL. Raises ImageError if the tool is missing or fails, with its last lines.
+    """
+    argv = ["setpriv", "--pdeathsig", "KILL", *argv]
+    for tool in (argv[0], argv[3]):
+        require(tool)
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+        pass_fds=tuple(keep_open),
+        start_new_session=True,  # a group of its own: Ctrl-C reaches us, and we end all of it
+    )
+    try:
+        output, errors = process.communicate(stdin)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode != 0:
+        raise failure(argv[3:], process.returncode, errors.decode(errors="replace"))
+    return output
+
+
+def require(tool: str) -> None:
+    """Raise ImageError, naming the package, unless `tool` can be run."""
+    for folder in os.get_exec_path():
+        if os.access(Path(folder, tool), os.X_OK):
+            return
+    raise ImageError(
+        f"building the image needs the program {tool!r}, which is not installed",
+        evidence=f"PATH={os.environ.get('PATH', '')}",
+        remedy=f"run `vbench setup`, or install the package {PACKAGES.get(tool, tool)}",
+    )
+
+
+def failure(argv: Sequence[str], status: int, errors: str) -> ImageError:
+    """The error for a tool that ended with `status`, with the remedy that its words suggest."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    if "No space left on device" in errors or "not enough free space" in errors:
+        remedy = disk_full_remedy()
+    elif any(
+        sign in errors for sign in ("Could not resolve", "Failed to fetch", "Unable to connect")
+    ):
+        remedy = (
+            "the Debian mirror cannot be reached: check the network and apt's proxy settings "
+            "(`apt-get update` must work), or copy ~/.cache/vbench from a machine that built it"
+        )
+    elif "NO_PUBKEY" in errors or "not signed" in errors:
+        remedy = "the packages' signature cannot be checked: install debian-archive-keyring"
+    else:
+        remedy = ""
+    return ImageError(
+        f"{argv[0]} failed with exit status {status}",
+        evidence="\n".join([" ".join(argv)[:500], *lines[-LAST_LINES:]]),
+        remedy=remedy,
+    )
+
+
+def disk_full_remedy() -> str:
+    """What to do about a full disk."""
+    return (
+        "the build needs about 1.2 GB for a moment in the cache directory: make room, see "
+        "`vbench image list`, or set VBENCH_CACHE to a directory on a larger disk"
+    )
