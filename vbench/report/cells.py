@@ -1,0 +1,132 @@
+"""Cells that several tables share, and the rules for when a number gets no word or no ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vbench import stats
+from vbench.model import Item, Pair, Statistic, Status, TimeBase
+from vbench.report.text import NOTHING, TIMES, interval, plural, times
+from vbench.stats import Overhead
+
+# What each flag means. Plugins may set others; those are listed without an explanation.
+FLAGS = {
+    "budget": "the item's time budget ended before its spread was as small as wanted",
+    "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
+    "cpu-pressure": "other tasks waited for a CPU of the host during this round",
+    "cross-check": "the Hodges-Lehmann estimate lies outside the interval: a few pairs decide the "
+    "result",
+    "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
+    "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
+    "native_parallel": "native could use more CPUs than the guest has",
+    "one_boot": "measured on one boot; the interval says nothing about the next boot",
+    "outlier": "pairs further than 3.5 robust standard deviations from the median (modified "
+    "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
+    "slirp": "the guest's network was QEMU's user-mode stack, which distorts results: no ratio",
+    "steal": "the host's own hypervisor took CPU time away during this round",
+    "throttled": "the host's cgroup was throttled during this round",
+}
+
+
+def no_word(item: Item) -> bool:
+    """Whether a word would judge the kernels' difference as well as the virtualization."""
+    touched = item.category in ("syscall", "disk") or "fault" in f"{item.workload} {item.unit}"
+    return touched and "kernel_differs" in item.flags
+
+
+def no_ratio(item: Item) -> bool:
+    """Whether a ratio would compare the network stacks of QEMU and the kernel."""
+    return item.category == "network" and "slirp" in item.flags
+
+
+def overhead(item: Item) -> Overhead | None:
+    """The item's overhead where one may be shown."""
+    return None if no_ratio(item) else stats.overhead_of(item)
+
+
+def word(value: Overhead, items: Iterable[Item]) -> str:
+    """The verdict on an overhead of these items: bold where there is one, else a footnote."""
+    items = list(items)
+    if any(item.time_base is TimeBase.INSTRUCTIONS for item in items):
+        return "counted, not timed"
+    if any(map(no_word, items)):
+        return "<sup>k</sup>"
+    found = stats.word(value)
+    return f"**{found}**" if found else ""
+
+
+def overhead_cell(item: Item) -> str:
+    """Overhead of one workload with interval and word, or why there is none."""
+    if item.statistic is Statistic.ABSOLUTE:
+        return f"{NOTHING} (no native counterpart)"
+    if no_ratio(item):
+        return f"{NOTHING} <sup>s</sup>"
+    value = overhead(item)
+    if value is None:
+        return f"{NOTHING} (no native partner)"
+    same = value.low is not None and value.high is not None and not value.significant
+    verdict = "no significant difference" if same else word(value, [item])
+    return f"{times(value.ratio)} {interval(value)} {verdict}".strip()
+
+
+def rounds(pairs: Sequence[Pair]) -> str:
+    """`5 (TIMES) 3`, boots times rounds; `14 in 5` where boots have different numbers of rounds."""
+    by_boot: dict[int, int] = {}
+    for pair in pairs:
+        by_boot[pair.boot] = by_boot.get(pair.boot, 0) + 1
+    counts = set(by_boot.values())
+    if len(counts) == 1:
+        return f"{len(by_boot)} {TIMES} {counts.pop()}"
+    return f"{len(pairs)} in {len(by_boot)}"
+
+
+def flags(item: Item) -> dict[str, str]:
+    """Flags of an item, of its pairs with how many, and what the cross-checks found."""
+    found = dict.fromkeys(item.flags, "")
+    for flag in {flag for pair in item.pairs for flag in pair.flags}:
+        count = sum(flag in pair.flags for pair in item.pairs)
+        found[flag] = f"{count} of {len(item.pairs)}"
+    if item.statistic is not Statistic.QUANTILES:
+        outliers = len(stats.outliers(item.pairs))
+        if outliers:
+            found["outlier"] = f"{outliers} of {len(item.pairs)}"
+        value = overhead(item)
+        if value is not None and stats.disagrees(value, item.pairs):
+            found["cross-check"] = ""
+    if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
+        found["one_boot"] = ""
+    return dict(sorted(found.items()))
+
+
+def counter(item: Item, name: str) -> float | None:
+    """Mean of a counter per unit of work: mean per boot, then over boots. None if not counted."""
+    boots: dict[int, list[float]] = {}
+    for pair in item.pairs:
+        if name in pair.counters:
+            boots.setdefault(pair.boot, []).append(pair.counters[name])
+    if not boots:
+        return None
+    return sum(sum(values) / len(values) for values in boots.values()) / len(boots)
+
+
+def native_s(item: Item) -> float | None:
+    """Typical native seconds per unit of work."""
+    turned = [Pair(None, p.native_s, p.boot) for p in item.pairs if p.native_s is not None]
+    return stats.typical(stats.log_guest(turned))
+
+
+def guest_s(item: Item) -> float | None:
+    """Typical guest seconds per unit of work. Over the pairs that have a native partner if any
+    has, so that guest / native is the overhead shown."""
+    paired = [pair for pair in item.pairs if pair.native_s is not None]
+    return stats.typical(stats.log_guest(paired or item.pairs))
+
+
+def unmeasured(items: Sequence[Item]) -> str:
+    """Why a cell has no number: how many items failed or are unsupported."""
+    counts = [
+        (sum(item.status is status for item in items), status.value)
+        for status in (Status.FAILED, Status.UNSUPPORTED)
+    ]
+    told = ", ".join(f"{plural(n, 'workload')} {what}" for n, what in counts if n)
+    return f"not measured: {told}" if told else "not measured"

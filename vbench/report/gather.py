@@ -1,0 +1,233 @@
+"""From result files to panels: what may stand side by side, what may not, and why.
+
+A panel holds everything measured on one host, by one clock, with one image. Where those
+differ the panels are apart, so no cell can mix them. Within a panel, several files of one
+variant add their boots; a workload of another definition is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from vbench.model import (
+    CATEGORIES,
+    HostFacts,
+    Item,
+    Launch,
+    Result,
+    Status,
+    Technique,
+    TimeBase,
+)
+
+# Host facts that make another machine of the same name.
+_MACHINE = ("cpu_model", "cpus", "kernel")
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A backend that a run could not use on its host."""
+
+    backend: str
+    technique: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What may be compared: one host, one clock, one image."""
+
+    host: HostFacts
+    image: str
+    items: tuple[Item, ...]  # by category, workload, variant
+    launches: tuple[Launch, ...]  # by variant, boot
+    unavailable: tuple[Unavailable, ...]
+    runs: tuple[str, ...]  # vbench command lines, with their start
+
+    @property
+    def wall(self) -> bool:
+        return self.host.time_base is TimeBase.WALL
+
+    def variants(self, technique: Technique | None = None) -> list[str]:
+        """Variants in the order of the columns, of one technique or all."""
+        order = list(Technique)
+        found = {
+            (order.index(item.technique), item.variant)
+            for item in self.items
+            if technique in (None, item.technique)
+        }
+        return [variant for _, variant in sorted(found)]
+
+    def of(self, variant: str, *categories: str) -> list[Item]:
+        """Measured items of a variant, in these categories."""
+        return [
+            item
+            for item in self.items
+            if item.variant == variant and item.category in categories and item.status is Status.OK
+        ]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All panels, what was refused, and the stated facts by technique."""
+
+    panels: tuple[Panel, ...]
+    refused: tuple[str, ...]
+    facts: Mapping[Technique, Mapping[str, Mapping[str, str]]]
+
+
+def gather(results: Sequence[Result]) -> Gathered:
+    """Sort results into panels. The order of `results` and their file names do not matter."""
+    ordered = _distinct(results)
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in ordered:
+        groups.setdefault(_panel_key(result), []).append(result)
+    refused = _apart(list(groups))
+    panels = [_panel(group, refused) for group in groups.values()]
+    facts: dict[Technique, Mapping[str, Mapping[str, str]]] = {}
+    for result in ordered:
+        for technique in {item.technique for item in result.items}:
+            if result.facts:
+                facts.setdefault(technique, result.facts)
+    return Gathered(tuple(panels), tuple(refused), facts)
+
+
+def _panel_key(result: Result) -> tuple[str, ...]:
+    host = result.host
+    # wall panels first
+    clock = f"{host.time_base is not TimeBase.WALL:d}{host.time_base.value}"
+    machine = (host.facts.get(name, "") for name in _MACHINE)
+    return (clock, host.identity, result.image, *machine)
+
+
+def _order(result: Result) -> tuple[object, ...]:
+    content = [
+        (i.name, i.status.value, len(i.pairs), math.fsum(p.guest_s for p in i.pairs))
+        for i in result.items
+    ]
+    return (*_panel_key(result), result.variant, result.started, content)
+
+
+def _distinct(results: Iterable[Result]) -> list[Result]:
+    """In an order that depends on the content alone; a file given twice counts once."""
+    ordered: list[Result] = []
+    for result in sorted((replace(r, source="") for r in results), key=_order):
+        if not ordered or ordered[-1] != result:
+            ordered.append(result)
+    return ordered
+
+
+def _apart(keys: Sequence[tuple[str, ...]]) -> list[str]:
+    """Why panels of the same host are apart: the keys that differ, named."""
+    names = ("time base", "host", "image", *(f"host {name}" for name in _MACHINE))
+    notes = []
+    for i, one in enumerate(keys):
+        for other in keys[i + 1 :]:
+            if one[1] != other[1]:
+                continue
+            differing = [
+                f"{name} ({_short(a)} against {_short(b)})"
+                for name, a, b in zip(names, one, other, strict=True)
+                if a != b
+            ]
+            notes.append(
+                f"`{one[1]}` was measured under unlike conditions, shown in panels of their own: "
+                + ", ".join(differing)
+            )
+    return notes
+
+
+def _short(text: str) -> str:
+    text = text[1:] if text[:1] in "01" and text[1:] in set(TimeBase) else text
+    return f"`{text[:19]}…`" if len(text) > 40 else f"`{text}`"
+
+
+def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
+    first = results[0]
+    definitions: dict[str, tuple[str, str]] = {}  # workload -> definition, who had it first
+    items: dict[str, Item] = {}
+    launches: list[Launch] = []
+    boots: dict[str, int] = {}  # variant -> boots taken by earlier files
+    for result in results:
+        offset = boots.get(result.variant, 0)
+        for item in result.items:
+            definition, owner = definitions.setdefault(
+                item.workload, (item.definition, item.variant)
+            )
+            if definition != item.definition:
+                refused.append(
+                    f"`{item.name}` of {result.started} on `{result.host.identity}` is left out: "
+                    f"its workload definition ({_short(item.definition)}) is not that of "
+                    f"`{owner}` ({_short(definition)})"
+                )
+                continue
+            moved = _moved(item, offset)
+            known = items.get(item.name)
+            items[item.name] = moved if known is None else _joined(known, moved)
+        launches += [
+            replace(launch, boot=launch.boot + offset, id=f"{launch.id}+{offset}")
+            if offset
+            else launch
+            for launch in result.launches
+        ]
+        used = [launch.boot for launch in result.launches]
+        used += [pair.boot for item in result.items for pair in item.pairs]
+        boots[result.variant] = offset + 1 + max(used, default=-1)
+    measured = {item.backend for item in items.values() if item.status is Status.OK}
+    unavailable = {
+        entry
+        for result in results
+        for entry in (Unavailable(*fields) for fields in result.unavailable)
+        if entry.backend not in measured
+    }
+    return Panel(
+        host=first.host,
+        image=first.image,
+        items=tuple(sorted(items.values(), key=_item_order)),
+        launches=tuple(sorted(launches, key=lambda one: (one.variant, one.boot, one.id))),
+        unavailable=tuple(
+            sorted(unavailable, key=lambda one: (one.technique, one.backend, one.reason))
+        ),
+        runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
+    )
+
+
+def _item_order(item: Item) -> tuple[int, str, str, int, str]:
+    known = item.category in CATEGORIES
+    category = CATEGORIES.index(item.category) if known else len(CATEGORIES)
+    return (
+        category,
+        item.category,
+        item.workload,
+        list(Technique).index(item.technique),
+        item.variant,
+    )
+
+
+def _moved(item: Item, offset: int) -> Item:
+    """With boots counted on from those of earlier files."""
+    if not offset:
+        return item
+    return replace(
+        item,
+        pairs=tuple(replace(pair, boot=pair.boot + offset) for pair in item.pairs),
+        launches=tuple(f"{launch}+{offset}" for launch in item.launches),
+    )
+
+
+def _joined(one: Item, other: Item) -> Item:
+    """Two files' boots of one series; a measured one beats one that failed."""
+    if Status.OK not in (one.status, other.status) or other.status is not Status.OK:
+        return one
+    if one.status is not Status.OK:
+        return other
+    return replace(
+        one,
+        pairs=one.pairs + other.pairs,
+        flags=tuple(sorted({*one.flags, *other.flags} - {"one_boot"})),
+        launches=one.launches + other.launches,
+        reason="; ".join(reason for reason in (one.reason, other.reason) if reason),
+    )

@@ -1,0 +1,271 @@
+"""The first screen: the comparison table, its columns filled with what was measured."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from vbench import stats
+from vbench.model import Item, Launch, Statistic, Technique
+from vbench.report import cells
+from vbench.report.gather import Gathered, Panel
+from vbench.report.text import (
+    NOTHING,
+    code,
+    duration,
+    interval,
+    number,
+    per_unit,
+    plain,
+    plural,
+    share,
+    small,
+    span,
+    table,
+    times,
+)
+
+# Boot time of the overview: the first that the launches have. The others are in the section.
+BOOT_KEYS = ("launch_to_command", "launch_to_ready", "kernel_to_userspace")
+
+Cell = Callable[[Panel, str], str]
+
+
+def comparison(gathered: Gathered, panel: Panel) -> str:
+    """The document's table for one panel, with its footnotes."""
+    rows = [["**Measured as**", *(_measured_as(panel, t) for t in Technique)]]
+    rows.append(
+        ["**Guest OS modification**", *_stated(gathered, panel, "guest_os", _seen_in_guest)]
+    )
+    for name, cell in _measured_rows(panel):
+        rows.append([f"**{name}**", *(_column(panel, t, cell) for t in Technique)])
+    rows.append(["**Windows support**", *_stated(gathered, panel, "windows")])
+    rows.append(["**Key technology**", *(_technology(gathered, panel, t) for t in Technique)])
+    rows.append(["**Current usage**", *_stated(gathered, panel, "usage")])
+    headings = ["Aspect", *(t.value[0].upper() + t.value[1:] for t in Technique)]
+    text = table(headings, rows)
+    return "\n\n".join([text, *_footnotes(text)])
+
+
+def _measured_rows(panel: Panel) -> list[tuple[str, Cell]]:
+    if panel.wall:
+        io: list[tuple[str, Cell]] = [
+            ("Disk throughput", lambda p, v: _mean(p, v, "disk", share, _is_bytes)),
+            (
+                "Disk time per operation",
+                lambda p, v: _mean(p, v, "disk", _overhead, _is_operations),
+            ),
+            ("Network throughput", lambda p, v: _mean(p, v, "network", share, _is_bytes)),
+            (
+                "Network time per operation",
+                lambda p, v: _mean(p, v, "network", _overhead, _is_operations),
+            ),
+        ]
+    else:
+        io = [
+            ("Disk: extra instructions", lambda p, v: _extra(p, v, "disk")),
+            ("Network: extra instructions", lambda p, v: _extra(p, v, "network")),
+        ]
+    return [
+        ("CPU overhead: computing", lambda p, v: _mean(p, v, "cpu", _overhead)),
+        ("CPU overhead: memory", lambda p, v: _mean(p, v, "memory", _overhead)),
+        ("CPU overhead: system calls", lambda p, v: _mean(p, v, "syscall", _overhead)),
+        *io,
+        ("Host CPU per I/O operation", _host_cpu),
+        ("Boot", _boot),
+    ]
+
+
+def _measured_as(panel: Panel, technique: Technique) -> str:
+    lines = []
+    for variant in panel.variants(technique):
+        boots = {p.boot for i in panel.items if i.variant == variant for p in i.pairs}
+        lines.append(f"{code(variant)}, " + (plural(len(boots), "boot") if boots else "no sample"))
+    by_reason: dict[str, list[str]] = {}
+    for entry in panel.unavailable:
+        if entry.technique == technique.value:
+            by_reason.setdefault(entry.reason, []).append(entry.backend)
+    for reason, backends in sorted(by_reason.items()):
+        lines.append(f"{', '.join(map(code, backends))}: not available here: {plain(reason)}")
+    return "<br>".join(lines) or "no backend was asked for"
+
+
+def _column(panel: Panel, technique: Technique, cell: Cell) -> str:
+    variants = panel.variants(technique)
+    lines = [f"{code(variant)} {cell(panel, variant)}" for variant in variants]
+    return "<br>".join(lines) or "not measured"
+
+
+def _missing(panel: Panel, variant: str, *categories: str) -> str:
+    return cells.unmeasured(
+        [i for i in panel.items if i.variant == variant and i.category in categories]
+    )
+
+
+def _mean(
+    panel: Panel,
+    variant: str,
+    category: str,
+    shown: Callable[[stats.Overhead], str],
+    wanted: Callable[[Item], bool] = lambda item: True,
+) -> str:
+    """Geometric mean over one category's wanted items, with verdict and extremes."""
+
+    def belongs(item: Item) -> bool:
+        return item.statistic is Statistic.RATIO and wanted(item)
+
+    def rated(variant: str) -> dict[str, Item]:
+        items = filter(belongs, panel.of(variant, category))
+        return {item.workload: item for item in items if cells.overhead(item) is not None}
+
+    ours = rated(variant)
+    if not ours:
+        items = [item for item in panel.of(variant, category) if belongs(item)]
+        return _absolute(panel, items) if items else _missing(panel, variant, category)
+    # means over different workloads cannot stand side by side: take those that all variants have
+    everyone = [set(found) for other in panel.variants() if (found := rated(other))]
+    common = set.intersection(*everyone) or set(ours)
+    used = [ours[workload] for workload in sorted(common)]
+    mean = stats.geometric_mean(used)
+    if mean is None:
+        return "no boot has all workloads"
+    text = f"{shown(mean.overhead)} {cells.word(mean.overhead, used)}".rstrip()
+    total = len({i.workload for i in panel.items if i.category == category and belongs(i)})
+    of = f"{mean.workloads} of " if mean.workloads < total else ""
+    low, high = mean.smallest[1], mean.largest[1]
+    extremes = "" if mean.workloads == 1 else f"{times(low)} to {times(high)} over "
+    return f"{text}<br>" + small(f"{extremes}{of}{plural(total, 'workload')}")
+
+
+def _overhead(value: stats.Overhead) -> str:
+    return f"{times(value.ratio)} {interval(value)}"
+
+
+def _absolute(panel: Panel, items: Sequence[Item]) -> str:
+    """What can be said without a ratio: the guest's own figures."""
+    base = panel.host.time_base
+    told = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
+    mark = "<sup>s</sup>" if any(map(cells.no_ratio, items)) else ""
+    return f"no ratio {mark}<br>" + small("guest: " + "; ".join(told))
+
+
+def _is_bytes(item: Item) -> bool:
+    return item.unit == "byte"
+
+
+def _is_operations(item: Item) -> bool:
+    return item.unit != "byte"
+
+
+def _extra(panel: Panel, variant: str, category: str) -> str:
+    """Instructions that the guest needs beyond native, per unit of work of each workload."""
+    told = []
+    for item in panel.of(variant, category):
+        guest, native = cells.guest_s(item), cells.native_s(item)
+        if item.statistic is Statistic.RATIO and guest is not None and native is not None:
+            scale, unit = (1024, "KiB") if item.unit == "byte" else (1, item.unit)
+            told.append(f"{item.workload} {(guest - native) * 1e9 * scale:+,.0f} per {unit}")
+    return "<br>" + "<br>".join(map(small, told)) if told else _missing(panel, variant, category)
+
+
+def _host_cpu(panel: Panel, variant: str) -> str:
+    lines = []
+    for category in ("disk", "network"):
+        costs = sorted(
+            cost
+            for item in panel.of(variant, category)
+            if item.unit != "byte" and (cost := cells.counter(item, "host_cpu_s")) is not None
+        )
+        if costs:
+            shown = span([duration(cost, panel.host.time_base) for cost in (costs[0], costs[-1])])
+            lines.append(f"{category}: {shown}")
+    return "; ".join(lines) or _missing(panel, variant, "disk", "network")
+
+
+def boot_times(panel: Panel, variant: str, key: str) -> list[float]:
+    """Seconds of all boots that have it, sorted."""
+    return sorted(
+        launch.boot_times_s[key]
+        for launch in panel.launches
+        if launch.variant == variant and key in launch.boot_times_s
+    )
+
+
+def _boot(panel: Panel, variant: str) -> str:
+    if not panel.wall:
+        return "not timed here"
+    for key in BOOT_KEYS:
+        seconds = boot_times(panel, variant, key)
+        if seconds:
+            return f"{number(statistics.median(seconds))} s<br>" + small(
+                f"{key.replace('_', ' ')}, {number(seconds[0])} to {number(seconds[-1])} s over "
+                + plural(len(seconds), "boot")
+            )
+    return "not measured"
+
+
+def _launches(panel: Panel, technique: Technique) -> list[Launch]:
+    """The first launch of each variant."""
+    found: dict[str, Launch] = {}
+    for launch in panel.launches:
+        found.setdefault(launch.variant, launch)
+    return [found[variant] for variant in panel.variants(technique) if variant in found]
+
+
+def _seen_in_guest(panel: Panel, technique: Technique) -> str:
+    """What the running guests said of themselves: evidence whose key begins with `guest: `."""
+    seen: dict[str, list[str]] = {}
+    for launch in _launches(panel, technique):
+        told = [
+            f"{key.removeprefix('guest: ')} {value}"
+            for key, value in sorted(launch.attestation.evidence.items())
+            if key.startswith("guest: ") and value and key not in ("guest: cpu", "guest: kernel")
+        ]
+        told.insert(0, f"{launch.kernel} booted")
+        seen.setdefault(plain("; ".join(told)), []).append(code(launch.variant))
+    return "<br>".join(
+        small(f"observed in {', '.join(variants)}: {told}") for told, variants in seen.items()
+    )
+
+
+def _stated(
+    gathered: Gathered,
+    panel: Panel,
+    row: str,
+    observed: Callable[[Panel, Technique], str] = lambda panel, technique: "",
+) -> list[str]:
+    """A row of stated facts, with what was observed below where there is any."""
+    columns = [
+        [_stated_cell(gathered, technique, row), observed(panel, technique)]
+        for technique in Technique
+    ]
+    return ["<br>".join(filter(None, lines)) or NOTHING for lines in columns]
+
+
+def _stated_cell(gathered: Gathered, technique: Technique, row: str) -> str:
+    """A stated fact, marked as such, with its source; empty if no backend states it."""
+    fact = gathered.facts.get(technique, {}).get(row)
+    return f"{plain(fact['text'])}<br>{small('stated: ' + plain(fact['source']))}" if fact else ""
+
+
+def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:
+    attested: dict[str, list[str]] = {}
+    for launch in _launches(panel, technique):
+        attested.setdefault(plain(launch.attestation.summary), []).append(code(launch.variant))
+    lines = [f"{', '.join(names)} attested: {summary}" for summary, names in attested.items()]
+    return "<br>".join(lines) or _stated_cell(gathered, technique, "technology") or NOTHING
+
+
+def _footnotes(text: str) -> list[str]:
+    notes = []
+    if "<sup>k</sup>" in text:
+        notes.append(
+            "<sup>k</sup> No word: native ran under another kernel than the guest, and system "
+            "calls, page faults and disk paths differ between kernels. `--kernel host` settles it."
+        )
+    if "<sup>s</sup>" in text:
+        notes.append(
+            "<sup>s</sup> No ratio: QEMU's user-mode network distorts what it carries, so a "
+            "ratio would measure that stack."
+        )
+    return notes

@@ -1,0 +1,69 @@
+"""What is drawn: overheads of a panel, and its boot times."""
+
+from __future__ import annotations
+
+import statistics
+
+from vbench import stats
+from vbench.report import cells
+from vbench.report.gather import Panel
+from vbench.report.overview import boot_times
+from vbench.report.svg import Axis, Dot, Row, dot_plot
+from vbench.report.text import TIMES
+
+
+def overheads(panel: Panel) -> str | None:
+    """Overhead per workload and variant with intervals, on a log scale; None without any."""
+    legend = panel.variants()
+    shown = [
+        (item, value)
+        for item in panel.items
+        if item.pairs and (value := cells.overhead(item)) is not None
+    ]
+    if not shown:
+        return None
+    rows: list[Row] = []
+    category = ""
+    for workload in dict.fromkeys(item.workload for item, _ in shown):
+        dots = tuple(
+            Dot(legend.index(item.variant), value.ratio, value.low, value.high)
+            for item, value in shown
+            if item.workload == workload
+        )
+        of = next(item.category for item, _ in shown if item.workload == workload)
+        if of != category:
+            category = of
+            rows.append(Row(category))
+        rows.append(Row(workload, dots))
+    what = "time" if panel.wall else "instructions"
+    axis = Axis(
+        f"guest {what} / native {what} per unit of work, log scale; bars are 95 % intervals; "
+        f"solid line: no overhead; dashed: {TIMES}{stats.LOW_MAX:.2f} and "
+        f"{TIMES}{stats.MEDIUM_MAX:g}",
+        log=True,
+        prefix=TIMES,
+        lines=((1.0, True), (stats.LOW_MAX, False), (stats.MEDIUM_MAX, False)),
+    )
+    title = "Overhead over native" + (
+        "" if panel.wall else ", in instructions (counted, not timed)"
+    )
+    return dot_plot(title, axis, rows, legend)
+
+
+def boots(panel: Panel) -> str | None:
+    """Boot times of each variant: median, and smallest to largest; None without any."""
+    legend = panel.variants()
+    keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
+    rows = []
+    for key in keys:
+        dots = tuple(
+            Dot(i, statistics.median(times), times[0], times[-1])
+            for i, variant in enumerate(legend)
+            if (times := boot_times(panel, variant, key))
+        )
+        if dots:
+            rows.append(Row(key.replace("_", " "), dots))
+    if not rows:
+        return None
+    axis = Axis("seconds; the mark is the median, the bar reaches from smallest to largest", False)
+    return dot_plot("Boot times", axis, rows, legend)

@@ -1,0 +1,254 @@
+"""The detail below the first screen: each a list of Markdown blocks for one panel or for all."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from vbench import stats
+from vbench.model import CATEGORIES, Item, Statistic, Status
+from vbench.report import cells
+from vbench.report.gather import Gathered, Panel
+from vbench.report.overview import boot_times
+from vbench.report.text import (
+    NOTHING,
+    TIMES,
+    code,
+    duration,
+    number,
+    per_unit,
+    plain,
+    small,
+    table,
+)
+
+# Counters that have columns of their own; all others share a table.
+_OWN_COLUMNS = ("host_cpu_s", "vcpu_wait_s")
+
+_ROUNDS = f"Boots {TIMES} rounds"
+_HEADINGS = (
+    "Workload",
+    "Variant",
+    "Overhead",
+    _ROUNDS,
+    "Native → guest",
+    "Host CPU",
+    "vCPU wait",
+    "Flags",
+)
+
+TITLES = {
+    "cpu": "Computing",
+    "memory": "Memory",
+    "syscall": "System calls",
+    "interrupt": "Interrupts and timers",
+    "exit": "VM exits",
+    "disk": "Disk",
+    "network": "Network",
+    "boot": "Boot",
+}
+
+
+def workloads(panel: Panel) -> list[str]:
+    """A table per category: overhead, samples, absolute times, host CPU, vCPU wait, flags."""
+    measured = [item for item in panel.items if item.status is Status.OK]
+    out = []
+    for category in sorted({item.category for item in measured}, key=_category_order):
+        items = [
+            item
+            for item in measured
+            if item.category == category and item.statistic is not Statistic.QUANTILES
+        ]
+        if items:
+            # what holds for a whole table is said once, not in each row
+            common = set.intersection(*(set(item.flags) for item in items))
+            rows = [_row(panel, item, common) for item in items]
+            kept = [i for i in range(len(_HEADINGS)) if any(row[i] != NOTHING for row in rows)]
+            title = f"**{TITLES.get(category, plain(category))}**"
+            out.append(
+                f"{title}; all flagged {', '.join(map(plain, sorted(common)))}" if common else title
+            )
+            out.append(
+                table([_HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in rows])
+            )
+    return out
+
+
+def _category_order(category: str) -> tuple[int, str]:
+    known = category in CATEGORIES
+    return (CATEGORIES.index(category) if known else len(CATEGORIES)), category
+
+
+def _row(panel: Panel, item: Item, common: AbstractSet[str]) -> list[str]:
+    base = panel.host.time_base
+    flags = [
+        f"{plain(flag)} ({count})" if count else plain(flag)
+        for flag, count in cells.flags(item).items()
+        if flag not in common
+    ]
+    if item.reason:
+        flags.append(plain(item.reason))
+    absolute = [
+        per_unit(seconds, item.unit, item.category, base)
+        for seconds in (cells.native_s(item), cells.guest_s(item))
+    ]
+    unit = "" if item.unit == "byte" and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
+    return [
+        plain(item.workload) + unit,
+        code(item.variant),
+        cells.overhead_cell(item),
+        cells.rounds(item.pairs),
+        " → ".join(absolute),
+        *(_cost(panel, item, name) for name in _OWN_COLUMNS),
+        "<br>".join(flags) or NOTHING,
+    ]
+
+
+def _cost(panel: Panel, item: Item, name: str) -> str:
+    value = cells.counter(item, name)
+    if value is None:
+        return NOTHING
+    if item.unit == "byte":
+        return f"{duration(value * 2**30, panel.host.time_base)}/GiB"
+    return duration(value, panel.host.time_base) if value > 0 else "0"
+
+
+def counters(panel: Panel) -> list[str]:
+    """All other counters, per unit of work: VM exits and the like."""
+    names = sorted(
+        {name for item in panel.items for pair in item.pairs for name in pair.counters}
+        - set(_OWN_COLUMNS)
+    )
+    rows = []
+    for item in panel.items:
+        values = [cells.counter(item, name) for name in names]
+        if any(value is not None for value in values):
+            told = [NOTHING if value is None else number(value) for value in values]
+            rows.append([plain(item.workload), code(item.variant), plain(item.unit), *told])
+    if not rows:
+        return []
+    return [
+        "**Counters per unit of work**",
+        table(["Workload", "Variant", "per", *map(plain, names)], rows),
+    ]
+
+
+def _quantile_order(name: str) -> tuple[float, str]:
+    """p50 < p99 < p99.9 < max; others behind."""
+    try:
+        return (100.0 if name == "max" else float(name.removeprefix("p")), name)
+    except ValueError:
+        return (101.0, name)
+
+
+def quantiles(panel: Panel) -> list[str]:
+    """Latency distributions, native and guest beside each other. No ratio: tails do not scale."""
+    items = [i for i in panel.items if i.status is Status.OK and i.statistic is Statistic.QUANTILES]
+    names = sorted(
+        {name for item in items for pair in item.pairs for name in pair.quantiles},
+        key=_quantile_order,
+    )
+    if not names:
+        return []
+    rows = [
+        [
+            plain(item.workload),
+            code(item.variant),
+            cells.rounds(item.pairs),
+            *(_quantile(panel, item, name) for name in names),
+            ", ".join(cells.flags(item)) or NOTHING,
+        ]
+        for item in items
+    ]
+    headings = ["Workload", "Variant", _ROUNDS, *(f"{n}: native → guest" for n in names)]
+    return [
+        "**Latency distributions**",
+        table([*headings, "Flags"], rows),
+        "Each figure is the median over rounds of that quantile; `max` is the largest of all "
+        "rounds. Distributions get no ratio: a mean of log ratios would hide the tail, which is "
+        "what they are measured for.",
+    ]
+
+
+def _quantile(panel: Panel, item: Item, name: str) -> str:
+    both = [pair.quantiles[name] for pair in item.pairs if name in pair.quantiles]
+    if not both:
+        return NOTHING
+    condense = max if name == "max" else statistics.median
+    natives = [native for native, _ in both if native is not None]
+    native = duration(condense(natives) if natives else None, panel.host.time_base)
+    return f"{native} → {duration(condense(g for _, g in both), panel.host.time_base)}"
+
+
+def boots(panel: Panel) -> list[str]:
+    """Boot times of each variant by what was timed."""
+    keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
+    rows = []
+    for variant in panel.variants():
+        cell = []
+        for key in keys:
+            times = boot_times(panel, variant, key)
+            cell.append(
+                f"{number(statistics.median(times))} s ({number(times[0])} to {number(times[-1])})"
+                if times
+                else NOTHING
+            )
+        if any(text != NOTHING for text in cell):
+            count = sum(launch.variant == variant for launch in panel.launches)
+            rows.append([code(variant), str(count), *cell])
+    if not rows:
+        return []
+    return [table(["Variant", "Boots", *(plain(k.replace("_", " ")) for k in keys)], rows)]
+
+
+def unmeasured(gathered: Gathered) -> list[str]:
+    """What could not be measured, why, and what to do; the same reason once."""
+    rows = []
+    for panel in gathered.panels:
+        host = code(panel.host.identity)
+        for entry in panel.unavailable:
+            what = f"{code(entry.backend)} ({entry.technique})"
+            rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
+        by_reason: dict[tuple[str, str, str], list[str]] = {}
+        for item in panel.items:
+            if item.status is not Status.OK:
+                key = (item.workload, item.status.value, item.reason)
+                by_reason.setdefault(key, []).append(item.variant)
+        for (workload, status, reason), variants in sorted(by_reason.items()):
+            what = f"{plain(workload)} on {', '.join(map(code, variants))}"
+            rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
+    if not rows:
+        return ["Everything that was asked for was measured."]
+    return [table(["Host", "What", "Why not", "What to do"], rows)]
+
+
+def flags(gathered: Gathered) -> list[str]:
+    """The meaning of each flag that occurs."""
+    found = sorted(
+        {flag for p in gathered.panels for item in p.items for flag in cells.flags(item)}
+    )
+    if not found:
+        return ["No round and no item carries a flag."]
+    return ["\n".join(f"- **{plain(f)}**: {cells.FLAGS.get(f, 'set by a plugin')}" for f in found)]
+
+
+def refused(gathered: Gathered) -> list[str]:
+    """Unlike things that were not put into one cell."""
+    return ["\n".join(f"- {note}" for note in gathered.refused)] if gathered.refused else []
+
+
+def how_to_read(panels: Sequence[Panel]) -> str:
+    """The rules behind the numbers, in one paragraph."""
+    text = (
+        f"**How to read this.** {TIMES}1.00 is the speed of the same binaries on the host, without "
+        "a guest. Each figure is the geometric mean of guest / native over pairs of runs taken "
+        "within the same seconds, averaged within a boot first; brackets hold the 95 % interval "
+        "over boots (Student's t). A category's figure is a geometric mean over its workloads, "
+        f"with its extremes. **low**: the whole interval at or below {stats.LOW_MAX:.2f}; "
+        f"**medium**: above that and at or below {stats.MEDIUM_MAX:g}; **high**: above "
+        f"{stats.MEDIUM_MAX:g}; **between**: the interval crosses a bound."
+    )
+    if len({panel.host.identity for panel in panels}) > 1:
+        text += " The report joins files of several hosts, each in a panel of its own."
+    return text
