@@ -230,7 +230,7 @@ def _room(host: Asked) -> Iterator[Check]:
     # The cache need not exist yet: the nearest folder above it that does has the same disk.
     found = said(
         host,
-        'd="${XDG_CACHE_HOME:-$HOME/.cache}/vbench"; echo "$d"; '
+        'd="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}"; echo "$d"; '
         'while [ ! -d "$d" ]; do d=$(dirname "$d"); done; df -Pm "$d" | tail -n 1',
     ).splitlines()
     if len(found) != 2:
@@ -239,7 +239,12 @@ def _room(host: Asked) -> Iterator[Check]:
     free = int(found[1].split()[3])
     if free < NEEDED_CACHE_MIB:
         finding = f"{free} MiB free at {found[0]}; about {NEEDED_CACHE_MIB} MiB needed"
-        yield Check("cache disk", "bad", finding, "free some, or set XDG_CACHE_HOME elsewhere")
+        yield Check(
+            "cache disk",
+            "bad",
+            finding,
+            "free some, or set VBENCH_CACHE to a folder on a larger disk",
+        )
     else:
         yield Check("cache disk", "ok", f"{free} MiB free at {found[0]}")
 
