@@ -7,6 +7,7 @@
      ├── StoreError                 reading or writing results             (exit 1)
      ├── PluginError                a plugin is broken                     (exit 1)
      ├── HostError                  the host did not do what was asked     (exit 1)
+     │    ├── HostTimeout           a command there ran past its deadline
      │    └── ConnectionLost        the way to the host or guest is gone
      ├── GuestError                 a guest                                (exit 1)
      │    ├── LaunchError           did not come up
@@ -73,6 +74,10 @@ class PluginError(VbenchError):
 
 class HostError(VbenchError):
     """The host did not do what was asked of it."""
+
+
+class HostTimeout(HostError):
+    """A command on the host ran past its deadline and was ended."""
 
 
 class ConnectionLost(HostError):

@@ -37,19 +37,26 @@ class HostProcess(Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """A network for measuring, made by the host: a tap for the guest, a veth for native.
+    """A network for measuring, made by the host: a tap for the guest, a veth pair for native.
 
-    Commands run on the `peer` side with `Host.run(peer_prefix + argv)`; the native partner
-    of the guest is reached by `native_prefix`.
+    Clients run beside the tap (`peer_prefix`), the native server behind the veth
+    (`native_prefix`): argv prefixes such as `nsenter -t PID -U -n`, empty where none is needed.
     """
 
-    netdev: str  # QEMU -netdev backend without id: "tap,ifname=...,script=no"
-    pass_fd: int | None  # a file descriptor QEMU must inherit (local only)
+    netdev: str  # QEMU -netdev backend without its id
+    pass_fds: tuple[int, ...]  # file descriptors QEMU must inherit
     peer_prefix: tuple[str, ...]
     native_prefix: tuple[str, ...]
-    guest_address: str  # what the guest's second NIC gets, with prefix length
+    guest_address: str  # with prefix length: "10.77.0.2/24"
     native_address: str  # where the native server is reached
-    peer_address: str
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The disk under test: a file or block device full of random data."""
+
+    path: str
+    size_mib: int
 
 
 class Host(Protocol):
@@ -92,5 +99,12 @@ class Host(Protocol):
     def place(self, image: ImageFiles) -> ImageFiles:
         """The image's files on this host, copied once by digest if they are not there yet."""
 
-    def network(self) -> AbstractContextManager[Network | None]:
-        """A network for measuring; None where this host may not make one (then: slirp)."""
+    def scratch(self) -> Scratch:
+        """The disk under test, made at the first call; one guest at a time uses it."""
+
+    def network(self) -> Network | None:
+        """The network for measuring, made at the first call; None where this host may not
+        make one (then guests have QEMU's user network only)."""
+
+    def close(self) -> None:
+        """End and remove all that the host made. Safe to repeat."""

@@ -1,0 +1,23 @@
+"""Binary translation with paravirtual devices: separates what the CPU costs from what I/O costs."""
+
+from vbench.hookspecs import hookimpl
+from vbench.model import Technique
+from vbench.plugins.tcg import FACTS
+from vbench.qemu.backend import QemuBackend
+
+BACKEND = QemuBackend(
+    name="tcg-virtio",
+    technique=Technique.FULL,
+    summary="QEMU binary translation, virtio-blk disk and virtio-net network card",
+    accel="tcg",
+    cpu="max",
+    disk="virtio",
+    nic="virtio-net-pci",
+    drivers={"disk": "virtio_blk", "nic": "virtio_net"},
+    facts=FACTS,
+)
+
+
+@hookimpl
+def vbench_backends() -> list[QemuBackend]:
+    return [BACKEND]

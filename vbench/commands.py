@@ -1,0 +1,140 @@
+"""The small commands: lists, exec, shell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from vbench.errors import UnavailableError, UsageError
+from vbench.guest import Guest
+from vbench.runner import (
+    RunOptions,
+    ensure_image,
+    find_host,
+    load_plugins,
+    terminated_as_interrupted,
+)
+from vbench.target import Native
+
+# A command of `vbench exec` may take as long as the user lets it: a day, in seconds.
+_PATIENCE_S = 86400.0
+
+
+def backends(options: RunOptions, *, as_json: bool) -> int:
+    """List what is registered, and whether it can run on the host."""
+    registry = load_plugins(options.plugins)
+    host = find_host(options.hosts[0] if options.hosts else "local")
+    rows = []
+    try:
+        for name, backend in sorted(registry.backends.items()):
+            availability = backend.probe(host, backend.options)
+            rows.append(
+                {
+                    "backend": name,
+                    "technique": backend.technique.value,
+                    "available": availability.ok,
+                    "summary": backend.summary,
+                    "options": dict(sorted(vars(backend.options).items())),
+                    "reason": availability.reason,
+                    "remedy": availability.remedy,
+                }
+            )
+    finally:
+        host.close()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = [
+        [row["backend"], row["technique"], "yes" if row["available"] else "no", row["summary"]]
+        for row in rows
+    ]
+    print(tabulate(table, ["backend", "technique", "available", "what it is"]))
+    for row in rows:
+        if not row["available"]:
+            print(f"\n{row['backend']}: {row['reason']}\n  -> {row['remedy']}")
+    return 0
+
+
+def workloads(options: RunOptions, *, as_json: bool) -> int:
+    """List every workload without running it."""
+    from vbench.pytest_plugin import collect  # noqa: PLC0415 - brings pytest
+
+    registry = load_plugins(options.plugins)
+    infos = collect([*registry.workload_files(), *options.files])
+    rows = [
+        {
+            "workload": info.name,
+            "category": info.category,
+            "unit": info.unit,
+            "statistic": info.statistic.value,
+            "summary": info.summary,
+            "definition": info.definition,
+            "path": info.path,
+        }
+        for info in infos
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        keys = ("workload", "category", "unit", "summary")
+        print(tabulate([[row[key] for key in keys] for row in rows], keys))
+    return 0
+
+
+@contextlib.contextmanager
+def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
+    """An attested guest of the variant while the context lasts."""
+    registry = load_plugins(options.plugins)
+    variant = registry.variant(text)
+    host = find_host(options.hosts[0] if options.hosts else "local")
+    with contextlib.ExitStack() as stack:
+        stack.callback(host.close)
+        availability = variant.backend.probe(host, variant.options)
+        if not availability.ok:
+            raise UnavailableError(
+                f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                remedy=availability.remedy,
+            )
+        image = ensure_image(options.kernel, options.modules)
+        guest = stack.enter_context(variant.backend.launch(host, image, variant.options))
+        variant.backend.attest(guest)
+        yield guest
+
+
+def _native(options: RunOptions) -> Native:
+    host = find_host(options.hosts[0] if options.hosts else "local")
+    return Native(host, host.place(ensure_image(options.kernel, options.modules)))
+
+
+def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
+    """Run `command`; its output is ours, byte for byte as text, and so is its exit status."""
+    # One word is a shell line, several are an argv: as ssh would read them, but quoted.
+    line = command[0] if len(command) == 1 else shlex.join(command)
+    with terminated_as_interrupted():
+        if variant == "native":
+            output = _native(options).run(line, timeout_s=_PATIENCE_S)
+        else:
+            with _guest(options, variant) as guest:
+                output = guest.run(line, timeout_s=_PATIENCE_S)
+    sys.stdout.write(output.stdout)
+    sys.stderr.write(output.stderr)
+    return output.status
+
+
+def shell(options: RunOptions, variant: str) -> int:
+    """An interactive shell in a guest, or natively in the image's root."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "`vbench shell` needs a terminal", remedy="use `vbench exec VARIANT -- CMD`"
+        )
+    if variant == "native":
+        return subprocess.call(_native(options).argv("exec sh -i"))
+    with terminated_as_interrupted(), _guest(options, variant) as guest:
+        return guest.interact(os.environ.get("TERM", "dumb"))

@@ -1,0 +1,276 @@
+"""A running guest: a machine (QEMU, or a Xen domain) and one SSH connection into it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Protocol
+
+import vbench
+from vbench.errors import ConnectionLost, GuestLost, LaunchError, WorkloadTimeout
+from vbench.hosts import Host
+from vbench.image import cpio
+from vbench.model import ImageFiles, Launch, Output
+from vbench.ssh import KeyPair, SshConnection
+from vbench.target import Place, parse_facts
+
+# Added to a workload's own deadline for the guest's `timeout` to act and report.
+_GRACE_S = 10.0
+# status of coreutils' and busybox' `timeout -s KILL`: the program, or timeout itself, was killed
+_KILLED = (124, 137, 143)
+
+# What the guest sees of itself. One command, because every one costs a round trip.
+_OBSERVE = r"""
+echo "kernel=$(uname -r)"
+echo "clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "cpu_model=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)"
+echo "vcpus=$(grep -c ^processor /proc/cpuinfo)"
+echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
+grep -qw hypervisor /proc/cpuinfo && echo cpuid_hypervisor=yes || echo cpuid_hypervisor=no
+echo "hypervisor=$(dmesg | sed -n 's/.*Hypervisor detected: //p' | head -n1)"
+echo "xen=$(cat /sys/hypervisor/type 2>/dev/null) $(cat /sys/hypervisor/guest_type 2>/dev/null)"
+m=; for f in /sys/devices/system/cpu/vulnerabilities/*; do
+  m="$m${f##*/}: $(cat "$f"); "; done; echo "mitigations=$m"
+driver() { # climb from a device to the first driver of a real bus
+  d=$(readlink -f "$1")
+  while [ "$d" != / ]; do
+    if [ -e "$d/driver" ]; then n=$(readlink "$d/driver"); n=${n##*/}
+      case $n in sd|virtio-pci) ;; *) echo "$n"; return;; esac
+    fi; d=${d%/*}; d=${d:-/}
+  done; echo none; }
+disks=; for b in /sys/block/*; do n=${b##*/}
+  case $n in ram*|loop*) ;; *) disks="$disks$n:$(driver "$b/device") ";; esac; done
+echo "disks=$disks"
+nics=; for b in /sys/class/net/*; do n=${b##*/}
+  [ -e "$b/device" ] && nics="$nics$n:$(driver "$b/device") "; done
+echo "nics=$nics"
+"""
+
+
+class Machine(Protocol):
+    """What runs the guest: its life, its console, what it costs the host."""
+
+    argv: tuple[str, ...]
+
+    def evidence(self) -> str:
+        """The command line and the last lines of the console."""
+
+    def console(self) -> str: ...
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        """Wait for the ready line. Raises LaunchError."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def usage(self) -> Mapping[str, float]:
+        """Monotonic seconds: host_cpu_s, vcpu_wait_s. Raises GuestLost."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """A QMP query; None where there is no QMP."""
+
+    def close(self) -> None: ...
+
+
+class Guest:
+    """A guest that is ready for commands; a context manager that ends it."""
+
+    def __init__(
+        self,
+        *,
+        machine: Machine,
+        ssh: SshConnection,
+        cleanup: ExitStack,
+        place: Place,
+        observed: Mapping[str, str],
+        boot_times_s: Mapping[str, float],
+        image: ImageFiles,
+        device: Mapping[str, str],
+        versions: Mapping[str, str],
+        host: Host,
+    ) -> None:
+        self.machine = machine
+        self.host = host
+        self.image = image
+        self.place = place
+        self.observed = observed
+        self.boot_times_s = boot_times_s
+        self.device = device
+        self.versions = versions
+        self._ssh = ssh
+        self._cleanup = cleanup
+
+    def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
+        """Run a shell command to its end.
+
+        The guest's own `timeout` ends what is late, so that nothing goes on behind our back.
+        Raises WorkloadTimeout (the guest is well), GuestLost (it is not).
+        """
+        wrapped = f"timeout -s KILL {max(1, round(timeout_s))} sh -c {shlex.quote(command)}"
+        began = time.monotonic()
+        try:
+            output = self._ssh.run(wrapped, timeout_s=timeout_s + _GRACE_S, stdin=stdin)
+        except ConnectionLost as error:
+            raise self.lost(error.what) from error
+        except WorkloadTimeout as error:
+            raise self.lost("the guest does not answer") from error
+        if output.status in _KILLED and time.monotonic() - began >= timeout_s - 1:
+            raise WorkloadTimeout(
+                f"a command in the guest did not end within {timeout_s:g} s", evidence=command
+            )
+        return output
+
+    def interact(self, terminal: str) -> int:
+        """A shell on our own terminal; returns its exit status."""
+        try:
+            return self._ssh.interact(terminal)
+        except ConnectionLost as error:
+            raise self.lost(error.what) from error
+
+    def lost(self, why: str) -> GuestLost:
+        """The error that says how this guest was lost, with the console's last lines."""
+        self.machine.alive  # noqa: B018 - reaps an ended process, so that its log is whole
+        text = self.machine.console()
+        if "Kernel panic" in text:
+            why = "the guest's kernel panicked"
+        elif not self.machine.alive:
+            why = "the guest's machine ended"
+        return GuestLost(why, evidence=self.machine.evidence())
+
+    @contextmanager
+    def server(self, command: str) -> Iterator[None]:
+        """Keep `command` running in the guest while the context lasts."""
+        try:
+            channel = self._ssh.channel()
+            # a session of its own, so that all of it can be ended by one signal
+            inner = shlex.quote(f"echo $$; exec {command}")
+            channel.exec_command(f"exec setsid sh -c {inner}")
+            pid = channel.recv(32).decode().split()[0]
+        except (ConnectionLost, OSError, EOFError, IndexError) as error:
+            raise self.lost(f"cannot start a server: {error}") from error
+        try:
+            yield
+        finally:
+            if self.alive:
+                self.run(f"kill -- -{pid} 2>/dev/null || true", timeout_s=10)
+            channel.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._ssh.alive and self.machine.alive
+
+    def close(self) -> None:
+        """End the guest and everything made for it. Safe to repeat."""
+        self._cleanup.close()
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def launch_record(self, *, id: str, variant: str, boot: int, attestation: Any) -> Launch:
+        """The provenance of this launch."""
+        return Launch(
+            id=id,
+            variant=variant,
+            boot=boot,
+            argv=self.machine.argv,
+            versions={**self.versions, "vbench": vbench.__version__},
+            image=self.image.digest,
+            kernel=self.observed.get("kernel", ""),
+            attestation=attestation,
+            boot_times_s=self.boot_times_s,
+            guest_facts=self.observed,
+            device=self.device,
+        )
+
+
+def key_archive(authorized: KeyPair, host_key: KeyPair) -> bytes:
+    """A cpio archive with this run's keys; the kernel unpacks it after the image's own."""
+    return cpio.archive(
+        [
+            cpio.directory("root/.ssh", 0o700),
+            cpio.directory("etc/dropbear", 0o700),
+            cpio.file("root/.ssh/authorized_keys", authorized.authorized_line.encode(), 0o600),
+            cpio.file("etc/dropbear/dropbear_ed25519_host_key", host_key.dropbear_private(), 0o600),
+        ]
+    )
+
+
+def bring_up(
+    *,
+    host: Host,
+    image: ImageFiles,
+    start: Callable[[str], Machine],
+    reach: Callable[[Machine], tuple[str, int]],
+    place: Place,
+    device: Mapping[str, str],
+    versions: Mapping[str, str],
+    boot_timeout_s: float,
+) -> Guest:
+    """Launch to first command, the same way for every backend.
+
+    `start` gets the path of the initramfs (with this run's keys) and starts the machine;
+    `reach` says where its SSH answers, as seen from the host. Raises LaunchError with the
+    console's last lines; whatever was started is ended.
+    """
+    with ExitStack() as stack:
+        workdir = stack.enter_context(host.workdir())
+        ours, theirs = KeyPair.generate(), KeyPair.generate()
+        keys, initrd = f"{workdir}/keys", f"{workdir}/initrd"
+        host.write(keys, key_archive(ours, theirs))
+        join = 'umask 077; cat "$1" "$2" > "$3"'
+        joined = host.run(["sh", "-c", join, "join", image.initramfs, keys, initrd], timeout_s=60)
+        if joined.status != 0:
+            raise LaunchError("cannot write the guest's initramfs", evidence=joined.stderr)
+        began = time.monotonic()
+        machine = start(initrd)
+        stack.callback(machine.close)
+        ready = machine.wait_ready(boot_timeout_s)
+        ready_s = time.monotonic() - began
+        address, port = reach(machine)
+        try:
+            ssh = SshConnection.open(
+                host.connect(address, port, timeout_s=20),
+                name="the guest",
+                user="root",
+                key=ours,
+                host_key=theirs,
+                timeout_s=max(20.0, boot_timeout_s / 2),
+            )
+        except ConnectionLost as error:
+            raise LaunchError(error.what, evidence=machine.evidence()) from error
+        stack.callback(ssh.close)
+        guest = Guest(
+            machine=machine,
+            ssh=ssh,
+            cleanup=ExitStack(),
+            place=place,
+            observed={},
+            boot_times_s={},
+            image=image,
+            device=device,
+            versions=versions,
+            host=host,
+        )
+        guest.observed = parse_facts(guest.run(_OBSERVE, timeout_s=60).stdout)
+        guest.boot_times_s = {
+            "launch_to_ready": ready_s,
+            "launch_to_command": time.monotonic() - began,
+            **{f"kernel_to_{key}": value for key, value in ready.items()},
+        }
+        guest._cleanup = stack.pop_all()
+        return guest

@@ -1,0 +1,109 @@
+"""A network for measuring on this machine, without root where user namespaces are allowed.
+
+    namespace A ("peer")                         namespace B ("native")
+      clients run here                             native servers run here
+      tap0  10.77.0.1/24 -- the guest's NIC
+      veth0 10.78.0.1/24 -------------------------- veth1 10.78.0.2/24
+
+A holder process keeps both namespaces; its end, or ours, removes everything. QEMU stays
+outside and gets the tap as an open file descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vbench.hosts import Network
+
+_START_TIMEOUT_S = 10.0
+
+# Runs inside `unshare -Urn`. Prints nothing but its two process ids, sends the tap, then waits
+# for its standard input to end.
+_HOLDER = r"""
+import array, fcntl, os, socket, struct, subprocess, sys, time
+def ip(*words):
+    subprocess.run(["ip", *words], check=True)
+tied = ["setpriv", "--pdeathsig", "KILL", "--"]
+here = os.readlink("/proc/self/ns/net")
+other = subprocess.Popen([*tied, "unshare", "-n", "sleep", "infinity"], stdin=subprocess.DEVNULL)
+while os.readlink(f"/proc/{other.pid}/ns/net") == here:
+    time.sleep(0.005)
+into = ["nsenter", "-t", str(other.pid), "-n", "ip"]
+ip("link", "set", "lo", "up")
+ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", str(other.pid))
+ip("addr", "add", "10.78.0.1/24", "dev", "veth0")
+ip("link", "set", "veth0", "up")
+for words in (["link", "set", "lo", "up"], ["addr", "add", "10.78.0.2/24", "dev", "veth1"],
+              ["link", "set", "veth1", "up"]):
+    subprocess.run([*into, *words], check=True)
+tap = os.open("/dev/net/tun", os.O_RDWR)
+# linux/if_tun.h: TUNSETIFF; IFF_TAP | IFF_NO_PI | IFF_VNET_HDR (offloads, for virtio-net)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"tap0", 0x0002 | 0x1000 | 0x4000))
+ip("addr", "add", "10.77.0.1/24", "dev", "tap0")
+ip("link", "set", "tap0", "up")
+channel = socket.socket(fileno=int(sys.argv[1]))
+socket.send_fds(channel, [f"{os.getpid()} {other.pid}".encode()], [tap])
+os.close(tap)
+sys.stdin.read()
+"""
+
+
+def _into(pid: str) -> tuple[str, ...]:
+    return ("nsenter", "-t", pid, "-U", "--preserve-credentials", "-n", "--")
+
+
+@contextmanager
+def local_network() -> Iterator[Network | None]:
+    """The network while the context lasts; None where the kernel or its policy forbids it."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(_START_TIMEOUT_S)
+    try:
+        holder = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "KILL", "--"),
+                *("unshare", "-Urn", "--", sys.executable, "-I", "-c", _HOLDER),
+                str(theirs.fileno()),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    except OSError:  # no setpriv or unshare: doctor says so
+        ours.close()
+        theirs.close()
+        yield None
+        return
+    theirs.close()
+    fds: list[int] = []
+    try:
+        try:
+            message, fds, _, _ = socket.recv_fds(ours, 100, 1)
+        except OSError:
+            message = b""
+        if not fds:
+            yield None
+            return
+        peer, native = message.decode().split()
+        yield Network(
+            netdev=f"tap,fd={fds[0]}",
+            pass_fds=tuple(fds),
+            peer_prefix=_into(peer),
+            native_prefix=_into(native),
+            guest_address="10.77.0.2/24",
+            native_address="10.78.0.2",
+        )
+    finally:
+        for fd in fds:
+            os.close(fd)
+        ours.close()
+        holder.kill()  # its child goes with it by the parent-death signal
+        holder.wait()
+        if holder.stdin:
+            holder.stdin.close()

@@ -1,0 +1,357 @@
+"""How a workload is measured on one boot: calibration, pairs, budget, flags. No pytest here.
+
+calibrate    how much work makes a sample of about `target_s`; doubles as warm-up
+take_pairs   rounds, each natively and in the guest, so a pair shares the same seconds
+Measure      what a workload function is given; it runs commands and collects pairs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from vbench.disturbance import Watch
+from vbench.errors import UsageError, WorkloadError
+from vbench.guest import Guest
+from vbench.model import Pair, Reading, TimeBase
+from vbench.target import NATIVE_PORT, Native, Place, Target, succeed
+
+Command = Callable[[int, Place], str]
+Reader = Callable[[str], "Reading | float"]
+Server = Callable[[Place], str]
+
+GUEST, NATIVE = "guest", "native"
+# From one calibration step to the next the work grows at most so much: a first step that was
+# too short to time must not lead to a second one that takes minutes.
+_MAX_GROWTH = 32
+# A clock is called wrong when a program claims more time than passed around it (1 %, 10 ms), or
+# less than half of it beside 2 s for starting a program in translated code.
+_CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
+_CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure.
+
+    `target_s` is the wished length of one sample; `min_rounds` to `max_rounds` pairs are taken
+    on a boot (it ends early once the pairs agree within `spread`); `budget_s` bounds the item by
+    the wall clock, `command_timeout_s` one command.
+    """
+
+    boots: int = 5
+    min_rounds: int = 2
+    max_rounds: int = 3
+    target_s: float = 0.3
+    budget_s: float = 60.0
+    command_timeout_s: float = 60.0
+    spread: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.boots < 1:
+            raise UsageError("--boots is at least 1")
+        if not 1 <= self.min_rounds <= self.max_rounds:
+            raise UsageError("--rounds is at least 1")
+
+
+QUICK = Plan(boots=3, min_rounds=1, max_rounds=1, target_s=0.15, budget_s=20.0)
+
+
+def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, int]:
+    """Yields units of work to run, receives seconds; returns the units for `target_s`.
+
+    Stops at the first run that took at least half of the target: it is long enough to scale
+    from, and short enough not to cost more than the samples do.
+    """
+    units = min(first, most)
+    while True:
+        elapsed_s = yield units
+        growth = target_s / elapsed_s if elapsed_s > 0 else float(_MAX_GROWTH)
+        wanted = max(1, min(most, round(units * min(growth, _MAX_GROWTH))))
+        if elapsed_s >= target_s / 2 or units in {wanted, most}:
+            return wanted
+        units = wanted
+
+
+def order(round_number: int, boot: int) -> tuple[str, str]:
+    """Which side goes first: alternating, so that a drift inside a pair cancels."""
+    return (NATIVE, GUEST) if (round_number + boot) % 2 == 0 else (GUEST, NATIVE)
+
+
+def enough(pairs: list[Pair], plan: Plan) -> bool:
+    """The stop rule inside one boot: the minimum, then until log ratios agree or the maximum."""
+    if len(pairs) < plan.min_rounds:
+        return False
+    if len(pairs) >= plan.max_rounds or len(pairs) < 2:
+        return True
+    logs = [
+        math.log(pair.guest_s) - (math.log(pair.native_s) if pair.native_s else 0.0)
+        for pair in pairs
+    ]
+    return max(logs) - min(logs) <= plan.spread
+
+
+@dataclass
+class Sizes:
+    """Calibrated units of work per side, kept for the later boots of the same series."""
+
+    guest: int = 0
+    native: int = 0
+
+
+@dataclass
+class Outcome:
+    """What one item brought, filled while it runs, so that an abort loses nothing."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    flags: set[str] = field(default_factory=set)
+    commands: dict[str, str] = field(default_factory=dict)
+
+
+class Measure:
+    """The `measure` that a workload function calls, once."""
+
+    def __init__(
+        self,
+        *,
+        guest: Guest,
+        native: Native | None,
+        client: Native | None,
+        boot: int,
+        plan: Plan,
+        sizes: Sizes,
+        outcome: Outcome,
+        on_pair: Callable[[Pair], None],
+        counters: Callable[[Guest], Mapping[str, int]],
+        phase: Callable[[str], None],
+        watch: Watch | None = None,
+    ) -> None:
+        """`native` None: no native counterpart; `client` runs the client of network workloads;
+        `on_pair` is called at once for each pair (the journal); `phase` names what comes."""
+        self.guest = guest
+        self.boot = boot
+        self._targets: dict[str, Target] = {GUEST: guest}
+        if native is not None:
+            self._targets = {NATIVE: native, GUEST: guest}
+        self.client = client
+        self.plan = plan
+        self._sizes = sizes
+        self.outcome = outcome
+        self._on_pair = on_pair
+        self._counters = counters
+        self._phase = phase
+        self._watch = watch or Watch(guest.host)
+        self._round = 0
+
+    def __call__(
+        self,
+        command: Command,
+        *,
+        read: Reader,
+        first: int = 1,
+        most: int = 1 << 40,
+        server: Server | None = None,
+        fixed_time: bool = False,
+    ) -> None:
+        """Measure `command(units, place)`, a shell command of fixed work, on guest and native.
+
+        `read` turns its standard output into the seconds that the program itself measured (or a
+        Reading with quantiles); `first` is the work of the first calibration step, `most` an
+        upper bound of units in one sample. With `server`, that command runs on the target and
+        `command` becomes its client beside it. `fixed_time`: the program runs for a time of its
+        own and says seconds per unit; then there is nothing to calibrate, and one pair a boot
+        has to do. Raises WorkloadError, Unsupported, GuestLost.
+        """
+        with ExitStack() as stack:
+            runs = {
+                side: stack.enter_context(_runner(self, side, target, command, read, server))
+                for side, target in self._targets.items()
+            }
+            self._measure(runs, first, most, fixed_time)
+
+    def _measure(
+        self, runs: Mapping[str, _Runner], first: int, most: int, fixed_time: bool
+    ) -> None:
+        began = time.monotonic()
+        plan = self.plan
+        if fixed_time:
+            plan = dataclasses.replace(plan, min_rounds=1, max_rounds=1)
+            self._sizes.guest = self._sizes.native = 1
+            runs_to_fit: Mapping[str, _Runner] = {}
+        else:
+            runs_to_fit = runs
+        self._phase("calibrating")
+        for side in runs_to_fit:
+            known: int = getattr(self._sizes, side)
+            if known:
+                runs[side].take(max(1, known // 4))  # caches and translated code are warm again
+            else:
+                setattr(self._sizes, side, self._fit(runs[side], first, most))
+        self._phase("measuring")
+        pairs: list[Pair] = []
+        while not enough(pairs, plan):
+            if pairs and time.monotonic() - began > plan.budget_s:
+                self.outcome.flags.add("budget")
+                break
+            pair = self._pair(runs)
+            pairs.append(pair)
+            self.outcome.pairs.append(pair)
+            self._on_pair(pair)
+
+    def absolute(self, seconds: float) -> None:
+        """Record a duration that was measured elsewhere and has no native counterpart."""
+        pair = Pair(None, seconds, self.boot)
+        self.outcome.pairs.append(pair)
+        self._on_pair(pair)
+
+    def _fit(self, run: _Runner, first: int, most: int) -> int:
+        steps = calibrate(first, self.plan.target_s, most)
+        units = next(steps)
+        try:
+            while True:
+                units = steps.send(run.take(units).elapsed_s)
+        except StopIteration as stop:
+            return int(stop.value)
+
+    def _pair(self, runs: Mapping[str, _Runner]) -> Pair:
+        readings: dict[str, Reading] = {}
+        counters: dict[str, float] = {}
+        before = self._watch.look()
+        for side in order(self._round, self.boot):
+            if side not in runs:
+                continue
+            units: int = getattr(self._sizes, side)
+            if side == GUEST:
+                was = {**self.guest.machine.usage(), **self._counters(self.guest)}
+                readings[side] = runs[side].take(units)
+                now = {**self.guest.machine.usage(), **self._counters(self.guest)}
+                counters = {key: (now[key] - was[key]) / units for key in was if key in now}
+            else:
+                readings[side] = runs[side].take(units)
+        self._round += 1
+        flags = set(self._watch.since(before))
+        for run in runs.values():
+            flags |= run.flags
+        native = readings.get(NATIVE)
+        guest = readings[GUEST]
+        return Pair(
+            native_s=native.elapsed_s / self._sizes.native if native else None,
+            guest_s=guest.elapsed_s / self._sizes.guest,
+            boot=self.boot,
+            flags=tuple(sorted(flags)),
+            counters=counters,
+            quantiles={
+                name: (native.quantiles.get(name) if native else None, value)
+                for name, value in guest.quantiles.items()
+            },
+        )
+
+
+class _Runner:
+    """One side of an item: runs the command there and reads what it says."""
+
+    def __init__(
+        self, measure: Measure, side: str, target: Target, command: Command, read: Reader
+    ) -> None:
+        self._measure = measure
+        self._side = side
+        self._target = target
+        self._runs_on: Target = target
+        self._command = command
+        self._read = read
+        self._taken = 0
+        self.flags: set[str] = set()
+
+    def become_client(self, client: Native) -> None:
+        self._runs_on = client
+
+    def take(self, units: int) -> Reading:
+        """Run `units` of work once. The guest is paused while native runs."""
+        command = self._command(units, self._place())
+        self._taken += 1
+        self._measure.outcome.commands[self._side] = command
+        machine = self._measure.guest.machine
+        began = time.monotonic()
+        if self._side == NATIVE:
+            machine.pause()
+            try:
+                text = self._run(command)
+            finally:
+                machine.resume()
+        else:
+            text = self._run(command)
+        lasted_s = time.monotonic() - began
+        reading = _parse(self._read, text, command)
+        if self._measure.guest.host.time_base is TimeBase.WALL:
+            self._check_clock(reading.elapsed_s, lasted_s)
+        return reading
+
+    def _run(self, command: str) -> str:
+        return succeed(self._runs_on, command, timeout_s=self._measure.plan.command_timeout_s)
+
+    def _place(self) -> Place:
+        """Guest and native halves of the scratch disk change sides from run to run."""
+        place = self._target.place
+        half = place.scratch_size_mib // 2
+        first_half = (self._taken % 2 == 0) == (self._side == GUEST)
+        return dataclasses.replace(
+            place, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
+        )
+
+    def _check_clock(self, claimed_s: float, lasted_s: float) -> None:
+        if (
+            claimed_s > lasted_s * _CLOCK_FAST + _CLOCK_FAST_S
+            or lasted_s > claimed_s * _CLOCK_SLOW + _CLOCK_SLOW_S
+        ):
+            self.flags.add("clock")
+
+
+@contextmanager
+def _runner(
+    measure: Measure,
+    side: str,
+    target: Target,
+    command: Command,
+    read: Reader,
+    server: Server | None,
+) -> Iterator[_Runner]:
+    """A runner, with the workload's server running on its target for as long."""
+    runner = _Runner(measure, side, target, command, read)
+    if server is None:
+        yield runner
+        return
+    if measure.client is None:
+        raise WorkloadError("this workload needs a network, and this host has none")
+    runner.become_client(measure.client)
+    with target.server(server(target.place)):
+        succeed(target, _LISTENING, timeout_s=30)
+        yield runner
+
+
+# Until somebody listens on NATIVE_PORT: the state column of proc(5) net/tcp says 0A.
+_LISTENING = (
+    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{NATIVE_PORT:04X} [0-9A-F:]* 0A'; "
+    "do sleep 0.05; done"
+)
+
+
+def _parse(read: Reader, text: str, command: str) -> Reading:
+    """What the program says, checked: a time that is not a positive number is a fault."""
+    try:
+        said = read(text)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise WorkloadError(
+            f"the workload's output cannot be read ({type(error).__name__}: {error})",
+            evidence="\n".join([command, *text.splitlines()[-10:]]),
+        ) from error
+    reading = said if isinstance(said, Reading) else Reading(float(said))
+    if not (math.isfinite(reading.elapsed_s) and reading.elapsed_s > 0):
+        raise WorkloadError(
+            f"the workload says it took {reading.elapsed_s} s",
+            evidence="\n".join([command, *text.splitlines()[-10:]]),
+        )
+    return reading

@@ -1,0 +1,392 @@
+"""vbench in pytest: the only room that knows pytest.
+
+An item is one workload on one variant on one boot. Its pairs are measured by `measure.py` and
+then *replayed* into pytest-benchmark through a timer: a live loop inside pytest-benchmark would
+lose the samples of an item that fails, and could not stop when it has enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import io
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vbench import store
+from vbench.errors import PluginError, Unsupported, UsageError, VbenchError
+from vbench.measure import Measure
+from vbench.model import CATEGORIES, Item, Statistic, WorkloadInfo
+from vbench.progress import Progress
+from vbench.session import Series, Session
+
+PLUGIN_NAME = "vbench-run"
+_PREFIX = "bench_"
+
+
+class Replay:
+    """A timer that makes pytest-benchmark see durations measured before, bit for bit.
+
+    It is read twice a round, before and after: 0.0, then the duration.
+    """
+
+    def __init__(self) -> None:
+        self._readings: list[float] = []
+
+    def load(self, durations: Sequence[float]) -> None:
+        self._readings = [reading for each in durations for reading in (0.0, each)]
+        self._readings.reverse()
+
+    def __call__(self) -> float:
+        return self._readings.pop()
+
+
+def workload_info(function: Callable[..., object], marks: Sequence[pytest.Mark]) -> WorkloadInfo:
+    """What a `bench_*` function and its `workload` marks say. Raises UsageError.
+
+    The definition digest covers the function's whole file: helpers in it count too.
+    """
+    stated: dict[str, Any] = {}
+    for mark in reversed(marks):  # the function's own mark wins over the file's
+        stated.update(mark.kwargs)
+    path = inspect.getsourcefile(function) or ""
+    name = function.__name__.removeprefix(_PREFIX).replace("_", "-")
+    unknown = set(stated) - {"category", "unit", "statistic"}
+    if unknown or "unit" not in stated:
+        raise UsageError(
+            f"workload {name} in {path}: "
+            + (f"unknown {', '.join(sorted(unknown))}" if unknown else "its unit is not stated"),
+            remedy='write @pytest.mark.workload(category="cpu", unit="event")',
+        )
+    category = stated.get("category", "cpu")
+    if category not in CATEGORIES:
+        raise UsageError(
+            f"workload {name} in {path}: there is no category {category!r}",
+            remedy=f"one of {', '.join(CATEGORIES)}",
+        )
+    source = inspect.getsource(function)
+    return WorkloadInfo(
+        name=name,
+        category=category,
+        unit=stated["unit"],
+        statistic=Statistic(stated.get("statistic", "ratio")),
+        summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
+        definition=hashlib.sha256(source.encode()).hexdigest()[:16],
+        path=path,
+    )
+
+
+class RunPlugin:
+    """The pytest plugin of one session."""
+
+    def __init__(
+        self, session: Session, workloads: Sequence[str] = (), *, progress: bool = True
+    ) -> None:
+        """`workloads` are globs of names; empty means all."""
+        self.session = session
+        self._globs = tuple(workloads)
+        self._progress = Progress(sys.stderr) if progress else None
+        self._quiet = progress
+        self._machine_info: dict[str, Any] | None = None
+        self._failures = 0
+
+    # ---------------------------------------------------------------- collection
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "measure" not in metafunc.fixturenames:
+            return
+        params = [
+            pytest.param((series, boot), id=f"{series.label}-boot{boot + 1}")
+            for series in self.session.series.values()
+            for boot in range(self.session.plan(series).boots)
+        ]
+        metafunc.parametrize("measure", params, indirect=True)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Keep what was asked for; boot by boot, so that boots of all variants interleave and a
+        slow drift of the machine meets all of them alike."""
+        kept: list[pytest.Item] = []
+        dropped: list[pytest.Item] = []
+        names: set[str] = set()
+        for item in items:
+            key = _key(item)
+            if key is None:
+                continue
+            names.add(key[0].name)
+            wanted = not self._globs or any(fnmatchcase(key[0].name, glob) for glob in self._globs)
+            (kept if wanted else dropped).append(item)
+        for glob in self._globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise pytest.UsageError(
+                    f"no workload is called {glob!r}; there are: {', '.join(sorted(names))}"
+                )
+        labels = list(self.session.series)
+
+        def rank(item: pytest.Item) -> tuple[int, int, int]:
+            key = _key(item)
+            assert key is not None  # noqa: S101 - only such items were kept
+            info, series, boot = key
+            return boot, labels.index(series.label), CATEGORIES.index(info.category)
+
+        items[:] = sorted(kept, key=rank)
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+        if self._progress:
+            self._progress.expect(len(items))
+
+    # ---------------------------------------------------------------- measuring
+
+    @pytest.fixture
+    def measure(self, request: pytest.FixtureRequest) -> _Late:
+        """What a workload calls; the guest comes up when it does."""
+        # pytest-benchmark takes the timer from the marker when its fixture is made.
+        request.node.add_marker(pytest.mark.benchmark(timer=Replay(), disable_gc=False))
+        return _Late(request.getfixturevalue("benchmark"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+        key = _key(pyfuncitem)
+        if key is None:
+            return (yield)
+        info, series, boot = key
+        if self._progress:
+            self._progress.begin(f"{series.label} boot {boot + 1}", info.name)
+        late = pyfuncitem.funcargs["measure"]
+        assert isinstance(late, _Late)  # noqa: S101 - our own fixture
+        try:
+            with self.session.item(series, info, boot) as make:
+                late.bind(make)
+                return (yield)
+        except Unsupported as error:
+            pytest.skip(f"unsupported: {error.what}")
+        finally:
+            # also on failure and Ctrl-C: what was measured is kept
+            item = self.session.item_of(series, info.name)
+            if item.pairs:
+                self._replay(pyfuncitem.config, late.benchmark, series, item)
+            self._write(pyfuncitem.config, series, item)
+            if self._progress:
+                self._progress.end(item, self.session.overhead(item))
+
+    def _replay(self, config: pytest.Config, benchmark: Any, series: Series, item: Item) -> None:
+        """Hand all pairs so far to pytest-benchmark, in place of those of earlier boots."""
+        known = config._benchmarksession.benchmarks  # type: ignore[attr-defined]
+        # unique among hosts while the session runs; in files it becomes `item.name`
+        fullname = f"{series.label}/{item.workload}"
+        known[:] = [entry for entry in known if entry.fullname != fullname]
+        benchmark.name = item.name
+        benchmark.fullname = fullname
+        benchmark.group = item.workload
+        benchmark.param = benchmark.params = None
+        benchmark.extra_info["vbench"] = store.extra_info(item, self.session.overhead(item))
+        durations = [pair.guest_s for pair in item.pairs]
+        benchmark._timer.load(durations)
+        benchmark.pedantic(_nothing, rounds=len(durations))
+
+    def _write(self, config: pytest.Config, series: Series, item: Item) -> None:
+        """Rewrite the series' file through pytest-benchmark's own hook, then tell observers."""
+        if self.session.out is None:
+            return
+        benchmarks = config._benchmarksession  # type: ignore[attr-defined]
+        if self._machine_info is None:
+            self._machine_info = benchmarks.get_machine_info()
+        document = config.hook.pytest_benchmark_generate_json(
+            config=config,
+            benchmarks=[
+                entry
+                for entry in benchmarks.benchmarks
+                if entry.fullname.startswith(f"{series.label}/")
+            ],
+            include_data=True,
+            machine_info=self._machine_info,
+            commit_info={},  # the commit of the current folder says nothing about the guest
+        )
+        for entry in document["benchmarks"]:
+            entry["fullname"] = entry["name"]
+        document = store.attach(document, self.session.result(series))
+        store.write_atomic(self.session.out / f"{series.label}.json", store.dumps(document))
+        self.session.registry.call("vbench_item_finished", item=item, out=self.session.out)
+
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        machine_info.get("cpu", {}).pop("flags", None)  # two hundred words that nobody compares
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """A file of `--benchmark-json` that holds one series is a result file of ours too."""
+        for entry in output_json["benchmarks"]:
+            entry["fullname"] = entry["name"]
+        if len(self.session.series) == 1:
+            (series,) = self.session.series.values()
+            output_json.update(store.attach(output_json, self.session.result(series)))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A failure that no item recorded is a fault of ours or of a plugin: never hidden."""
+        if report.failed and self._failures == len(self.session.failed):
+            self.session.failed.append(f"{report.nodeid}:\n{report.longreprtext}")
+        self._failures = len(self.session.failed)
+
+    # ---------------------------------------------------------------- our own words on the screen
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self) -> tuple[str, str, str] | None:
+        return ("", "", "") if self._quiet else None
+
+
+class _Late:
+    """The `measure` fixture's value: bound to a real Measure inside the item's own scope."""
+
+    def __init__(self, benchmark: Any) -> None:
+        self.benchmark = benchmark
+        self._make: Callable[[], Measure] | None = None
+        self._measure: Measure | None = None
+
+    def bind(self, make: Callable[[], Measure]) -> None:
+        self._make = make
+
+    @property
+    def now(self) -> Measure:
+        if self._measure is None:
+            assert self._make is not None  # noqa: S101 - pytest_pyfunc_call binds it first
+            self._measure = self._make()
+        return self._measure
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        self.now(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
+def arguments(files: Sequence[Path]) -> list[str]:
+    """pytest's own arguments for running `files` cut off from the user's pytest set-up."""
+    ini = Path(__file__).parent / "workloads" / "pytest.ini"
+    return [
+        *("-c", str(ini)),
+        f"--rootdir={ini.parent}",
+        "--noconftest",
+        *("-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"),
+        *("--capture=no", "-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
+        *map(str, files),
+    ]
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """No plugin and no option of the user's other pytest projects."""
+    ours = {"PYTEST_ADDOPTS": None, "PYTEST_PLUGINS": None, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    before = {key: os.environ.get(key) for key in ours}
+    _set_environment(ours)
+    try:
+        yield
+    finally:
+        _set_environment(before)
+
+
+def _set_environment(values: Mapping[str, str | None]) -> None:
+    for key, value in values.items():
+        os.environ.pop(key, None)
+        if value is not None:
+            os.environ[key] = value
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.infos: dict[str, WorkloadInfo] = {}
+        self.problems: list[str] = []
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "measure" in metafunc.fixturenames:
+            marks = list(metafunc.definition.iter_markers("workload"))
+            info = workload_info(metafunc.function, marks)
+            self.infos[info.name] = info
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.problems.append(report.longreprtext)
+
+
+def collect(files: Sequence[Path]) -> list[WorkloadInfo]:
+    """Every workload of `files`, by category, then as found. Raises PluginError."""
+    collector = _Collector()
+    with isolated(), contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*arguments(files), "--collect-only"], plugins=[collector])
+    if collector.problems:
+        raise PluginError(
+            "a workload file cannot be loaded", evidence="\n".join(collector.problems)
+        )
+    return sorted(collector.infos.values(), key=lambda info: CATEGORIES.index(info.category))
+
+
+def _nothing() -> None:
+    """The work was done before."""
+
+
+def _key(item: pytest.Item) -> tuple[WorkloadInfo, Series, int] | None:
+    """Workload, series and boot of an item of ours."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "measure" not in callspec.params:
+        return None
+    series, boot = callspec.params["measure"]
+    info = getattr(item, "_vbench_info", None)
+    if info is None:
+        assert isinstance(item, pytest.Function)  # noqa: S101 - it has a callspec
+        try:
+            info = workload_info(item.function, list(item.iter_markers("workload")))
+        except UsageError as error:
+            raise pytest.UsageError(str(error)) from error
+        item._vbench_info = info  # type: ignore[attr-defined]
+    return info, series, boot
+
+
+# --------------------------------------------------------- `pytest -p vbench.pytest_plugin`
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vbench", "what to measure (as `vbench run`)")
+    group.addoption("--backend", action="append", default=[], metavar="VARIANT")
+    group.addoption("--workload", action="append", default=[], metavar="GLOB")
+    group.addoption("--host", action="append", default=[], metavar="HOST")
+    group.addoption("--rounds", type=int, default=None, metavar="N")
+    group.addoption("--boots", type=int, default=None, metavar="N")
+    group.addoption("--quick", action="store_true")
+    group.addoption("--plugin", action="append", default=[], type=Path, metavar="FILE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the session, unless `vbench run` brought its own."""
+    config.addinivalue_line(
+        "markers", "workload(category, unit, statistic): what a bench_* function measures"
+    )
+    if config.getoption("dist", "no") != "no" or hasattr(config, "workerinput"):
+        raise pytest.UsageError(
+            "vbench does not run under pytest-xdist: guests measured side by side disturb each "
+            "other, and pytest-benchmark would write nothing. Use -p no:xdist."
+        )
+    if config.pluginmanager.has_plugin(PLUGIN_NAME) or config.option.collectonly:
+        return
+    from vbench.runner import RunOptions, open_session  # noqa: PLC0415 - it imports us
+
+    options = RunOptions(
+        variants=tuple(config.getoption("backend")),
+        hosts=tuple(config.getoption("host")),
+        rounds=config.getoption("rounds"),
+        boots=config.getoption("boots"),
+        quick=config.getoption("quick"),
+        plugins=tuple(config.getoption("plugin")),
+    )
+    try:
+        session = open_session(options)
+    except VbenchError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.add_cleanup(session.close)
+    plugin = RunPlugin(session, config.getoption("workload"), progress=False)
+    config.pluginmanager.register(plugin, PLUGIN_NAME)

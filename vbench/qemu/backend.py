@@ -1,0 +1,210 @@
+"""A QEMU backend as a record: what a plugin declares, and the launch all of them share."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from vbench.errors import AttestationError, HostError, LaunchError
+from vbench.guest import Guest, bring_up
+from vbench.hosts import Host
+from vbench.model import Attestation, Availability, Fact, ImageFiles, Technique
+from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv
+from vbench.qemu.machine import QemuMachine
+from vbench.target import NATIVE_PORT, Place
+
+BINARY = "qemu-system-x86_64"
+# Translated code on a busy machine boots in 4-10 s; a tenfold reserve before we give up.
+BOOT_TIMEOUT_S = 90.0
+_MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
+
+
+@dataclass(frozen=True)
+class QemuOptions:
+    """Options of a QEMU backend's variant string, in QEMU's words.
+
+    `memory` is in MiB; `cpu` empty means the backend's own model; `cache` and `aio` are those of
+    the disk under test.
+    """
+
+    vcpus: int = 1
+    memory: int = 512
+    cpu: str = ""
+    cache: str = "none"
+    aio: str = "threads"
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "cache": ("none", "writeback", "unsafe"),
+            "aio": ("threads", "native", "io_uring"),
+        }
+        for name, values in allowed.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} is one of {', '.join(values)}")
+        if not 1 <= self.vcpus <= 255:
+            raise ValueError("vcpus is 1 to 255")
+        if not 256 <= self.memory <= 1 << 20:
+            raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
+        if self.aio == "native" and self.cache != "none":
+            raise ValueError("aio=native needs cache=none")
+
+
+@dataclass(frozen=True)
+class QemuBackend:
+    """One technique and one device model under QEMU."""
+
+    name: str
+    technique: Technique
+    summary: str
+    accel: str  # "tcg" or "kvm"
+    cpu: str
+    disk: str  # "ide" or "virtio"
+    nic: str  # QEMU's device name
+    drivers: Mapping[str, str]  # "disk", "nic": what the guest's kernel must have bound
+    facts: Mapping[str, Fact]
+    options: QemuOptions = field(default_factory=QemuOptions)
+    usable: Callable[[Host], Availability] | None = None  # what the accelerator needs of a host
+
+    def probe(self, host: Host, options: QemuOptions) -> Availability:
+        """QEMU is there, knows the accelerator, and the accelerator can be used."""
+        del options
+        version = qemu_version(host)
+        if version is None:
+            return Availability(False, f"{BINARY} is not installed", "run `vbench setup`")
+        if self.usable is not None:
+            return self.usable(host)
+        return Availability(True)
+
+    def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
+        """Start a guest and wait until it runs commands. Raises LaunchError."""
+        files = host.place(image)
+        scratch, network = host.scratch(), host.network()
+        cpu = options.cpu or self.cpu
+        nics = [Nic(self.nic, _user_net(), _MACS[0])]
+        append = [
+            *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
+            "vbench.eth0=10.0.2.15/24",
+        ]
+        if network is not None:
+            nics.append(Nic(self.nic, network.netdev, _MACS[1]))
+            append.append(f"vbench.eth1={network.guest_address}")
+        spec = GuestSpec(
+            accel=self.accel,
+            cpu=cpu,
+            kernel=files.kernel,
+            initrd="",
+            append=tuple(append),
+            vcpus=options.vcpus,
+            memory_mib=options.memory,
+            disks=(Disk(scratch.path, self.disk, options.cache, options.aio),),
+            nics=tuple(nics),
+        )
+
+        def start(initrd: str) -> QemuMachine:
+            return QemuMachine(
+                host,
+                argv(dataclasses.replace(spec, initrd=initrd)),
+                network.pass_fds if network else (),
+            )
+
+        def reach(machine: object) -> tuple[str, int]:
+            assert isinstance(machine, QemuMachine)  # noqa: S101 - made by `start` above
+            return "127.0.0.1", machine.forwarded_port(22)
+
+        guest = bring_up(
+            host=host,
+            image=files,
+            start=start,
+            reach=reach,
+            place=Place(
+                scratch="",
+                scratch_offset_mib=0,
+                scratch_size_mib=scratch.size_mib,
+                address=network.guest_address.split("/")[0] if network else "127.0.0.1",
+                port=NATIVE_PORT,
+                vcpus=options.vcpus,
+            ),
+            device={
+                "machine": spec.machine,
+                "cpu": cpu,
+                "vcpus": str(options.vcpus),
+                "memory_mib": str(options.memory),
+                "disk": self.disk,
+                "cache": options.cache,
+                "aio": options.aio,
+                "nic": self.nic,
+                "netdev": "tap" if network else "slirp",
+            },
+            versions={"qemu": qemu_version(host) or "unknown"},
+            boot_timeout_s=BOOT_TIMEOUT_S,
+        )
+        try:
+            disk = guest.observed.get("disks", "").split(":")[0]
+            if not disk:
+                raise LaunchError("the guest sees no disk", evidence=guest.machine.evidence())
+            port = guest.place.port
+            if network is None:
+                assert isinstance(guest.machine, QemuMachine)  # noqa: S101
+                port = guest.machine.forwarded_port(NATIVE_PORT)
+            guest.place = dataclasses.replace(guest.place, scratch=f"/dev/{disk}", port=port)
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def attest(self, guest: Guest) -> Attestation:
+        """Check accelerator and bound drivers against the label. Raises AttestationError."""
+        seen = guest.observed
+        kvm = guest.machine.query("query-kvm") or {}
+        evidence = {
+            "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
+            "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
+            "guest: clocksource": seen.get("clocksource", ""),
+            "guest: disk driver": seen.get("disks", ""),
+            "guest: network driver": seen.get("nics", ""),
+            "guest: kernel": seen.get("kernel", ""),
+            "guest: cpu": seen.get("cpu_model", ""),
+        }
+        problems = []
+        if bool(kvm.get("enabled")) != (self.accel == "kvm"):
+            problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
+        kvm_seen = seen.get("hypervisor") == "KVM"
+        if kvm_seen != (self.accel == "kvm"):
+            problems.append(f"the guest detected hypervisor {seen.get('hypervisor') or 'none'!r}")
+        for role, key in (("disk", "disks"), ("nic", "nics")):
+            drivers = re.findall(r":(\S+)", seen.get(key, ""))
+            if not drivers or set(drivers) != {self.drivers[role]}:
+                problems.append(
+                    f"{role} driver is {' '.join(drivers) or 'none'}, not {self.drivers[role]}"
+                )
+        if problems:
+            raise AttestationError(
+                f"this guest is not {self.name}: {'; '.join(problems)}",
+                evidence="\n".join(f"{key}: {value}" for key, value in evidence.items()),
+            )
+        how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
+        return Attestation(
+            f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}", evidence
+        )
+
+
+def _user_net() -> str:
+    """QEMU's own network for SSH: forwarded on loopback only, nothing else goes in or out.
+
+    Port 0 lets QEMU pick, so that no one can take a port between our choice and its use. The
+    second forward serves network workloads where the host may not make a tap.
+    """
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, NATIVE_PORT))
+    return f"user,restrict=on,{forwards}"
+
+
+def qemu_version(host: Host) -> str | None:
+    """QEMU's version on a host, None where it is not installed."""
+    try:
+        output = host.run([BINARY, "--version"], timeout_s=20)
+    except HostError:
+        return None
+    match = re.search(r"version (\S+)", output.stdout)
+    return match[1] if output.status == 0 and match else None

@@ -1,0 +1,118 @@
+"""GuestSpec -> argv, and nothing else: pure, so that it is tested without QEMU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk under test. `model` is "ide" or "virtio"; `cache`, `aio` as QEMU's -blockdev."""
+
+    path: str
+    model: str
+    cache: str = "none"
+    aio: str = "threads"
+    read_only: bool = False
+    queues: int = 1
+    iothread: bool = False
+
+
+@dataclass(frozen=True)
+class Nic:
+    """`model` is a QEMU device ("e1000", "virtio-net-pci"), `netdev` a backend without its id."""
+
+    model: str
+    netdev: str
+    mac: str
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """Everything that decides how QEMU is called. Names are QEMU's own."""
+
+    accel: str  # "tcg", "kvm"
+    cpu: str
+    kernel: str
+    initrd: str
+    append: tuple[str, ...]
+    binary: str = "qemu-system-x86_64"
+    machine: str = "pc"  # i440FX + PIIX3: has IDE, and virtio beside it for a fair comparison
+    vcpus: int = 1
+    memory_mib: int = 512
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    virtio_rng: bool = True
+    extra: tuple[str, ...] = field(default=())
+
+
+def escape(value: str) -> str:
+    """A value inside a comma-separated QEMU option: commas are doubled."""
+    return value.replace(",", ",,")
+
+
+def argv(spec: GuestSpec) -> list[str]:
+    """The command line. QMP is its standard input and output, the console its standard error,
+    so one form serves every host and can be pasted into a terminal."""
+    line = [
+        spec.binary,
+        *("-accel", spec.accel),
+        *("-machine", spec.machine),
+        *("-cpu", spec.cpu),
+        *("-smp", str(spec.vcpus)),
+        *("-m", f"{spec.memory_mib}M"),
+        "-nodefaults",
+        "-no-user-config",
+        *("-display", "none"),
+        # A guest that reboots or panics is lost, never silently started anew.
+        "-no-reboot",
+        *("-action", "panic=exit-failure"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"),
+        *("-chardev", "stdio,id=qmp,signal=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", "file,id=console,path=/dev/stderr"),
+        *("-serial", "chardev:console"),
+        # Tells a panic from a reset: both look the same on QMP without it.
+        *("-device", "pvpanic"),
+        *("-kernel", spec.kernel),
+        *("-initrd", spec.initrd),
+        *("-append", " ".join(spec.append)),
+    ]
+    if spec.virtio_rng:
+        # Without entropy the guest's SSH server may wait for it at its first key exchange.
+        line += ["-device", "virtio-rng-pci"]
+    for number, disk in enumerate(spec.disks):
+        line += _disk(number, disk)
+    for number, nic in enumerate(spec.nics):
+        line += [
+            *("-netdev", f"{nic.netdev},id=net{number}"),
+            # romfile= : no boot ROM, nobody boots from the network
+            *("-device", f"{nic.model},netdev=net{number},mac={nic.mac},romfile="),
+        ]
+    return [*line, *spec.extra]
+
+
+def _disk(number: int, disk: Disk) -> list[str]:
+    name = f"disk{number}"
+    cache = {
+        "none": "cache.direct=on,cache.no-flush=off",
+        "writeback": "cache.direct=off,cache.no-flush=off",
+        "unsafe": "cache.direct=off,cache.no-flush=on",
+    }[disk.cache]
+    line = [
+        *("-blockdev", f"driver=file,node-name={name}f,filename={escape(disk.path)},"
+          f"aio={disk.aio},{cache},read-only={_on(disk.read_only)},locking=off"),
+        *("-blockdev", f"driver=raw,node-name={name},file={name}f,{cache},"
+          f"read-only={_on(disk.read_only)}"),
+    ]  # fmt: skip
+    if disk.model == "ide":
+        return [*line, "-device", f"ide-hd,drive={name},bus=ide.{number // 2},unit={number % 2}"]
+    device = f"virtio-blk-pci,drive={name},num-queues={disk.queues}"
+    if disk.iothread:
+        line += ["-object", f"iothread,id={name}io"]
+        device += f",iothread={name}io"
+    return [*line, "-device", device]
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"

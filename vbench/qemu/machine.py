@@ -1,0 +1,138 @@
+"""Life and death of one QEMU process."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qemu.qmp.qmp_client import ExecuteError
+
+from vbench.errors import GuestLost, HostError, LaunchError
+from vbench.hosts import Host, HostProcess
+from vbench.qemu.qmp import Qmp
+
+READY = "VBENCH-READY "
+FAILED = "VBENCH-FAILED "
+# QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
+QUIT_TIMEOUT_S = 3.0
+
+
+class QemuMachine:
+    """A running QEMU: its process, QMP and console."""
+
+    def __init__(self, host: Host, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
+        """Start QEMU and greet it. Raises LaunchError with QEMU's own words."""
+        self.host = host
+        self.argv = tuple(argv)
+        try:
+            self.process: HostProcess = host.start(argv, pass_fds=pass_fds)
+        except HostError as error:
+            raise LaunchError(
+                error.what,
+                evidence=error.evidence,
+                remedy="run `vbench setup`, then `vbench doctor`",
+            ) from error
+        try:
+            self.qmp = Qmp(self.process.stream)
+            self._vcpu_threads = [
+                int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
+            ]
+        except GuestLost as error:
+            status = self.process.wait(1.0)
+            self.process.kill()
+            raise LaunchError(
+                f"QEMU did not start (exit status {status})" if status is not None else error.what,
+                evidence=self.evidence(),
+                remedy="try the argv above by hand",
+            ) from error
+        except BaseException:
+            self.process.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def evidence(self, lines: int = 15) -> str:
+        """The command line and the last `lines` of console and QEMU messages."""
+        tail = self.process.log().splitlines()[-lines:]
+        return "\n".join([shlex.join(self.argv), *tail])
+
+    def console(self) -> str:
+        return self.process.log()
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        """Wait for the guest's ready line; returns what it says (seconds since kernel start)."""
+        line = self.process.wait_for(lambda text: READY in text or FAILED in text, timeout_s)
+        if line is None:
+            status = self.process.status()
+            how = (
+                f"did not become ready within {timeout_s:g} s"
+                if status is None
+                else f"ended while booting (QEMU exit status {status})"
+            )
+            raise LaunchError(f"the guest {how}", evidence=self.evidence())
+        if FAILED in line:
+            reason = line.split(FAILED, 1)[1]
+            raise LaunchError(f"the guest's init failed: {reason}", evidence=self.evidence())
+        return {
+            key: float(value) for key, value in re.findall(r"(\w+)=([\d.]+)", line.split(READY)[1])
+        }
+
+    def forwarded_port(self, guest_port: int) -> int:
+        """The host port that QEMU chose to forward to `guest_port`.
+
+        There is no QMP command for it; HMP's `info usernet` has it in a table of fixed columns.
+        """
+        table = self.qmp.execute("human-monitor-command", {"command-line": "info usernet"})
+        for line in table.splitlines():
+            fields = line.split()
+            if fields and fields[0] == "TCP[HOST_FORWARD]" and fields[5] == str(guest_port):
+                return int(fields[3])
+        raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
+
+    def pause(self) -> None:
+        self.qmp.execute("stop")
+
+    def resume(self) -> None:
+        self.qmp.execute("cont")
+
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """A QMP query; None where this QEMU does not know the command."""
+        try:
+            return self.qmp.execute(command, arguments)
+        except ExecuteError as error:
+            if error.error_class == "CommandNotFound":
+                return None
+            raise
+
+    def usage(self) -> Mapping[str, float]:
+        """Seconds spent so far: `host_cpu_s` by the whole process, `vcpu_wait_s` by vCPU threads
+        that were ready to run and did not (proc(5); schedstat counts nanoseconds)."""
+        try:
+            fields = self.host.read(f"/proc/{self.pid}/stat").rsplit(")", 1)[1].split()
+            ticks = int(fields[11]) + int(fields[12])  # utime + stime, fields 14 and 15
+            waited = sum(
+                int(self.host.read(f"/proc/{self.pid}/task/{thread}/schedstat").split()[1])
+                for thread in self._vcpu_threads
+            )
+        except (HostError, IndexError, ValueError) as error:
+            raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
+        # USER_HZ is 100 on every Linux ABI for x86 (include/asm-generic/param.h).
+        return {"host_cpu_s": ticks / 100, "vcpu_wait_s": waited / 1e9}
+
+    @property
+    def alive(self) -> bool:
+        return self.process.status() is None
+
+    def close(self) -> None:
+        """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""
+        try:
+            if self.alive:
+                self.qmp.quit()
+                self.process.wait(QUIT_TIMEOUT_S)
+            self.qmp.close()
+        finally:
+            self.process.kill()

@@ -1,0 +1,96 @@
+"""QMP without asyncio in sight: the only importer of qemu.qmp."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from qemu.qmp import EventListener, Message, QMPClient, QMPError
+from qemu.qmp.protocol import ConnectError, StateError
+from qemu.qmp.qmp_client import ExecInterruptedError, ExecuteError
+
+from vbench.errors import GuestLost
+
+
+class Qmp:
+    """One QMP connection for a guest's life, on an event loop of its own thread."""
+
+    def __init__(self, stream: socket.socket, timeout_s: float = 10.0) -> None:
+        """Greet QEMU on `stream`. Raises GuestLost if it does not answer in `timeout_s`."""
+        self.timeout_s = timeout_s
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._client = QMPClient("vbench")
+        # Registered before any command that could cause one of them.
+        self._events = EventListener(names={"GUEST_PANICKED", "SHUTDOWN", "RESET"})
+        self._client.register_listener(self._events)
+        try:
+            self._call(self._client.connect(stream), timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def _call(self, coroutine: Any, timeout_s: float) -> Any:
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(timeout_s)
+        except FutureTimeout:
+            future.cancel()
+            raise GuestLost(f"QEMU did not answer on QMP within {timeout_s:g} s") from None
+        except ExecuteError:
+            raise
+        except (ConnectError, StateError, ExecInterruptedError, QMPError, EOFError, OSError) as e:
+            raise GuestLost(f"the QMP connection ended: {type(e).__name__}: {e}") from e
+        except BaseException:
+            future.cancel()
+            raise
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Run a QMP command and return its `return` value.
+
+        Raises GuestLost if QEMU is gone, qemu.qmp's ExecuteError if QEMU refuses.
+        """
+        return self._call(
+            self._client.execute(command, dict(arguments) if arguments else None), self.timeout_s
+        )
+
+    def quit(self) -> None:
+        """Ask QEMU to end; the reply may get lost on the way, which is no error."""
+        try:
+            self.execute("quit")
+        except (GuestLost, ExecuteError):
+            return
+
+    def events(self) -> list[Message]:
+        """The panic, shutdown and reset events since the last call, oldest first."""
+
+        async def drain() -> list[Message]:
+            return list(self._events.clear())
+
+        result: list[Message] = self._call(drain(), self.timeout_s)
+        return result
+
+    def close(self) -> None:
+        """Disconnect and end the loop. After QEMU's end a reset of the stream is expected."""
+
+        async def disconnect() -> None:
+            try:
+                await self._client.disconnect()
+            except (EOFError, ConnectionError, QMPError):
+                return
+
+        try:
+            self._call(disconnect(), 5.0)
+        except GuestLost:
+            pass
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5.0)
+            if not self._thread.is_alive():
+                self._loop.close()

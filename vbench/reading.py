@@ -1,0 +1,55 @@
+"""How to read what common tools print: machine-readable output -> seconds that they measured."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from vbench.model import Reading
+
+
+def probe(text: str) -> Reading:
+    """vbench-probe's JSON: `elapsed_ns`, and quantiles such as `p50_ns`, in nanoseconds."""
+    said = json.loads(text)
+    quantiles = {
+        name: said[f"{name}_ns"] / 1e9
+        for name in ("min", "p50", "p99", "max")
+        if f"{name}_ns" in said
+    }
+    return Reading(said["elapsed_ns"] / 1e9, quantiles)
+
+
+def sysbench(text: str) -> float:
+    """sysbench's total time; version 1.0 has no machine-readable output."""
+    match = re.search(r"total time:\s*([\d.]+)s", text)
+    if match is None:
+        raise ValueError("there is no total time")
+    return float(match[1])
+
+
+def fio(text: str) -> Reading:
+    """fio's JSON: the run time of its one job, and quantiles of completion latency."""
+    job = json.loads(text)["jobs"][0]
+    if job["error"]:
+        raise ValueError(f"fio stopped with error {job['error']}")
+    side = job["read"] if job["read"]["total_ios"] else job["write"]
+    percentiles = side["clat_ns"].get("percentile", {})
+    quantiles = {
+        name: percentiles[key] / 1e9
+        for name, key in (("p50", "50.000000"), ("p99", "99.000000"))
+        if key in percentiles
+    }
+    return Reading(side["runtime"] / 1e3, quantiles)  # fio counts milliseconds
+
+
+def iperf3(text: str) -> float:
+    """iperf3's JSON: seconds that the receiver needed."""
+    return float(json.loads(text)["end"]["sum_received"]["seconds"])
+
+
+def openssl_speed(text: str) -> float:
+    """`openssl speed -mr`: seconds per MiB; its +F line ends with bytes per second."""
+    match = re.search(r"^\+F:\d+:[^:]+:([\d.]+)", text, re.MULTILINE)
+    if match is None:
+        raise ValueError("there is no +F line")
+    return (1 << 20) / float(match[1])

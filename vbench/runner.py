@@ -1,0 +1,239 @@
+"""`vbench run`: from what the user asked for to a session, through pytest, to a report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from vbench import image
+from vbench.errors import StoreError, UnavailableError, UsageError
+from vbench.hosts import Host
+from vbench.hosts.local import LocalHost
+from vbench.journal import JOURNAL_NAME
+from vbench.lock import measuring_alone
+from vbench.measure import QUICK, Plan
+from vbench.model import ImageFiles
+from vbench.registry import Registry
+from vbench.session import Series, Session
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `vbench run` was asked for; None and empty mean the default."""
+
+    variants: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    rounds: int | None = None
+    boots: int | None = None
+    quick: bool = False
+    out: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    kernel: str = "debian"
+    modules: str | None = None
+    argv: tuple[str, ...] = ()
+
+    def plan(self) -> Plan:
+        """The plan these options ask for. Raises UsageError."""
+        plan = QUICK if self.quick else Plan()
+        if self.rounds is not None:
+            plan = dataclasses.replace(plan, min_rounds=self.rounds, max_rounds=self.rounds)
+        if self.boots is not None:
+            plan = dataclasses.replace(plan, boots=self.boots)
+        return plan
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def load_plugins(files: Sequence[Path]) -> Registry:
+    """The registry; plugins that could not be loaded are reported and left out."""
+    registry = Registry.load(files)
+    for problem in registry.problems:
+        say(f"vbench: {problem}")
+    return registry
+
+
+def find_host(text: str) -> Host:
+    """What `--host` names. Raises UsageError."""
+    if text == "local":
+        return LocalHost()
+    raise UsageError(f"there is no host {text!r}", remedy="--host local")
+
+
+def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFiles:
+    """The image, built first where the cache does not have it."""
+    return image.ensure(kernel, modules, progress=say)
+
+
+def open_session(options: RunOptions) -> Session:
+    """Everything checked and ready, nothing started.
+
+    Raises UsageError, UnavailableError (a named backend cannot run, or none can), ImageError.
+    """
+    plan = options.plan()
+    registry = load_plugins(options.plugins)
+    named = [registry.variant(text) for text in options.variants]
+    host = find_host(options.hosts[0] if options.hosts else "local")
+    try:
+        series, unavailable = [], []
+        variants = named or [registry.variant(name) for name in sorted(registry.backends)]
+        for variant in variants:
+            availability = variant.backend.probe(host, variant.options)
+            if availability.ok:
+                series.append(Series(host, variant))
+            elif named:
+                raise UnavailableError(
+                    f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                    remedy=availability.remedy,
+                )
+            else:
+                technique = variant.backend.technique
+                unavailable.append(
+                    (variant.text, technique.value, availability.reason, availability.remedy)
+                )
+        if not series:
+            raise UnavailableError(
+                f"no backend can run on {host.name}",
+                evidence="\n".join(f"{name}: {reason}" for name, _, reason, _ in unavailable),
+                remedy="run `vbench doctor`",
+            )
+        if len({each.label for each in series}) < len(series):
+            raise UsageError("a variant is named twice")
+        files = ensure_image(options.kernel, options.modules)
+    except BaseException:
+        host.close()
+        raise
+    return Session(
+        registry=registry,
+        series=series,
+        image=files,
+        plan=plan,
+        out=options.out,
+        argv=options.argv,
+        unavailable=unavailable,
+    )
+
+
+def new_directory(wanted: Path | None) -> Path:
+    """The directory for results, made now: an existing one with results is never overwritten."""
+    if wanted is None:
+        stamp = datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
+        wanted = Path("vbench-results") / stamp
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(wanted.iterdir()):
+            raise UsageError(f"{wanted} is not empty", remedy="name a new folder with --out")
+        probe = wanted / ".writable"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise UsageError(f"{wanted} is a file", remedy="name a folder with --out") from None
+    except OSError as error:
+        raise UsageError(
+            f"{wanted} is not writable: {error.strerror}", remedy="name another folder with --out"
+        ) from error
+    return wanted
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM behaves as Ctrl-C: what was measured is kept, what runs is ended."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(options: RunOptions) -> int:
+    """Measure, write JSON and report; returns the exit status. Raises VbenchError before the
+    first guest, never after."""
+    options.plan()  # bad numbers are found before anything is made
+    for file in options.files:
+        if not file.is_file():
+            raise UsageError(f"there is no workload file {file}")
+    with terminated_as_interrupted(), contextlib.ExitStack() as stack:
+        stack.enter_context(measuring_alone(say))
+        out = new_directory(options.out)
+        stack.callback(_remove_if_empty, out)
+        session = stack.enter_context(open_session(dataclasses.replace(options, out=out)))
+        say(f"vbench: measuring {', '.join(session.series)} -> {out}")
+        status = _pytest(session, options)
+        session.close()
+        _finish(session, out)
+        for problem in session.failed[:20]:
+            say(f"vbench: failed: {problem}")
+        return status
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """Leave no folder behind for a run that never measured anything."""
+    journal = directory / JOURNAL_NAME
+    with contextlib.suppress(OSError):
+        if journal.exists() and journal.stat().st_size == 0:
+            journal.unlink()
+        directory.rmdir()
+
+
+def _pytest(session: Session, options: RunOptions) -> int:
+    """Run pytest in this process, cut off from the user's own pytest set-up."""
+    import pytest  # noqa: PLC0415 - half a second that `vbench --help` need not pay
+
+    from vbench import pytest_plugin  # noqa: PLC0415
+
+    files = [*session.registry.workload_files(), *(file.resolve() for file in options.files)]
+    if options.files and not options.workloads:
+        files = [file.resolve() for file in options.files]
+    for problem in session.registry.problems:
+        say(f"vbench: {problem}")
+    plugin = pytest_plugin.RunPlugin(session, options.workloads)
+    with pytest_plugin.isolated():
+        code = pytest.main(pytest_plugin.arguments(files), plugins=[_named(plugin)])
+    if code == pytest.ExitCode.INTERRUPTED:
+        return INTERRUPTED
+    if code == pytest.ExitCode.USAGE_ERROR:
+        return 2
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UsageError("there is nothing to measure: no bench_* function was found")
+    return 0 if code == pytest.ExitCode.OK else 1
+
+
+def _named(plugin: object) -> object:
+    """A plugin for pytest.main that registers `plugin` under its own name first."""
+    from vbench.pytest_plugin import PLUGIN_NAME  # noqa: PLC0415
+
+    class Bring:
+        def pytest_addoption(self, pluginmanager: object) -> None:
+            pluginmanager.register(plugin, PLUGIN_NAME)  # type: ignore[attr-defined]
+
+    return Bring()
+
+
+def _finish(session: Session, out: Path) -> None:
+    """The report of whatever there is."""
+    if not any(out.glob("*.json")):
+        return
+    from vbench import report, store  # noqa: PLC0415
+
+    try:
+        report.write(store.load_all([out]), out / "report.md")
+        say(f"vbench: {out / 'report.md'}")
+    except StoreError as error:
+        say(f"vbench: {error}")
+    say(f"vbench: {session.phases.describe()}")

@@ -1,0 +1,364 @@
+"""One run: which series are measured, the guest that is up just now, what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import vbench
+from vbench import stats
+from vbench.errors import (
+    GuestError,
+    GuestLost,
+    HostError,
+    Unsupported,
+    VbenchError,
+)
+from vbench.guest import Guest
+from vbench.hosts import Host
+from vbench.journal import Journal
+from vbench.measure import Measure, Outcome, Plan, Sizes
+from vbench.model import (
+    ImageFiles,
+    Item,
+    Launch,
+    Pair,
+    Result,
+    Statistic,
+    Status,
+    TimeBase,
+    WorkloadInfo,
+)
+from vbench.phases import Phases
+from vbench.registry import Registry, Variant
+from vbench.target import Native
+
+# A variant that failed to come up so often in a row is given up for the rest of the run.
+LAUNCH_FAILURES_MAX = 2
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one result file holds: a variant on a host."""
+
+    host: Host
+    variant: Variant
+
+    @property
+    def label(self) -> str:
+        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
+
+
+@dataclass
+class _State:
+    """One workload of one series over its boots, while the run goes on."""
+
+    info: WorkloadInfo
+    sizes: Sizes = field(default_factory=Sizes)
+    outcome: Outcome = field(default_factory=Outcome)
+    problems: list[str] = field(default_factory=list)
+    unsupported: str = ""
+    launches: list[str] = field(default_factory=list)
+
+
+class Session:
+    """A context manager that ends guests and hosts."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        series: Sequence[Series],
+        image: ImageFiles,
+        plan: Plan,
+        plans: Mapping[TimeBase, Plan] | None = None,
+        out: Path | None = None,
+        argv: Sequence[str] = (),
+        unavailable: Sequence[tuple[str, str, str, str]] = (),
+    ) -> None:
+        """`plans` overrides `plan` for a time base; `out` None keeps nothing on disk."""
+        self.registry = registry
+        self.series = {each.label: each for each in series}
+        self.image = image
+        self.out = out
+        self.phases = Phases()
+        self._plan = plan
+        self._plans = dict(plans or {})
+        self._argv = tuple(argv)
+        self._unavailable = tuple(unavailable)
+        self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        self._journal = Journal(out) if out else None
+        self._states: dict[tuple[str, str], _State] = {}
+        self._launches: dict[str, list[Launch]] = {label: [] for label in self.series}
+        self._guest: Guest | None = None
+        self._guest_key: tuple[str, int] | None = None
+        self._launch_errors: dict[tuple[str, int], VbenchError] = {}
+        self._given_up: dict[str, int] = dict.fromkeys(self.series, 0)
+        self._natives: dict[tuple[str, int, str], Native] = {}
+        self.failed: list[str] = []
+
+    def plan(self, series: Series) -> Plan:
+        return self._plans.get(series.host.time_base, self._plan)
+
+    # ------------------------------------------------------------ the guest broker
+
+    def guest(self, series: Series, boot: int) -> Guest:
+        """The guest of this series and boot, launched or relaunched as needed.
+
+        Only one guest is up at a time. Raises LaunchError, AttestationError: a boot that failed
+        fails again at once for its other items, and so does a variant that failed twice running.
+        """
+        key = (series.label, boot)
+        if self._guest is not None and self._guest_key == key and self._guest.alive:
+            return self._guest
+        self.drop_guest()
+        if key in self._launch_errors:
+            raise self._launch_errors[key]
+        self.phases.enter("booting")
+        try:
+            guest = self._launch(series, boot)
+        except (GuestError, HostError) as error:
+            self._given_up[series.label] += 1
+            if self._given_up[series.label] >= LAUNCH_FAILURES_MAX:
+                for number in range(self.plan(series).boots):
+                    self._launch_errors[series.label, number] = error
+            self._launch_errors[key] = error
+            raise
+        self._given_up[series.label] = 0
+        self._guest, self._guest_key = guest, key
+        return guest
+
+    def _launch(self, series: Series, boot: int) -> Guest:
+        backend = series.variant.backend
+        guest = backend.launch(series.host, self.image, series.variant.options)
+        try:
+            attestation = backend.attest(guest)
+        except BaseException:
+            guest.close()
+            raise
+        known = self._launches[series.label]
+        launch = guest.launch_record(
+            id=f"{series.label}#{len(known) + 1}",
+            variant=series.variant.text,
+            boot=boot,
+            attestation=attestation,
+        )
+        known.append(launch)
+        self._note({"event": "launch", "id": launch.id, "argv": launch.argv, "boot": boot})
+        return guest
+
+    def drop_guest(self) -> None:
+        """End the guest that is up, if any."""
+        guest, self._guest, self._guest_key = self._guest, None, None
+        if guest is not None:
+            self.phases.enter("booting")
+            guest.close()
+
+    # ------------------------------------------------------------ items
+
+    @contextlib.contextmanager
+    def item(
+        self, series: Series, info: WorkloadInfo, boot: int
+    ) -> Iterator[Callable[[], Measure]]:
+        """Measure one item: yields a maker of its `Measure`; errors are recorded on the way out.
+
+        Whatever ends the block, Ctrl-C included, the pairs taken so far stay.
+        """
+        key = (series.label, info.name)
+        state = self._states.setdefault(key, _State(info))
+        try:
+            yield lambda: self._measure(series, state, boot)
+        except Unsupported as error:
+            state.unsupported = error.what
+            raise
+        except VbenchError as error:
+            state.problems.append(f"boot {boot + 1}: {error.what}")
+            self.failed.append(f"{info.name}[{series.variant.text}] boot {boot + 1}: {error}")
+            if isinstance(error, GuestLost):
+                self.drop_guest()
+            raise
+        except Exception as error:
+            state.problems.append(f"boot {boot + 1}: {type(error).__name__}: {error}")
+            where = f"{info.name}[{series.variant.text}] boot {boot + 1}"
+            self.failed.append(f"{where}: {type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            state.problems.append(f"boot {boot + 1}: interrupted")
+            raise
+        finally:
+            self.phases.enter("other")
+            self._note(
+                {
+                    "event": "item",
+                    "series": series.label,
+                    "workload": info.name,
+                    "boot": boot,
+                    "problems": state.problems,
+                    "unsupported": state.unsupported,
+                }
+            )
+
+    def _measure(self, series: Series, state: _State, boot: int) -> Measure:
+        if state.unsupported:
+            raise Unsupported(state.unsupported)
+        guest = self.guest(series, boot)
+        launch_id = self._launches[series.label][-1].id
+        if launch_id not in state.launches:
+            state.launches.append(launch_id)
+        host, vcpus = series.host, guest.place.vcpus
+        network = host.network()
+        native: Native | None = None
+        client: Native | None = None
+        if state.info.category == "network":
+            if network is None:
+                client = self._native(host, vcpus)
+                state.outcome.flags.add("slirp")
+            else:
+                client = self._native(host, vcpus, network.peer_prefix)
+                native = self._native(host, vcpus, network.native_prefix, network.native_address)
+        elif state.info.statistic is not Statistic.ABSOLUTE:
+            native = self._native(host, vcpus)
+        if native and guest.observed.get("kernel") != host.facts().facts.get("kernel"):
+            state.outcome.flags.add("kernel_differs")
+
+        def on_pair(pair: Pair) -> None:
+            self._note(
+                {
+                    "event": "pair",
+                    "series": series.label,
+                    "workload": state.info.name,
+                    **{f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)},
+                }
+            )
+
+        return Measure(
+            guest=guest,
+            native=native,
+            client=client,
+            boot=boot,
+            plan=self.plan(series),
+            sizes=state.sizes,
+            outcome=state.outcome,
+            on_pair=on_pair,
+            counters=self._counters,
+            phase=self.phases.enter,
+        )
+
+    def _native(
+        self, host: Host, vcpus: int, prefix: tuple[str, ...] = (), address: str = ""
+    ) -> Native:
+        key = (host.name, vcpus, " ".join(prefix))
+        if key not in self._natives:
+            self._natives[key] = Native(
+                host,
+                host.place(self.image),
+                vcpus=vcpus,
+                prefix=prefix,
+                address=address,
+                scratch=host.scratch(),
+            )
+        return self._natives[key]
+
+    def _counters(self, guest: Guest) -> Mapping[str, int]:
+        merged: dict[str, int] = {}
+        for _, counters in self.registry.call("vbench_counters", guest=guest):
+            merged.update(counters)
+        return merged
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        if self._journal:
+            self._journal.append(record)
+
+    # ------------------------------------------------------------ results
+
+    def items(self, series: Series) -> tuple[Item, ...]:
+        """Everything known of a series so far, in the order of first measurement."""
+        return tuple(
+            self._item(series, state)
+            for (label, _), state in self._states.items()
+            if label == series.label
+        )
+
+    def item_of(self, series: Series, workload: str) -> Item:
+        return self._item(series, self._states[series.label, workload])
+
+    def _item(self, series: Series, state: _State) -> Item:
+        pairs = tuple(state.outcome.pairs)
+        status = Status.OK if pairs else Status.FAILED
+        if state.unsupported and not pairs:
+            status = Status.UNSUPPORTED
+        facts = series.host.facts()
+        info = state.info
+        return Item(
+            workload=info.name,
+            category=info.category,
+            unit=info.unit,
+            statistic=info.statistic,
+            definition=info.definition,
+            backend=series.variant.backend.name,
+            variant=series.variant.text,
+            technique=series.variant.backend.technique,
+            host=facts.identity,
+            host_kind=facts.kind,
+            time_base=facts.time_base,
+            status=status,
+            reason="; ".join([state.unsupported] if state.unsupported else state.problems),
+            work=state.sizes.guest,
+            native_work=state.sizes.native,
+            pairs=pairs,
+            flags=tuple(sorted(state.outcome.flags)),
+            launches=tuple(state.launches),
+            commands=dict(state.outcome.commands),
+        )
+
+    def result(self, series: Series) -> Result:
+        """The series as it stands now."""
+        backend = series.variant.backend
+        return Result(
+            host=series.host.facts(),
+            variant=series.variant.text,
+            items=self.items(series),
+            launches=tuple(self._launches[series.label]),
+            vbench_version=vbench.__version__,
+            image=self.image.digest,
+            started=self._started,
+            argv=self._argv,
+            facts={
+                row: {"text": fact.text, "source": fact.source}
+                for row, fact in backend.facts.items()
+            },
+            unavailable=self._unavailable,
+        )
+
+    def overhead(self, item: Item) -> stats.Overhead | None:
+        return stats.overhead_of(item)
+
+    # ------------------------------------------------------------ the end
+
+    def close(self) -> None:
+        """End the guest, the hosts and the journal. Safe to repeat."""
+        with contextlib.ExitStack() as stack:
+            if self._journal:
+                stack.callback(self._journal.close)
+            for host in {series.host.name: series.host for series in self.series.values()}.values():
+                stack.callback(host.close)
+            stack.callback(self.drop_guest)
+        self.phases.enter("other")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

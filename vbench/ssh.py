@@ -1,0 +1,239 @@
+"""SSH as vbench needs it: one pinned, kept connection. The only importer of paramiko."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import select
+import shutil
+import socket
+import struct
+import sys
+import termios
+import time
+import tty
+from dataclasses import dataclass
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vbench.errors import ConnectionLost, HostError, WorkloadError, WorkloadTimeout
+from vbench.model import Output
+
+# A workload that floods its output is a fault, not a reason to fill our memory.
+OUTPUT_LIMIT_BYTES = 32 << 20
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A fresh ed25519 key: the private half and its public line in OpenSSH's form."""
+
+    private: Ed25519PrivateKey
+
+    @classmethod
+    def generate(cls) -> KeyPair:
+        return cls(Ed25519PrivateKey.generate())
+
+    @property
+    def public_blob(self) -> bytes:
+        """The public key as it travels (RFC 8709, section 4)."""
+        return _string(b"ssh-ed25519") + _string(self._raw_public)
+
+    @property
+    def _raw_public(self) -> bytes:
+        return self.private.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+
+    @property
+    def authorized_line(self) -> str:
+        return "ssh-ed25519 " + base64.b64encode(self.public_blob).decode() + " vbench\n"
+
+    def dropbear_private(self) -> bytes:
+        """The private half as dropbear's host key file wants it (dropbear, src/ed25519.c)."""
+        raw = self.private.private_bytes(
+            serialization.Encoding.Raw,
+            serialization.PrivateFormat.Raw,
+            serialization.NoEncryption(),
+        )
+        return _string(b"ssh-ed25519") + _string(raw + self._raw_public)
+
+    def paramiko_key(self) -> paramiko.PKey:
+        pem = self.private.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
+
+
+class SshConnection:
+    """A kept connection on which commands run one after another."""
+
+    def __init__(self, transport: paramiko.Transport, name: str) -> None:
+        self._transport = transport
+        self.name = name
+
+    @classmethod
+    def open(
+        cls,
+        stream: socket.socket,
+        *,
+        name: str,
+        user: str,
+        key: KeyPair,
+        host_key: KeyPair,
+        timeout_s: float,
+    ) -> SshConnection:
+        """Log in over `stream`, accepting exactly `host_key`.
+
+        Raises ConnectionLost; `name` says in messages who did not answer.
+        """
+        transport = paramiko.Transport(stream)
+        # Fewer bytes and fewer rounds of key exchange where the other end is translated code.
+        transport.banner_timeout = timeout_s
+        transport.handshake_timeout = timeout_s
+        transport.auth_timeout = timeout_s
+        try:
+            transport.start_client(timeout=timeout_s)
+            seen = transport.get_remote_server_key().asbytes()
+            if seen != host_key.public_blob:
+                raise ConnectionLost(f"{name} shows another host key than it was given")
+            transport.auth_publickey(user, key.paramiko_key())
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            transport.close()
+            raise ConnectionLost(f"no SSH login to {name}: {error or type(error).__name__}") from (
+                error
+            )
+        except BaseException:
+            transport.close()
+            raise
+        return cls(transport, name)
+
+    def channel(self, timeout_s: float = 20.0) -> paramiko.Channel:
+        """A new session channel. Raises ConnectionLost."""
+        try:
+            return self._transport.open_session(timeout=timeout_s)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+
+    def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
+        """Run a shell command to its end.
+
+        One deadline covers the whole command. Raises WorkloadTimeout when it passes,
+        WorkloadError when the output exceeds OUTPUT_LIMIT_BYTES, ConnectionLost when the
+        channel dies without an exit status.
+        """
+        deadline = time.monotonic() + timeout_s
+        channel = self.channel()
+        try:
+            channel.settimeout(timeout_s)
+            channel.exec_command(command)
+            if stdin:
+                channel.sendall(stdin)
+            channel.shutdown_write()
+            stdout, stderr = self._drain(channel, command, deadline)
+            status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+        except TimeoutError:
+            raise self._late(command, timeout_s) from None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+        finally:
+            channel.close()
+        if status == -1:  # paramiko: the channel closed before an exit status came
+            raise ConnectionLost(
+                f"{self.name} closed the connection during a command", evidence=command
+            )
+        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def _drain(
+        self, channel: paramiko.Channel, command: str, deadline: float
+    ) -> tuple[bytes, bytes]:
+        """Read both streams together: waiting for one alone lets the other fill and hang."""
+        out, err = bytearray(), bytearray()
+        poller = select.poll()
+        poller.register(channel.fileno(), select.POLLIN)
+        out_ended = err_ended = False
+        while not (out_ended and err_ended):
+            if channel.recv_ready() or channel.eof_received or channel.closed:
+                piece = channel.recv(1 << 20)
+                out += piece
+                out_ended = not piece
+            if channel.recv_stderr_ready() or channel.eof_received or channel.closed:
+                piece = channel.recv_stderr(1 << 20)
+                err += piece
+                err_ended = not piece
+            if len(out) + len(err) > OUTPUT_LIMIT_BYTES:
+                raise WorkloadError(
+                    f"a command wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB",
+                    evidence=command,
+                    remedy="let it print its result only",
+                )
+            if out_ended and err_ended:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            poller.poll(left * 1000)
+        # The exit status may follow the end of the streams by a packet.
+        if not channel.status_event.wait(max(0.0, min(5.0, deadline - time.monotonic()))):
+            raise TimeoutError
+        return bytes(out), bytes(err)
+
+    def _late(self, command: str, timeout_s: float) -> WorkloadTimeout:
+        return WorkloadTimeout(
+            f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
+        )
+
+    def interact(self, terminal: str) -> int:
+        """A shell on our own terminal, which is raw meanwhile; returns its exit status."""
+        size = shutil.get_terminal_size()
+        channel = self.channel()
+        keys = sys.stdin.fileno()
+        before = termios.tcgetattr(keys)
+        try:
+            channel.get_pty(terminal, size.columns, size.lines)
+            channel.invoke_shell()
+            tty.setraw(keys)
+            while True:
+                ready, _, _ = select.select([channel, keys], [], [])
+                if channel in ready:
+                    piece = channel.recv(65536)
+                    if not piece:
+                        break
+                    os.write(sys.stdout.fileno(), piece)
+                if keys in ready:
+                    channel.sendall(os.read(keys, 1024))
+            return channel.recv_exit_status()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+        finally:
+            termios.tcsetattr(keys, termios.TCSADRAIN, before)
+            channel.close()
+
+    def forward(self, address: str, port: int, timeout_s: float) -> paramiko.Channel:
+        """A TCP connection made from the other end (direct-tcpip, RFC 4254 section 7.2)."""
+        try:
+            return self._transport.open_channel(
+                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout_s
+            )
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"{self.name} cannot reach {address}:{port}: {error}") from error
+
+    @property
+    def alive(self) -> bool:
+        return self._transport.is_active()
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def as_host_error(error: WorkloadTimeout | WorkloadError) -> HostError:
+    """The same fault when the command was vbench's own, not a workload's."""
+    return HostError(error.what, evidence=error.evidence, remedy=error.remedy)

@@ -1,0 +1,17 @@
+"""From nothing to a guest that works; there is no native counterpart."""
+
+import pytest
+
+from vbench.measure import Measure
+
+pytestmark = pytest.mark.workload(category="boot", unit="boot", statistic="absolute")
+
+
+def bench_boot_command(measure: Measure) -> None:
+    """Launch to the end of the first command over SSH, by the host's clock."""
+    measure.absolute(measure.guest.boot_times_s["launch_to_command"])
+
+
+def bench_boot_userspace(measure: Measure) -> None:
+    """Start of the kernel to its first process, by the guest's own clock."""
+    measure.absolute(measure.guest.boot_times_s["kernel_to_userspace"])

@@ -1,0 +1,49 @@
+"""The scratch disk, by direct I/O, so that only the device and the way to it are measured."""
+
+import pytest
+
+from vbench import reading
+from vbench.measure import Measure
+from vbench.target import Place
+
+pytestmark = pytest.mark.workload(category="disk", unit="operation")
+_throughput = pytest.mark.workload(unit="MiB")
+
+
+def _fio(measure: Measure, pattern: str, block_kib: int = 4, depth: int = 1) -> None:
+    def command(operations: int, place: Place) -> str:
+        return (
+            f"fio --name=disk --filename={place.scratch} --rw={pattern} --bs={block_kib}k "
+            f"--offset={place.scratch_offset_mib}m --size={place.scratch_size_mib}m "
+            f"--io_size={operations * block_kib}k --norandommap --randrepeat=0 --direct=1 "
+            f"--ioengine=libaio --iodepth={depth} --thread --output-format=json"
+        )
+
+    measure(command, read=reading.fio, first=max(64 // block_kib, 4 * depth))
+
+
+def bench_disk_randread_qd1(measure: Measure) -> None:
+    """4 KiB random reads, one outstanding."""
+    _fio(measure, "randread")
+
+
+def bench_disk_randread_qd16(measure: Measure) -> None:
+    """4 KiB random reads, sixteen outstanding."""
+    _fio(measure, "randread", depth=16)
+
+
+def bench_disk_randwrite_qd1(measure: Measure) -> None:
+    """4 KiB random writes, one outstanding."""
+    _fio(measure, "randwrite")
+
+
+@_throughput
+def bench_disk_read_1m(measure: Measure) -> None:
+    """1 MiB reads in order."""
+    _fio(measure, "read", block_kib=1024)
+
+
+@_throughput
+def bench_disk_write_1m(measure: Measure) -> None:
+    """1 MiB writes in order."""
+    _fio(measure, "write", block_kib=1024)

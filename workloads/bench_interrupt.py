@@ -1,0 +1,14 @@
+"""How late a timer is."""
+
+import pytest
+
+from vbench import reading
+from vbench.measure import Measure
+
+pytestmark = pytest.mark.workload(category="interrupt")
+
+
+@pytest.mark.workload(unit="wake-up", statistic="quantiles")
+def bench_interrupt_timer(measure: Measure) -> None:
+    """Lateness of a thread that sleeps until absolute times 200 us apart."""
+    measure(lambda wakes, place: f"vbench-probe timer {wakes}", read=reading.probe, first=500)

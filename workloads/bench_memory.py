@@ -1,0 +1,36 @@
+"""Memory: streaming, random access, and the first touch of a page."""
+
+import pytest
+
+from vbench import reading
+from vbench.measure import Measure
+from vbench.target import Place
+
+pytestmark = pytest.mark.workload(category="memory")
+
+
+@pytest.mark.workload(unit="MiB")
+def bench_memory_sysbench(measure: Measure) -> None:
+    """Reading 1 MiB blocks in order (sysbench memory)."""
+
+    def command(mebibytes: int, place: Place) -> str:
+        return (
+            "sysbench memory --memory-block-size=1M --memory-oper=read --time=0 "
+            f"--memory-total-size={mebibytes}M run"
+        )
+
+    measure(command, read=reading.sysbench, first=16)
+
+
+@pytest.mark.workload(unit="load")
+def bench_memory_random(measure: Measure) -> None:
+    """Dependent loads all over 64 MiB of small pages: caches and TLB."""
+    measure(
+        lambda loads, place: f"vbench-probe memrandom {loads}", read=reading.probe, first=10_000
+    )
+
+
+@pytest.mark.workload(unit="fault")
+def bench_memory_pagefault(measure: Measure) -> None:
+    """First touch of fresh anonymous 4 KiB pages."""
+    measure(lambda pages, place: f"vbench-probe pagefault {pages}", read=reading.probe, first=1000)
