@@ -116,10 +116,19 @@ def log_ratios(pairs: Iterable[Pair]) -> dict[int, list[float]]:
 
 def log_guest(pairs: Iterable[Pair]) -> dict[int, list[float]]:
     """log(guest seconds per unit of work) by boot."""
+    return _logs((pair.boot, pair.guest_s) for pair in pairs)
+
+
+def log_native(pairs: Iterable[Pair]) -> dict[int, list[float]]:
+    """log(native seconds per unit of work) by boot of the guest beside it."""
+    return _logs((pair.boot, pair.native_s) for pair in pairs)
+
+
+def _logs(samples: Iterable[tuple[int, float | None]]) -> dict[int, list[float]]:
     boots: dict[int, list[float]] = {}
-    for pair in pairs:
-        if pair.guest_s > 0:
-            boots.setdefault(pair.boot, []).append(math.log(pair.guest_s))
+    for boot, value in samples:
+        if value is not None and value > 0:
+            boots.setdefault(boot, []).append(math.log(value))
     return boots
 
 

@@ -124,7 +124,7 @@ def _machine(panel: Panel) -> str:
 
 
 def _name(panel: Panel) -> str:
-    return f"{plain(panel.host.identity)}, {'wall clock' if panel.wall else 'instruction counts'}"
+    return f"{plain(panel.host.identity)}, {'wall clock' if panel.wall else 'counted, not timed'}"
 
 
 def _heading(panel: Panel) -> str:

@@ -40,7 +40,7 @@ def no_ratio(item: Item) -> bool:
 
 
 def overhead(item: Item) -> Overhead | None:
-    """The item's overhead where one may be shown."""
+    """The item's overhead where one may be shown. Worked out once: see `Panel.overheads`."""
     return None if no_ratio(item) else stats.overhead_of(item)
 
 
@@ -55,17 +55,19 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
     return f"**{found}**" if found else ""
 
 
-def overhead_cell(item: Item) -> str:
+def overhead_cell(item: Item, value: Overhead | None) -> str:
     """Overhead of one workload with interval and word, or why there is none."""
     if item.statistic is Statistic.ABSOLUTE:
         return f"{NOTHING} (no native counterpart)"
     if no_ratio(item):
         return f"{NOTHING} <sup>s</sup>"
-    value = overhead(item)
     if value is None:
         return f"{NOTHING} (no native partner)"
     same = value.low is not None and value.high is not None and not value.significant
-    verdict = "no significant difference" if same else word(value, [item])
+    if same:
+        verdict = "no significant difference"
+    else:  # on the instruction base the heading says what the numbers are
+        verdict = "" if item.time_base is TimeBase.INSTRUCTIONS else word(value, [item])
     return f"{times(value.ratio)} {interval(value)} {verdict}".strip()
 
 
@@ -80,7 +82,7 @@ def rounds(pairs: Sequence[Pair]) -> str:
     return f"{len(pairs)} in {len(by_boot)}"
 
 
-def flags(item: Item) -> dict[str, str]:
+def flags(item: Item, value: Overhead | None) -> dict[str, str]:
     """Flags of an item, of its pairs with how many, and what the cross-checks found."""
     found = dict.fromkeys(item.flags, "")
     for flag in {flag for pair in item.pairs for flag in pair.flags}:
@@ -90,7 +92,6 @@ def flags(item: Item) -> dict[str, str]:
         outliers = len(stats.outliers(item.pairs))
         if outliers:
             found["outlier"] = f"{outliers} of {len(item.pairs)}"
-        value = overhead(item)
         if value is not None and stats.disagrees(value, item.pairs):
             found["cross-check"] = ""
     if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
@@ -111,8 +112,7 @@ def counter(item: Item, name: str) -> float | None:
 
 def native_s(item: Item) -> float | None:
     """Typical native seconds per unit of work."""
-    turned = [Pair(None, p.native_s, p.boot) for p in item.pairs if p.native_s is not None]
-    return stats.typical(stats.log_guest(turned))
+    return stats.typical(stats.log_native(item.pairs))
 
 
 def guest_s(item: Item) -> float | None:

@@ -21,6 +21,8 @@ from vbench.model import (
     Technique,
     TimeBase,
 )
+from vbench.report import cells
+from vbench.stats import Overhead
 
 # Host facts that make another machine of the same name.
 _MACHINE = ("cpu_model", "cpus", "kernel")
@@ -46,6 +48,9 @@ class Panel:
     launches: tuple[Launch, ...]  # by variant, boot
     unavailable: tuple[Unavailable, ...]
     runs: tuple[str, ...]  # vbench command lines, with their start
+    # derived from the pairs, by item name: it takes most of a report's time, so it is done once
+    overheads: Mapping[str, Overhead]
+    flags: Mapping[str, Mapping[str, str]]
 
     @property
     def wall(self) -> bool:
@@ -183,15 +188,19 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
         for entry in (Unavailable(*fields) for fields in result.unavailable)
         if entry.backend not in measured
     }
+    shown = sorted(items.values(), key=_item_order)
+    overheads = {i.name: value for i in shown if (value := cells.overhead(i)) is not None}
     return Panel(
         host=first.host,
         image=first.image,
-        items=tuple(sorted(items.values(), key=_item_order)),
+        items=tuple(shown),
         launches=tuple(sorted(launches, key=lambda one: (one.variant, one.boot, one.id))),
         unavailable=tuple(
             sorted(unavailable, key=lambda one: (one.technique, one.backend, one.reason))
         ),
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
+        overheads=overheads,
+        flags={item.name: cells.flags(item, overheads.get(item.name)) for item in shown},
     )
 
 

@@ -116,7 +116,7 @@ def _mean(
 
     def rated(variant: str) -> dict[str, Item]:
         items = filter(belongs, panel.of(variant, category))
-        return {item.workload: item for item in items if cells.overhead(item) is not None}
+        return {item.workload: item for item in items if item.name in panel.overheads}
 
     ours = rated(variant)
     if not ours:
@@ -133,7 +133,11 @@ def _mean(
     total = len({i.workload for i in panel.items if i.category == category and belongs(i)})
     of = f"{mean.workloads} of " if mean.workloads < total else ""
     low, high = mean.smallest[1], mean.largest[1]
-    extremes = "" if mean.workloads == 1 else f"{times(low)} to {times(high)} over "
+    if shown is share:
+        extremes = f"{number(100 / high)} to {number(100 / low)} % over "
+    else:
+        extremes = f"{times(low)} to {times(high)} over "
+    extremes = "" if mean.workloads == 1 else extremes
     return f"{text}<br>" + small(f"{extremes}{of}{plural(total, 'workload')}")
 
 

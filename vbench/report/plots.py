@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 
 from vbench import stats
-from vbench.report import cells
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.svg import Axis, Dot, Row, dot_plot
@@ -16,9 +15,7 @@ def overheads(panel: Panel) -> str | None:
     """Overhead per workload and variant with intervals, on a log scale; None without any."""
     legend = panel.variants()
     shown = [
-        (item, value)
-        for item in panel.items
-        if item.pairs and (value := cells.overhead(item)) is not None
+        (item, panel.overheads[item.name]) for item in panel.items if item.name in panel.overheads
     ]
     if not shown:
         return None

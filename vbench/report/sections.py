@@ -15,6 +15,7 @@ from vbench.report.text import (
     NOTHING,
     TIMES,
     code,
+    details,
     duration,
     number,
     per_unit,
@@ -84,7 +85,7 @@ def _row(panel: Panel, item: Item, common: AbstractSet[str]) -> list[str]:
     base = panel.host.time_base
     flags = [
         f"{plain(flag)} ({count})" if count else plain(flag)
-        for flag, count in cells.flags(item).items()
+        for flag, count in panel.flags[item.name].items()
         if flag not in common
     ]
     if item.reason:
@@ -97,7 +98,7 @@ def _row(panel: Panel, item: Item, common: AbstractSet[str]) -> list[str]:
     return [
         plain(item.workload) + unit,
         code(item.variant),
-        cells.overhead_cell(item),
+        cells.overhead_cell(item, panel.overheads.get(item.name)),
         cells.rounds(item.pairs),
         " → ".join(absolute),
         *(_cost(panel, item, name) for name in _OWN_COLUMNS),
@@ -128,10 +129,8 @@ def counters(panel: Panel) -> list[str]:
             rows.append([plain(item.workload), code(item.variant), plain(item.unit), *told])
     if not rows:
         return []
-    return [
-        "**Counters per unit of work**",
-        table(["Workload", "Variant", "per", *map(plain, names)], rows),
-    ]
+    body = table(["Workload", "Variant", "per", *map(plain, names)], rows)
+    return [details("<b>Counters per unit of work</b>", body)]
 
 
 def _quantile_order(name: str) -> tuple[float, str]:
@@ -157,7 +156,7 @@ def quantiles(panel: Panel) -> list[str]:
             code(item.variant),
             cells.rounds(item.pairs),
             *(_quantile(panel, item, name) for name in names),
-            ", ".join(cells.flags(item)) or NOTHING,
+            ", ".join(map(plain, panel.flags[item.name])) or NOTHING,
         ]
         for item in items
     ]
@@ -225,9 +224,7 @@ def unmeasured(gathered: Gathered) -> list[str]:
 
 def flags(gathered: Gathered) -> list[str]:
     """The meaning of each flag that occurs."""
-    found = sorted(
-        {flag for p in gathered.panels for item in p.items for flag in cells.flags(item)}
-    )
+    found = sorted({f for panel in gathered.panels for own in panel.flags.values() for f in own})
     if not found:
         return ["No round and no item carries a flag."]
     return ["\n".join(f"- **{plain(f)}**: {cells.FLAGS.get(f, 'set by a plugin')}" for f in found)]

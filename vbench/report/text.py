@@ -62,7 +62,7 @@ def number(value: float) -> str:
     """Three significant digits, with separators instead of an exponent: 0.0123, 1.83, 12,300."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else NOTHING
-    digits = 2 - math.floor(math.log10(abs(value)))
+    digits = 2 - int(f"{value:.2e}".partition("e")[2])  # after rounding: 0.09999 is 0.100
     rounded = round(value, digits)
     return f"{rounded:,.{max(digits, 0)}f}" if digits > 0 else f"{rounded:,.0f}"
 
