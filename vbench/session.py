@@ -213,6 +213,8 @@ class Session:
         if launch_id not in state.launches:
             state.launches.append(launch_id)
         host, vcpus = series.host, guest.place.vcpus
+        if state.info.category == "disk":
+            host.fill_scratch()
         network = host.network()
         native: Native | None = None
         client: Native | None = None

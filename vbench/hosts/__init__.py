@@ -53,7 +53,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Scratch:
-    """The disk under test: a file or block device full of random data."""
+    """The disk under test: a file or block device."""
 
     path: str
     size_mib: int
@@ -101,6 +101,11 @@ class Host(Protocol):
 
     def scratch(self) -> Scratch:
         """The disk under test, made at the first call; one guest at a time uses it."""
+
+    def fill_scratch(self) -> None:
+        """Fill the scratch disk with random data and sync it, once: holes and unwritten extents
+        never reach the device when read. Apart from `scratch`, because a guest that measures no
+        disk need not wait for it."""
 
     def network(self) -> Network | None:
         """The network for measuring, made at the first call; None where this host may not

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vbench.doctor import facts as doctor_facts
 from vbench.errors import ConnectionLost, HostError, HostTimeout
@@ -92,6 +93,7 @@ class LocalHost:
     def __init__(self) -> None:
         self._facts: HostFacts | None = None
         self._scratch: Scratch | None = None
+        self._scratch_filled = False
         self._network: Network | None = None
         self._network_tried = False
         self._base: str | None = None
@@ -175,16 +177,27 @@ class LocalHost:
     def scratch(self) -> Scratch:
         if self._scratch is None:
             path = f"{self._stack.enter_context(self.workdir())}/scratch"
-            self._scratch = Scratch(path, SCRATCH_MIB)
-            try:
-                _fill(path, SCRATCH_MIB)
-            except OSError as error:
-                self._scratch = None
-                raise HostError(
-                    f"cannot make the scratch disk {path}: {error.strerror}",
-                    remedy=f"free {SCRATCH_MIB} MiB there, or set VBENCH_TMP to another disk",
-                ) from error
+            self._write_scratch(
+                path, os.O_CREAT | os.O_EXCL, lambda f: f.truncate(SCRATCH_MIB << 20)
+            )
+            self._scratch, self._scratch_filled = Scratch(path, SCRATCH_MIB), False
         return self._scratch
+
+    def fill_scratch(self) -> None:
+        scratch = self.scratch()
+        if not self._scratch_filled:
+            self._write_scratch(scratch.path, 0, _fill)
+            self._scratch_filled = True
+
+    def _write_scratch(self, path: str, flags: int, write: Callable[[BinaryIO], object]) -> None:
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | flags, 0o600), "wb") as file:
+                write(file)
+        except OSError as error:
+            raise HostError(
+                f"cannot write the scratch disk {path}: {error.strerror}",
+                remedy=f"free {SCRATCH_MIB} MiB there, or set VBENCH_TMP to another disk",
+            ) from error
 
     def network(self) -> Network | None:
         if not self._network_tried:
@@ -222,10 +235,8 @@ def _base_directory() -> Iterator[str]:
         janitor.communicate()  # closes the pipe: it cleans up and ends
 
 
-def _fill(path: str, size_mib: int) -> None:
-    """Random data, synced: holes and unwritten extents never reach the device when read."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        for _ in range(size_mib):
-            file.write(os.urandom(1 << 20))
-        file.flush()
-        os.fsync(file.fileno())
+def _fill(file: BinaryIO) -> None:
+    for _ in range(SCRATCH_MIB):
+        file.write(os.urandom(1 << 20))
+    file.flush()
+    os.fsync(file.fileno())
