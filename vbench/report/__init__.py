@@ -15,8 +15,8 @@ from vbench.model import HostKind, Result
 from vbench.report import plots, provenance, published, sections
 from vbench.report.gather import Panel, gather
 from vbench.report.overview import comparison
-from vbench.report.text import plain
 from vbench.store import write_atomic
+from vbench.text import plain
 
 _TITLE = "What virtualization costs on this machine"
 _INSTRUCTIONS = (

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from vbench import stats
 from vbench.model import Item, Pair, Statistic, Status, TimeBase
-from vbench.report.text import NOTHING, TIMES, interval, plural, times
 from vbench.stats import Overhead
+from vbench.text import NOTHING, TIMES, interval, plural, times
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {

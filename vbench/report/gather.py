@@ -7,10 +7,10 @@ variant add their boots; a workload of another definition is refused.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from vbench.merge import boots_used, distinct, joined, moved
 from vbench.model import (
     CATEGORIES,
     HostFacts,
@@ -86,9 +86,9 @@ class Gathered:
 
 def gather(results: Sequence[Result]) -> Gathered:
     """Sort results into panels. The order of `results` and their file names do not matter."""
-    ordered = _distinct(results)
+    ordered = distinct(results)
     groups: dict[tuple[str, ...], list[Result]] = {}
-    for result in ordered:
+    for result in sorted(ordered, key=_panel_key):
         groups.setdefault(_panel_key(result), []).append(result)
     refused = _apart(list(groups))
     panels = [_panel(group, refused) for group in groups.values()]
@@ -106,23 +106,6 @@ def _panel_key(result: Result) -> tuple[str, ...]:
     clock = f"{host.time_base is not TimeBase.WALL:d}{host.time_base.value}"
     machine = (host.facts.get(name, "") for name in _MACHINE)
     return (clock, host.identity, result.image, *machine)
-
-
-def _order(result: Result) -> tuple[object, ...]:
-    content = [
-        (i.name, i.status.value, len(i.pairs), math.fsum(p.guest_s for p in i.pairs))
-        for i in result.items
-    ]
-    return (*_panel_key(result), result.variant, result.started, content)
-
-
-def _distinct(results: Iterable[Result]) -> list[Result]:
-    """In an order that depends on the content alone; a file given twice counts once."""
-    ordered: list[Result] = []
-    for result in sorted((replace(r, source="") for r in results), key=_order):
-        if not ordered or ordered[-1] != result:
-            ordered.append(result)
-    return ordered
 
 
 def _apart(keys: Sequence[tuple[str, ...]]) -> list[str]:
@@ -169,18 +152,16 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
                     f"`{owner}` ({_short(definition)})"
                 )
                 continue
-            moved = _moved(item, offset)
+            further = moved(item, offset)
             known = items.get(item.name)
-            items[item.name] = moved if known is None else _joined(known, moved)
+            items[item.name] = further if known is None else joined(known, further)
         launches += [
             replace(launch, boot=launch.boot + offset, id=f"{launch.id}+{offset}")
             if offset
             else launch
             for launch in result.launches
         ]
-        used = [launch.boot for launch in result.launches]
-        used += [pair.boot for item in result.items for pair in item.pairs]
-        boots[result.variant] = offset + 1 + max(used, default=-1)
+        boots[result.variant] = offset + boots_used(result)
     measured = {item.backend for item in items.values() if item.status is Status.OK}
     unavailable = {
         entry
@@ -213,30 +194,4 @@ def _item_order(item: Item) -> tuple[int, str, str, int, str]:
         item.workload,
         list(Technique).index(item.technique),
         item.variant,
-    )
-
-
-def _moved(item: Item, offset: int) -> Item:
-    """With boots counted on from those of earlier files."""
-    if not offset:
-        return item
-    return replace(
-        item,
-        pairs=tuple(replace(pair, boot=pair.boot + offset) for pair in item.pairs),
-        launches=tuple(f"{launch}+{offset}" for launch in item.launches),
-    )
-
-
-def _joined(one: Item, other: Item) -> Item:
-    """Two files' boots of one series; a measured one beats one that failed."""
-    if Status.OK not in (one.status, other.status) or other.status is not Status.OK:
-        return one
-    if one.status is not Status.OK:
-        return other
-    return replace(
-        one,
-        pairs=one.pairs + other.pairs,
-        flags=tuple(sorted({*one.flags, *other.flags} - {"one_boot"})),
-        launches=one.launches + other.launches,
-        reason="; ".join(reason for reason in (one.reason, other.reason) if reason),
     )

@@ -9,7 +9,7 @@ from vbench import stats
 from vbench.model import Item, Launch, Statistic, Technique
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
-from vbench.report.text import (
+from vbench.text import (
     NOTHING,
     code,
     duration,

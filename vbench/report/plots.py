@@ -8,7 +8,7 @@ from vbench import stats
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.svg import Axis, Dot, Row, dot_plot
-from vbench.report.text import TIMES
+from vbench.text import TIMES
 
 
 def overheads(panel: Panel) -> str | None:

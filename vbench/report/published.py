@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vbench.report.text import TIMES, table
+from vbench.text import TIMES, table
 
 _FIGURES = (
     ("VM exit for CPUID", "about 1,000 to 1,100 cycles", "KVM mailing list, 2024"),

@@ -11,7 +11,7 @@ from vbench.model import CATEGORIES, Item, Statistic, Status
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
-from vbench.report.text import (
+from vbench.text import (
     NOTHING,
     TIMES,
     code,
