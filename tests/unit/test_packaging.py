@@ -1,0 +1,194 @@
+"""The shape of the code: which room may import which, and what a wheel holds."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Rooms from low to high: a module imports from lower lines and its own room only.
+LAYERS = [
+    {"errors", "model", "phases"},
+    {"hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "reading", "stats", "system"},
+    {"doctor", "progress", "registry"},
+    {"hosts", "image", "ssh", "store"},
+    {"qemu"},
+    {"compare", "disturbance", "report", "target"},
+    {"guest"},
+    {"measure", "qemu.backend", "testbed"},
+    {"session"},
+    {"pytest_plugin"},
+    {"commands"},
+    {"cli"},
+]
+# `vbench run` calls pytest and pytest calls the session back: two files, one room.
+SAME_ROOM = {"runner": "pytest_plugin"}
+
+NEEDS_ONLY = {
+    "report": {"errors", "model", "stats", "store", "hosts"},
+    "compare": {"errors", "model", "stats", "store", "hosts"},
+    "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
+    "plugins": {"errors", "model", "hookspecs", "guest", "kvmcheck", "qemu", "qemu.backend"},
+    "workloads": {"errors", "model", "measure", "reading", "target"},
+}
+STANDARD_LIBRARY_ONLY = ("errors", "model", "doctor", "hostfacts", "kvmcheck", "system")
+ONLY_IMPORTERS = {
+    "paramiko": {"vbench/ssh.py"},
+    "qemu": {"vbench/qemu/qmp.py"},
+    "pytest": {"vbench/pytest_plugin.py", "vbench/runner.py", "workloads/"},
+}
+
+
+def sources() -> list[Path]:
+    folders = ("vbench", "plugins", "workloads")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    # rglob does not follow vbench/plugins and vbench/workloads, which are symlinks.
+    return sorted(path for path in files if "__pycache__" not in path.parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that `path` imports when it runs, `if TYPE_CHECKING:` left out."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            # `from vbench import stats` names a module, `from vbench.stats import x` has one
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return walk(ast.parse(path.read_text()))
+
+
+def room(name: str) -> str:
+    """The room of a dotted name below vbench: "qemu.qmp.connect" -> "qemu"; "" if none."""
+    known = {r for layer in LAYERS for r in layer} | {"plugins", "workloads"}
+    parts = [SAME_ROOM.get(part, part) for part in name.split(".")]
+    for size in (2, 1):
+        if ".".join(parts[:size]) in known:
+            return ".".join(parts[:size])
+    return ""
+
+
+def module(path: Path) -> str:
+    relative = path.relative_to(ROOT).with_suffix("")
+    parts = [part for part in relative.parts if part != "__init__"]
+    return ".".join(parts).removeprefix("vbench.")
+
+
+def level(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+def used_rooms(path: Path) -> set[str]:
+    return {
+        found
+        for name in imports(path)
+        if name.startswith("vbench.") and (found := room(name.removeprefix("vbench.")))
+    }
+
+
+def test_every_module_has_a_room() -> None:
+    core = [module(path) for path in sources() if path.is_relative_to(ROOT / "vbench")]
+    assert [name for name in core if name != "vbench" and not room(name)] == []
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for path in sources():
+        own = room(module(path))
+        if own in {"", "plugins", "workloads"}:
+            continue
+        wrong += [
+            f"{path.relative_to(ROOT)} imports {used}"
+            for used in used_rooms(path) - {own}
+            if used in {"plugins", "workloads"} or level(used) >= level(own)
+        ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", NEEDS_ONLY)
+def test_some_rooms_need_few(name: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {used}"
+        for path in sources()
+        if room(module(path)) == name
+        for used in used_rooms(path) - NEEDS_ONLY[name] - {name}
+        # The built-in workloads register like anybody's: that plugin names their folder.
+        if (path.name, used) != ("workloads.py", "workloads")
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", STANDARD_LIBRARY_ONLY)
+def test_standard_library_only(name: str) -> None:
+    tops = {found.partition(".")[0] for found in imports(ROOT / f"vbench/{name}.py")}
+    assert tops - set(sys.stdlib_module_names) - {"vbench"} == set()
+
+
+@pytest.mark.parametrize("library", ONLY_IMPORTERS)
+def test_a_library_has_one_importer(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if library in {name.partition(".")[0] for name in imports(path)}
+    }
+    allowed = tuple(ONLY_IMPORTERS[library])
+    assert {user for user in users if not user.startswith(allowed)} == set()
+
+
+@pytest.mark.parametrize("name", ["doctor", "system", "kvmcheck"])
+def test_runs_without_site_packages(name: str) -> None:
+    code = f"import vbench.{name}"
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, check=True, timeout=30)
+
+
+def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
+    """Built offline by setuptools itself, as pip would from an sdist or a clone."""
+    # From this version on setuptools makes wheels without further packages.
+    pytest.importorskip("setuptools", minversion="70.1")
+    for name in ("vbench", "plugins", "workloads", "pyproject.toml", "README.md", "LICENSE"):
+        source = ROOT / name
+        # The symlinks stay symlinks, as in a clone.
+        subprocess.run(["cp", "-a", source, tmp_path], check=True, timeout=30)
+    code = "import setuptools.build_meta as b; print(b.build_wheel('.'))"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tops = {name.partition("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"vbench"}
+    wanted = {
+        str(path.relative_to(ROOT)).replace("workloads/", "vbench/workloads/", 1)
+        if path.is_relative_to(ROOT / "workloads")
+        else str(path.relative_to(ROOT)).replace("plugins/", "vbench/plugins/", 1)
+        for path in [*sources(), *(ROOT / "workloads").glob("*.[ci]*"), ROOT / "vbench/image/init"]
+    }
+    assert wanted - names == set()
+
+
+def test_the_packages_listed_are_the_packages_there() -> None:
+    """setuptools is told them by name, so a new folder is easily forgotten."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for path in (ROOT / "vbench").rglob("__init__.py")}
+    there = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(listed) == there | {"vbench.plugins", "vbench.workloads"}

@@ -1,0 +1,257 @@
+"""The GitHub workflow and the composite action: each shell step is checked, and run where the
+machine need not change for it, with a `vbench` that records how it was called."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vbench.cli import parser
+
+ROOT = Path(__file__).parents[2]
+ACTION = ROOT / "action.yml"
+WORKFLOW = ROOT / ".github/workflows/vbench.yml"
+# What GitHub runs for `shell: bash`.
+BASH = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
+
+
+def load(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def all_steps() -> Iterator[tuple[str, dict[str, Any]]]:
+    for step in load(ACTION)["runs"]["steps"]:
+        yield "action", step
+    for name, job in load(WORKFLOW)["jobs"].items():
+        for step in job["steps"]:
+            yield name, step
+
+
+SHELL_STEPS = {
+    f"{where}: {step['name']}": step["run"] for where, step in all_steps() if "run" in step
+}
+
+
+def shellcheck() -> str:
+    beside = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    found = beside or shutil.which("shellcheck")
+    if not found:
+        pytest.skip("shellcheck is not installed")
+    return found
+
+
+@pytest.mark.parametrize("name", SHELL_STEPS)
+def test_shell_steps_are_sound(name: str) -> None:
+    script = SHELL_STEPS[name]
+    # Expressions go through `env`: pasted into a script they would be code.
+    assert "${{" not in script
+    assert len(script.splitlines()) <= 10
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=30)
+    check = [shellcheck(), "--shell=bash", "-"]
+    done = subprocess.run(
+        check,
+        input=f"set -eo pipefail\n{script}",
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("script", ["bench", "test", ".ci/run", "tools/bootstrap.sh"])
+def test_scripts_parse(script: str) -> None:
+    subprocess.run(["sh", "-n", ROOT / script], check=True, timeout=30)
+    assert script == "tools/bootstrap.sh" or os.access(ROOT / script, os.X_OK)
+
+
+def test_actionlint() -> None:
+    if not shutil.which("actionlint"):
+        pytest.skip("actionlint is not installed")
+    subprocess.run(["actionlint", WORKFLOW], cwd=ROOT, check=True, timeout=60)
+
+
+def test_each_backend_has_its_job() -> None:
+    jobs = load(WORKFLOW)["jobs"]
+    assert jobs["measure"]["strategy"]["matrix"]["backend"] == [
+        "tcg",
+        "tcg-virtio",
+        "kvm-emulated",
+        "kvm-virtio",
+    ]
+    assert jobs["measure"]["strategy"]["fail-fast"] is False
+    assert all("timeout-minutes" in job for job in jobs.values())
+    assert load(WORKFLOW)["permissions"] == {"contents": "read"}
+
+
+def test_the_workflow_uses_inputs_that_the_action_has() -> None:
+    inputs = load(ACTION)["inputs"]
+    assert {"backend", "workloads", "rounds", "fail-above"} <= set(inputs)
+    (used,) = [step["with"] for _, step in all_steps() if step.get("uses") == "./"]
+    assert set(used) <= set(inputs)
+    text = ACTION.read_text()
+    assert all(f"inputs.{name} " in text for name in inputs)
+
+
+class Runner:
+    """A GitHub runner's folders, with recording fakes for vbench and sudo."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.summary = folder / "summary.md"
+        self.calls = folder / "calls"
+        self.tools = folder / "tools"
+        self.fake("temp/vbench/bin/vbench", "vbench")
+        self.fake("tools/sudo", "sudo")
+
+    def fake(self, path: str, name: str, script: str = "") -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        record = "import json, sys; print(json.dumps(sys.argv[1:]))"
+        target.write_text(
+            f'#!/bin/sh\n{sys.executable} -c "{record}" {name} "$@" >>{self.calls}\n{script}\n'
+        )
+        target.chmod(0o755)
+
+    def run(self, step: str, env: Mapping[str, str] | None = None) -> int:
+        script = self.folder / "step.sh"
+        script.write_text(SHELL_STEPS[step])
+        done = subprocess.run(
+            [*BASH, script],
+            cwd=self.folder,
+            env={
+                "PATH": f"{self.tools}:{os.environ['PATH']}",
+                "RUNNER_TEMP": str(self.folder / "temp"),
+                "GITHUB_STEP_SUMMARY": str(self.summary),
+                "GITHUB_ACTION_PATH": str(ROOT),
+                **(env or {}),
+            },
+            check=False,
+            timeout=60,
+        )
+        return done.returncode
+
+    def called(self) -> list[list[str]]:
+        if not self.calls.exists():
+            return []
+        return [json.loads(line) for line in self.calls.read_text().splitlines()]
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+def accepted(call: list[str]) -> Any:
+    """The call as vbench's own command line reads it; SystemExit if an option does not exist."""
+    assert call[0] == "vbench"
+    return parser().parse_args(call[1:])
+
+
+def test_measure_passes_its_inputs_on(runner: Runner) -> None:
+    env = {
+        "BACKEND": "tcg,vcpus=2",
+        "WORKLOADS": "cpu-*  disk-*",
+        "ROUNDS": "3",
+        "OUT": "a folder",
+    }
+    assert runner.run("action: Measure", env) == 0
+    (call,) = runner.called()
+    read = accepted(call)
+    assert read.backend == ["tcg,vcpus=2"]
+    assert read.workload == ["cpu-*", "disk-*"]
+    assert (read.rounds, read.out) == (3, Path("a folder"))
+
+
+def test_measure_with_defaults_names_no_workload(runner: Runner) -> None:
+    env = {"BACKEND": "tcg", "WORKLOADS": "", "ROUNDS": "", "OUT": "out"}
+    assert runner.run("action: Measure", env) == 0
+    assert runner.called() == [["vbench", "run", "--backend", "tcg", "--out", "out"]]
+
+
+def test_measure_fails_with_vbench(runner: Runner) -> None:
+    runner.fake("temp/vbench/bin/vbench", "vbench", "exit 3")
+    env = {"BACKEND": "tcg", "WORKLOADS": "", "ROUNDS": "", "OUT": "out"}
+    assert runner.run("action: Measure", env) == 3
+
+
+def test_an_input_is_never_code(runner: Runner) -> None:
+    env = {"BACKEND": "$(touch owned)", "WORKLOADS": "`touch owned`", "ROUNDS": "", "OUT": "o"}
+    runner.run("action: Measure", env)
+    assert not (runner.folder / "owned").exists()
+
+
+def test_doctor_never_ends_a_job(runner: Runner) -> None:
+    runner.fake("temp/vbench/bin/vbench", "vbench", "exit 3")
+    assert runner.run("action: What this runner can do") == 0
+    accepted(runner.called()[0])
+
+
+def test_opening_kvm_survives_a_runner_without_it(runner: Runner) -> None:
+    step = "action: Open /dev/kvm, user namespaces and taps to the runner's user"
+    runner.fake(
+        "tools/sudo", "sudo", 'case "$1 $2" in "tee "*) cat ;; *--name-match*) exit 1 ;; esac'
+    )
+    assert runner.run(step) == 0
+    assert ["sudo", "udevadm", "control", "--reload-rules"] in runner.called()
+
+
+def test_the_report_of_one_backend_reaches_the_summary(runner: Runner) -> None:
+    assert runner.run("action: Show the report", {"OUT": "none"}) == 0
+    assert not runner.summary.exists()
+    (runner.folder / "out").mkdir()
+    (runner.folder / "out/report.md").write_text("# Report\n")
+    assert runner.run("action: Show the report", {"OUT": "out"}) == 0
+    assert runner.summary.read_text() == "# Report\n"
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_actions_gate(runner: Runner, status: int) -> None:
+    runner.fake("temp/vbench/bin/vbench", "vbench", f"exit {status}")
+    env = {"BASELINE": "base", "OUT": "new", "FAIL_ABOVE": "5"}
+    assert runner.run("action: Compare", env) == status
+    read = accepted(runner.called()[0])
+    assert (read.base, read.new, read.fail_above) == (Path("base"), Path("new"), 5.0)
+
+
+def test_merge_from_artefacts_to_gate(runner: Runner) -> None:
+    """The merge job's own steps in their order."""
+    for backend in ("tcg", "kvm-virtio"):
+        folder = runner.folder / f"artefacts/vbench-{backend}"
+        folder.mkdir(parents=True)
+        (folder / f"runner-{backend}.json").write_text("{}")
+    assert runner.run("merge: Gather the JSON of all backends") == 0
+    results = runner.folder / "results"
+    assert {p.name for p in results.iterdir()} == {"runner-tcg.json", "runner-kvm-virtio.json"}
+
+    runner.fake("temp/vbench/bin/vbench", "vbench", 'echo "# Merged" >"$4"')
+    assert runner.run("merge: Write the report") == 0
+    accepted(runner.called()[0])
+    assert runner.summary.read_text() == "# Merged\n"
+
+    runner.fake("temp/vbench/bin/vbench", "vbench", "echo slower; exit 1")
+    gate = "merge: Fail on a regression"
+    assert runner.run(gate, {"FAIL_ABOVE": "10"}) == 0, "no base yet"
+    assert runner.run("merge: Make this the base") == 0
+    assert {p.name for p in (runner.folder / "base").iterdir()} == {
+        "runner-tcg.json",
+        "runner-kvm-virtio.json",
+    }
+    assert runner.run(gate, {"FAIL_ABOVE": "10"}) == 1
+    accepted(runner.called()[-1])
+    assert runner.summary.read_text().endswith("```\nslower\n```\n")
+
+
+def test_gathering_nothing_fails(runner: Runner) -> None:
+    (runner.folder / "artefacts").mkdir()
+    assert runner.run("merge: Gather the JSON of all backends") != 0
