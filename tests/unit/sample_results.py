@@ -128,3 +128,101 @@ def result(*items: Item, host: HostFacts = LOCAL, **changes: object) -> Result:
         },
     )
     return replace(made, **changes)  # type: ignore[arg-type]
+
+
+UNUSABLE = "/dev/kvm interprets | 1.3 M instructions/s"
+
+
+def full_run() -> list[Result]:
+    """Two variants by the clock and one by instruction counts, with all that can go wrong."""
+    made = []
+    for variant, disk in (("tcg", 2.2), ("tcg-virtio", 1.6)):
+        common: dict[str, object] = {"variant": variant, "backend": variant}
+        latency = tuple(
+            replace(p, quantiles={"p50": (4e-6, 7e-6), "max": (6e-5, 4e-4 + p.boot * 1e-4)})
+            for p in pairs(1.0, 1e-3, seed="latency")
+        )
+        items = [
+            item("cpu-primes", pairs(1.8, 8e-4, seed=variant), **common),
+            item("cpu-sha", pairs(1.3, 2e-5, seed=variant + "sha"), **common),
+            item(
+                "memory-fault",
+                pairs(14, 6e-7, seed=variant),
+                category="memory",
+                unit="fault",
+                flags=("kernel_differs",),
+                **common,
+            ),
+            item(
+                "disk-randread",
+                pairs(disk, 9e-5, seed=variant, counters={"host_cpu_s": 2e-4, "exits": 7.0}),
+                category="disk",
+                unit="read",
+                flags=("kernel_differs",),
+                **common,
+            ),
+            item(
+                "disk-seqread",
+                pairs(disk, 5e-10, seed=variant + "seq"),
+                category="disk",
+                unit="byte",
+                **common,
+            ),
+            item(
+                "network-latency",
+                pairs(9e-5, None, seed=variant),
+                category="network",
+                unit="transaction",
+                flags=("slirp",),
+                **common,
+            ),
+            item(
+                "cyclictest",
+                latency,
+                category="interrupt",
+                statistic=Statistic.QUANTILES,
+                **common,
+            ),
+            item(
+                "boot",
+                pairs(6.0, None, rounds=1, seed=variant),
+                category="boot",
+                unit="boot",
+                statistic=Statistic.ABSOLUTE,
+                **common,
+            ),
+            item("syscall-x", (), category="syscall", status=Status.FAILED, reason="exit 1 | no")
+            if variant == "tcg"
+            else item(
+                "syscall-x",
+                pairs(3.0, 6e-8),
+                category="syscall",
+                flags=("kernel_differs",),
+                **common,
+            ),
+        ]
+        unavailable = (("kvm-virtio", Technique.HARDWARE.value, UNUSABLE, "use --host testbed"),)
+        made.append(result(*items, unavailable=unavailable))
+    counted: dict[str, object] = {
+        "variant": "kvm-virtio",
+        "backend": "kvm-virtio",
+        "technique": Technique.HARDWARE,
+        "host": TESTBED.identity,
+        "host_kind": TESTBED.kind,
+        "time_base": TESTBED.time_base,
+    }
+    made.append(
+        result(
+            item("cpu-primes", [Pair(2e-7, 2.02e-7, b) for b in (0, 0, 1, 1)], **counted),
+            item(
+                "disk-randread",
+                [Pair(1e-5, 4.5e-5, b) for b in (0, 0, 1, 1)],
+                category="disk",
+                unit="read",
+                **counted,
+            ),
+            host=TESTBED,
+            facts={"windows": {"text": "yes", "source": "KVM documentation"}},
+        )
+    )
+    return made

@@ -1,0 +1,428 @@
+# ruff: noqa: RUF001 - the report shows a multiplication sign
+"""The report: same results, same bytes; cells against numbers computed here; rules kept."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import random
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sample_results import TESTBED, full_run, item, launch, pairs, result
+
+from vbench import report, store
+from vbench.errors import StoreError
+from vbench.model import Attestation, Item, Pair, Result, Status, Technique
+from vbench.report.gather import gather
+
+
+def markdown(*results: Result) -> str:
+    return report.render(results or full_run(), plots_dir="plots").markdown
+
+
+def cell(text: str, heading: str, row: str, column: int) -> str:
+    """A cell of the first table below `heading` whose row begins with `row`."""
+    below = text[text.index(heading) :]
+    line = next(x for x in below.splitlines() if x.startswith(f"| {row}"))
+    return re.split(r"(?<!\\)\|", line)[column + 1].strip()
+
+
+def wall(row: str, technique: int = 1) -> str:
+    return cell(markdown(), "## By the clock", f"**{row}**", technique)
+
+
+def overhead_by_hand(sample: Item) -> tuple[float, float, float]:
+    """Ratio and interval, without vbench: 5 boots, t(4) at 97.5 % = 2.776445."""
+    boots: dict[int, list[float]] = {}
+    for pair in sample.pairs:
+        assert pair.native_s
+        boots.setdefault(pair.boot, []).append(math.log(pair.guest_s / pair.native_s))
+    means = [statistics.mean(logs) for logs in boots.values()]
+    assert len(means) == 5
+    half = 2.7764451052 * statistics.stdev(means) / math.sqrt(5)
+    middle = statistics.mean(means)
+    return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
+
+
+# ---------------------------------------------------------------- same bytes
+
+
+def test_order_of_the_results_does_not_matter() -> None:
+    results = full_run()
+    expected = report.render(results, plots_dir="p")
+    for seed in range(5):
+        shuffled = [
+            replace(r, items=tuple(random.Random(seed).sample(r.items, len(r.items))))  # noqa: S311
+            for r in random.Random(seed).sample(results, len(results))  # noqa: S311
+        ]
+        again = report.render([*shuffled, *shuffled], plots_dir="p")
+        assert again == expected
+
+
+def test_same_bytes_from_another_folder_hash_seed_and_locale(tmp_path: Path) -> None:
+    for number, made in enumerate(full_run()):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            path = tmp_path / folder / f"{number}.json"
+            path.write_bytes(store.dumps(store.document(made)))
+    script = (
+        "import sys; from pathlib import Path; from vbench import report, store\n"
+        "report.write(store.load_all([Path(sys.argv[1])]), Path(sys.argv[2]))"
+    )
+    digests = set()
+    root = Path(report.__file__).parents[2]
+    for folder, seed, locale in (("a", "1", "C"), ("b", "2", "de_DE.UTF-8")):
+        out = tmp_path / f"out-{folder}"
+        out.mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "LC_ALL": locale, "TZ": "Asia/Tokyo"}
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / folder), str(out / "report.md")],
+            cwd=tmp_path / folder,
+            env={**environment, "PYTHONPATH": str(root)},
+            check=True,
+        )
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        assert len(files) == 5  # the report, two plots of overheads, two of boots
+        content = [(str(f.relative_to(out)), f.read_bytes()) for f in files]
+        digests.add(hashlib.sha256(repr(content).encode()).hexdigest())
+    assert len(digests) == 1
+
+
+# ---------------------------------------------------------------- the first screen
+
+
+def test_machine_in_one_sentence() -> None:
+    first = markdown().splitlines()[2]
+    assert "Intel(R) Xeon(R) Processor @ 2.60GHz, 2 CPUs, Linux 6.1.0-37-amd64" in first
+    assert "itself a virtual machine" in first
+    bare = replace(full_run()[0].host, facts={"virtualization": "none"})
+    assert "on bare hardware" in markdown(replace(full_run()[0], host=bare))
+    unknown = replace(bare, facts={})
+    assert "itself virtualized is unknown" in markdown(replace(full_run()[0], host=unknown))
+
+
+def test_overhead_cells_hold_the_numbers() -> None:
+    disk = next(i for i in full_run()[0].items if i.workload == "disk-randread")
+    ratio, low, high = overhead_by_hand(disk)
+    assert f"`tcg` ×{ratio:.2f} [{low:.2f}, {high:.2f}]" in wall("Disk time per operation")
+    sequential = next(i for i in full_run()[0].items if i.workload == "disk-seqread")
+    ratio, low, high = overhead_by_hand(sequential)
+    shown = wall("Disk throughput")
+    assert f"`tcg` {100 / ratio:.1f} % of native [{100 / high:.1f}, {100 / low:.1f}]" in shown
+
+
+def test_geometric_mean_with_extremes() -> None:
+    cpu = [overhead_by_hand(i)[0] for i in full_run()[0].items if i.category == "cpu"]
+    shown = wall("CPU overhead: computing")
+    assert f"`tcg` ×{math.sqrt(cpu[0] * cpu[1]):.2f} [" in shown
+    assert f"×{min(cpu):.2f} to ×{max(cpu):.2f} over 2 workloads" in shown
+    assert "**medium**" in shown
+
+
+def test_means_stand_on_the_workloads_that_all_variants_have() -> None:
+    one, other, _ = full_run()
+    fewer = replace(other, items=tuple(i for i in other.items if i.workload != "cpu-sha"))
+    shown = cell(markdown(one, fewer), "## By the clock", "**CPU overhead: computing**", 1)
+    primes = overhead_by_hand(one.items[0])[0]
+    assert f"`tcg` ×{primes:.2f}" in shown
+    assert shown.count("1 of 2 workloads") == 2
+
+
+def test_words_are_withheld_where_kernels_differ() -> None:
+    text = markdown()
+    for row in ("CPU overhead: memory", "Disk time per operation", "CPU overhead: system calls"):
+        shown = wall(row)
+        assert "<sup>k</sup>" in shown, row
+        assert "**" not in shown, row
+    assert "<sup>k</sup> No word" in text
+    settled = [
+        replace(r, items=tuple(replace(i, flags=()) for i in r.items)) for r in full_run()[:2]
+    ]
+    text = markdown(*settled)
+    assert "<sup>k</sup>" not in text
+    assert "**high**" in cell(text, "## By the clock", "**CPU overhead: memory**", 1)
+
+
+def test_memory_without_faults_keeps_its_word() -> None:
+    flagged = item("memory-read", pairs(3.0), category="memory", flags=("kernel_differs",))
+    shown = cell(markdown(result(flagged)), "## By", "**CPU overhead: memory**", 1)
+    assert "**high**" in shown
+
+
+def test_no_ratio_over_slirp_even_with_native_partners() -> None:
+    assert "no ratio <sup>s</sup>" in wall("Network time per operation")
+    assert "guest: network-latency 91.0 µs" in wall("Network time per operation")
+    slirp = item("network-x", pairs(2.0), category="network", flags=("slirp",))
+    text = markdown(result(slirp))
+    assert "×2.0" not in text
+    assert report.render([result(slirp)], plots_dir="p").plots.keys() == {
+        "boot-1-local-myserver.svg"
+    }
+
+
+def test_columns_say_why_they_are_empty() -> None:
+    assert "not available here: /dev/kvm interprets \\| 1.3 M" in wall("Measured as", 3)
+    assert wall("CPU overhead: computing", 3) == "not measured"
+    assert wall("Measured as", 2) == "no backend was asked for"
+    assert "`tcg` not measured: 1 workload failed" in wall("CPU overhead: system calls")
+
+
+def test_stated_facts_are_marked_and_shared_between_panels() -> None:
+    assert wall("Windows support") == "yes<br><sub>stated: QEMU documentation</sub>"
+    assert wall("Windows support", 3) == "yes<br><sub>stated: KVM documentation</sub>"
+    assert wall("Windows support", 2) == "—"
+
+
+def test_technology_is_attested() -> None:
+    assert "attested: QEMU TCG; ata\\_piix on sda" in wall("Key technology")
+
+
+def test_evidence_from_the_guest() -> None:
+    seen = Attestation("KVM", {"guest: clocksource": "kvm-clock", "query-kvm": "x"})
+    made = result(item("a", pairs(1.0)), launches=(launch("tcg", 0, attestation=seen),))
+    shown = cell(markdown(made), "## By", "**Guest OS modification**", 1)
+    assert "observed in `tcg`: 6.1.0-37-amd64 booted; clocksource kvm-clock" in shown
+
+
+def test_boot_and_host_cpu() -> None:
+    assert "`tcg` 4.05 s" in wall("Boot")  # median of 4.0 and 4.1
+    assert "`tcg` disk: 200 µs" in wall("Host CPU per I/O operation")
+
+
+def test_one_boot_is_labelled() -> None:
+    text = markdown(result(item("a", pairs(1.5, boots=1, rounds=5))))
+    assert "this boot only" in cell(text, "## By", "**CPU overhead: computing**", 1)
+    assert "one\\_boot" in cell(text, "**Computing**", "a<br>", 5)
+    single = markdown(result(item("a", [Pair(1.0, 1.5, 0)])))
+    assert "one pair: no interval" in single
+
+
+def test_no_significant_difference() -> None:
+    text = markdown(result(item("a", pairs(1.0))))
+    assert "no significant difference" in cell(text, "**Computing**", "a<br>", 2)
+
+
+# ---------------------------------------------------------------- instruction counts
+
+
+def test_instructions_have_a_panel_of_their_own() -> None:
+    text = markdown()
+    counted = text[text.index("## Counted, not timed") : text.index("**How to read this.**")]
+    assert "×1.010 [1.010, 1.010] counted, not timed" in counted
+    assert "**low**" not in counted
+    assert "disk-randread +35,000 per read" in counted  # (4.5e-5 - 1e-5) s at 1 ns each
+    assert "not timed here" in counted
+    assert "says nothing about time" in counted
+    assert "1,000 to 1,100 cycles" in counted
+    clock = text[text.index("## By the clock") : text.index("## Counted, not timed")]
+    assert "instr." not in clock
+    assert "kvm-virtio`, 2 boots" not in clock
+
+
+# ---------------------------------------------------------------- details
+
+
+def test_absolute_times_and_counters_in_detail() -> None:
+    text = markdown()
+    row = cell(text, "**Disk**", "disk-randread", 4)
+    assert re.fullmatch(r"8?9\d?\.\d µs \(1\d,\d00/s\) → 19\d µs \(\d,\d\d0/s\)", row), row
+    assert "GiB/s" in cell(text, "**Disk**", "disk-seqread", 4)
+    assert cell(text, "**Disk**", "disk-randread", 3) == "5 × 3"
+    assert "<b>Counters per unit of work</b>" in text
+    assert "exits" in text
+
+
+def test_quantiles_have_no_ratio() -> None:
+    text = markdown()
+    # max: the largest of all rounds, 4e-4 + 4 boots x 1e-4
+    assert cell(text, "**Latency distributions**", "cyclictest", 3) == "4.00 µs → 7.00 µs"
+    assert cell(text, "**Latency distributions**", "cyclictest", 4) == "60.0 µs → 800 µs"
+    assert "cyclictest" not in text[text.index("**Computing**") : text.index("**Latency")]
+
+
+def test_absolute_only() -> None:
+    assert "no native counterpart" in cell(markdown(), "**Boot**", "boot<br>", 2)
+
+
+def test_what_could_not_be_measured_is_listed() -> None:
+    text = markdown()
+    below = text[text.index("## What could not be measured") : text.index("## Flags")]
+    assert re.search(r"syscall-x on `tcg` +\| failed: exit 1 \\\| no", below)
+    assert "`kvm-virtio` (hardware-assisted)" in below
+    assert "use --host testbed" in below
+    assert "Everything that was asked for was measured" in markdown(result(item("a", pairs(2.0))))
+
+
+def test_flags_are_counted_and_explained() -> None:
+    sample = pairs(2.0)
+    odd = (replace(sample[0], flags=("steal", "mine")), *sample[1:14], Pair(1e-6, 9e-5, 4))
+    text = markdown(result(item("a", odd)))
+    shown = cell(text, "**Computing**", "a<br>", 5)
+    assert "steal (1 of 15)" in shown
+    assert "outlier (1 of 15)" in shown
+    assert "- **steal**: the host's own hypervisor" in text
+    assert "- **mine**: set by a plugin" in text
+    assert "carries a flag" in markdown(result(item("a", pairs(2.0))))
+
+
+def test_what_was_lost_on_the_way_is_said() -> None:
+    text = markdown(result(item("a", pairs(2.0), reason="boot 3 died")))
+    assert "boot 3 died" in cell(text, "**Computing**", "a<br>", 5)
+
+
+def test_every_launch_can_be_replayed() -> None:
+    text = markdown()
+    argv = full_run()[0].launches[0].argv
+    lines = [line for line in text.splitlines() if line.startswith("qemu-system-x86_64")]
+    assert list(argv) in [shlex.split(line) for line in lines]
+    assert "# boot 0, 1" in text
+    assert "probe cpu-primes --native" in text
+    odd = (launch("tcg", 0), launch("tcg", 1, kernel="6.2"))
+    text = markdown(result(item("a", pairs(2.0)), launches=odd))
+    assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text
+
+
+# ---------------------------------------------------------------- merging
+
+
+def test_boots_of_several_files_add_up() -> None:
+    first = result(item("a", pairs(1.5, seed=1, boots=2)))
+    later = result(item("a", pairs(1.5, seed=2, boots=2)), started="2026-03-03T00:00:00Z")
+    text = markdown(later, first)
+    assert "`tcg`, 4 boots" in cell(text, "## By", "**Measured as**", 1)
+    assert cell(text, "**Computing**", "a<br>", 3) == "4 × 3"
+    assert "<code>tcg</code>: 4 boots" in text
+
+
+def test_a_measured_item_beats_a_failed_one() -> None:
+    failed = result(item("a", (), status=Status.FAILED, reason="died"))
+    later = result(item("a", pairs(1.5)), started="2026-03-03T00:00:00Z")
+    for order in ((failed, later), (later, failed)):
+        assert cell(markdown(*order), "**Computing**", "a<br>", 3) == "5 × 3"
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"image": "sha256:other"}, "image (`sha256:0123456789abcdef` against `sha256:other`)"),
+        (
+            {"host": replace(full_run()[0].host, time_base=TESTBED.time_base)},
+            "time base (`wall` against `instructions`)",
+        ),
+        (
+            {"host": replace(full_run()[0].host, facts={"cpu_model": "other"})},
+            "host cpu_model",
+        ),
+    ],
+)
+def test_unlike_results_of_one_host_get_panels_of_their_own(
+    change: dict[str, object], key: str
+) -> None:
+    one = result(item("a", pairs(1.5)))
+    other = result(item("a", pairs(3.0), variant="tcg-virtio"), **change)
+    gathered = gather([one, other])
+    assert [panel.variants() for panel in gathered.panels] in (
+        [["tcg"], ["tcg-virtio"]],
+        [["tcg-virtio"], ["tcg"]],
+    )
+    text = markdown(one, other)
+    assert "## What was not put together" in text
+    assert key in text
+    assert "## What was not put together" not in markdown(one)
+
+
+def test_another_workload_definition_is_refused_by_name() -> None:
+    one = result(item("a", pairs(1.5)))
+    other = result(item("a", pairs(3.0), variant="tcg-virtio", definition="sha256:changed"))
+    text = markdown(other, one)
+    assert "×3.0" not in text
+    assert "`a[tcg-virtio]`" in text
+    assert "workload definition (`sha256:changed`)" in text
+
+
+def test_hosts_are_never_merged() -> None:
+    here = result(item("a", pairs(1.5)))
+    there = replace(here.host, identity="ssh://other")
+    gathered = gather([here, result(item("a", pairs(1.5), host="ssh://other"), host=there)])
+    assert len(gathered.panels) == 2
+    assert not gathered.refused
+    assert "joins files of several hosts" in markdown(here, result(*here.items, host=there))
+
+
+# ---------------------------------------------------------------- form
+
+
+def test_tables_keep_their_shape_whatever_the_text() -> None:
+    nasty = "a|b `c` <script> *x* _y_ \n new line \\"
+    made = result(
+        item("a", (), status=Status.FAILED, reason=nasty),
+        item("b", pairs(2.0), reason=nasty, unit="x|y"),
+        launches=(launch("tcg", 0, kernel=nasty, attestation=Attestation(nasty, {"k|": nasty})),),
+        unavailable=(("x|", Technique.PARA.value, nasty, nasty),),
+        facts={"windows": {"text": nasty, "source": nasty}},
+    )
+    text = markdown(made, *full_run())
+    assert "<script>" not in re.sub(r"```.*?```", "", text, flags=re.S).replace("`", "")
+    widths: list[int] = []
+    for line in text.splitlines():
+        if line.startswith("|"):
+            widths.append(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)))
+            assert widths[-1] == widths[0], line
+        else:
+            widths = []
+
+
+def test_plots_are_linked_with_alt_text_and_adapt_to_dark_pages() -> None:
+    made = report.render(full_run(), plots_dir="report-plots")
+    links = re.findall(r"!\[([^]]+)\]\(report-plots/([^)]+)\)", made.markdown)
+    assert {name for _, name in links} == set(made.plots)
+    assert all(len(alt) > 20 for alt, _ in links)
+    for svg in made.plots.values():
+        root = ET.fromstring(svg)  # noqa: S314 - our own
+        assert root.get("width") == "800"
+        assert b"prefers-color-scheme:dark" in svg
+    overhead = made.plots["overhead-1-local-myserver.svg"].decode()
+    assert overhead.count("<circle") == 1 + 5  # the legend's and one per tcg overhead
+    assert report.render(full_run(), plots_dir=None).plots == {}
+    assert "![" not in report.render(full_run(), plots_dir=None).markdown
+
+
+def test_wide_ranges_of_many_variants_can_be_drawn() -> None:
+    many = [
+        result(item(f"w{i}", pairs(10.0 ** (i - 2), seed=i), variant=f"backend-{i},option=long"))
+        for i in range(8)
+    ]
+    svg = report.render(many, plots_dir="p").plots["overhead-1-local-myserver.svg"]
+    ET.fromstring(svg)  # noqa: S314
+    assert b"nan" not in svg
+
+
+def test_write(tmp_path: Path) -> None:
+    report.write(full_run(), tmp_path / "my.md")
+    assert (tmp_path / "my.md").read_text().startswith("# ")
+    for name in re.findall(r"\(([^)]+\.svg)\)", (tmp_path / "my.md").read_text()):
+        assert (tmp_path / name).is_file()
+    with pytest.raises(StoreError, match="cannot be"):
+        report.write(full_run(), tmp_path / "none" / "my.md")
+
+
+def test_nothing_to_report() -> None:
+    with pytest.raises(StoreError, match="no result"):
+        report.render([], plots_dir=None)
+
+
+def test_a_result_without_any_measured_item_still_reports() -> None:
+    text = markdown(result(item("a", (), status=Status.UNSUPPORTED, reason="no AES"), launches=()))
+    assert "not measured: 1 workload unsupported" in text
+    assert "unsupported: no AES" in text
+    nothing = replace(result(), launches=(), items=())
+    assert "What could not be measured" in markdown(nothing)
