@@ -236,6 +236,12 @@ class Measure:
         flags = set(self._watch.since(before))
         for run in runs.values():
             flags |= run.flags
+        for side, reading in readings.items():
+            if reading.elapsed_s == 0:
+                raise WorkloadError(
+                    "the workload says it took 0 s",
+                    evidence=self.outcome.commands[side],
+                )
         native = readings.get(NATIVE)
         guest = readings[GUEST]
         return Pair(
@@ -264,13 +270,14 @@ class _Runner:
         self._command = command
         self._read = read
         self._taken = 0
-        self.flags: set[str] = set()
+        self.flags: set[str] = set()  # of the last run
 
     def become_client(self, client: Native) -> None:
         self._runs_on = client
 
     def take(self, units: int) -> Reading:
         """Run `units` of work once. The guest is paused while native runs."""
+        self.flags = set()
         command = self._command(units, self._place())
         self._taken += 1
         self._measure.outcome.commands[self._side] = command
@@ -339,19 +346,31 @@ _LISTENING = (
 )
 
 
+# What a reader may raise on output that its program never prints.
+_NONSENSE = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+
+
 def _parse(read: Reader, text: str, command: str) -> Reading:
-    """What the program says, checked: a time that is not a positive number is a fault."""
+    """What the program says, checked: a time that is no number or negative is a fault.
+
+    Zero is left to the caller: the first step of a calibration may be too short for the
+    program's own clock.
+    """
     try:
         said = read(text)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        reading = said if isinstance(said, Reading) else Reading(float(said))
+    except _NONSENSE as error:
         raise WorkloadError(
             f"the workload's output cannot be read ({type(error).__name__}: {error})",
             evidence="\n".join([command, *text.splitlines()[-10:]]),
         ) from error
-    reading = said if isinstance(said, Reading) else Reading(float(said))
-    if not (math.isfinite(reading.elapsed_s) and reading.elapsed_s > 0):
-        raise WorkloadError(
-            f"the workload says it took {reading.elapsed_s} s",
-            evidence="\n".join([command, *text.splitlines()[-10:]]),
-        )
+    for seconds in (reading.elapsed_s, *reading.quantiles.values()):
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise WorkloadError(
+                f"the workload says it took {seconds} s",
+                evidence="\n".join([command, *text.splitlines()[-10:]]),
+            )
     return reading

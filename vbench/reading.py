@@ -49,7 +49,7 @@ def iperf3(text: str) -> float:
 
 def openssl_speed(text: str) -> float:
     """`openssl speed -mr`: seconds per MiB; its +F line ends with bytes per second."""
-    match = re.search(r"^\+F:\d+:[^:]+:([\d.]+)", text, re.MULTILINE)
+    match = re.search(r"^\+F:\d+:[^:]+:([\d.]+)\n", text, re.MULTILINE)
     if match is None:
         raise ValueError("there is no +F line")
     return (1 << 20) / float(match[1])
