@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 # Rooms from low to high: a module imports from lower lines and its own room only.
 LAYERS = [
     {"errors", "model", "phases"},
-    {"hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "reading", "stats", "system"},
-    {"doctor", "progress", "registry"},
+    {"hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
+    | {"reading", "stats", "system"},
+    {"doctor", "progress", "registry", "text"},
     {"hosts", "image", "ssh", "store"},
     {"qemu"},
     {"compare", "disturbance", "report", "target"},
@@ -33,8 +34,8 @@ LAYERS = [
 SAME_ROOM = {"runner": "pytest_plugin"}
 
 NEEDS_ONLY = {
-    "report": {"errors", "model", "stats", "store", "hosts"},
-    "compare": {"errors", "model", "stats", "store", "hosts"},
+    "report": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
+    "compare": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
     "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
     "plugins": {"errors", "model", "hookspecs", "guest", "kvmcheck", "qemu", "qemu.backend"},
     "workloads": {"errors", "model", "measure", "reading", "target"},
