@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from vbench.errors import ImageError
-from vbench.image import build, cache
+from vbench.image import build, cache, hosting
 from vbench.image.kernel import Source, host_kernel
 from vbench.model import ImageFiles
 
-__all__ = ["Installed", "cache_dir", "ensure", "installed", "remove"]
+__all__ = ["Installed", "cache_dir", "ensure", "ensure_hosting", "installed", "remove"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,19 @@ def ensure(
         return _manifest(work, kernel, built, started)
 
     return _files(*cache.get(_key(base.digest, source.digest()), with_kernel, progress))
+
+
+def ensure_hosting(base: ImageFiles, progress: Callable[[str], None] = _say) -> ImageFiles:
+    """The image `base` with QEMU added, from the cache or built now. Raises ImageError."""
+
+    def make(work: Path, lock: int) -> dict[str, Any]:
+        progress("adding QEMU to the image, for the testbed")
+        started = time.monotonic()
+        versions = hosting.build(work, base, (lock,))
+        built = build.Built(base.kernel_release, versions, "", [])
+        return _manifest(work, "testbed", built, started)
+
+    return _files(*cache.get(_key(base.digest, *hosting.PACKAGES), make, progress))
 
 
 def installed() -> list[Installed]:

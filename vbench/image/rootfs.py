@@ -63,12 +63,12 @@ def assemble(packages: Path, root: Path, init: Path, probe_source: Path) -> None
     for name, text in ETC.items():
         (root / "etc" / name).write_text(text)
     for program in PROGRAMS:
-        _copy(_find(packages, program, _PROGRAM_FOLDERS), root / "usr/bin" / program)
-    _add_libraries(packages, root)
+        add_program(packages, root, program)
+    add_libraries(packages, root, list(PROGRAMS))
     _copy(init, root / "init")
     _compile_probe(probe_source, root / "usr/bin/vbench-probe")
     _add_applets(root)
-    _set_modes(root)
+    set_modes(root)
 
 
 _PROGRAM_FOLDERS = ("usr/bin", "bin", "usr/sbin", "sbin")
@@ -92,11 +92,25 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copy(source, target)
 
 
-def _add_libraries(packages: Path, root: Path) -> None:
-    """Copy every library that the programs need, directly or through others; stub some."""
-    users = [Elf((root / "usr/bin" / name).read_bytes()) for name in PROGRAMS]
+def add_program(packages: Path, root: Path, program: str) -> None:
+    """Copy a program out of the unpacked packages. Raises ImageError if it is in none."""
+    _copy(_find(packages, program, _PROGRAM_FOLDERS), root / "usr/bin" / program)
+
+
+def add_libraries(
+    packages: Path, root: Path, programs: list[str], base: Path | None = None
+) -> None:
+    """Copy every library that `programs` in `root` need, directly or through others; stub some.
+
+    What lies in the finished root tree `base` is not copied, as `root` will be laid over it;
+    stubs are written anew, for they have only the names that their own users import.
+    """
+    users = [Elf((root / "usr/bin" / name).read_bytes()) for name in programs]
     wanted = {name for program in users for name in program.needed()}
-    wanted |= {LOADER, *LOADED_AT_RUN_TIME}
+    if base is None:
+        wanted |= {LOADER, *LOADED_AT_RUN_TIME}
+    else:
+        users += [Elf((base / "usr/bin" / name).read_bytes()) for name in PROGRAMS]
     stubbed: set[str] = set()
     done: set[str] = set()
     while todo := sorted(wanted - done):
@@ -104,6 +118,8 @@ def _add_libraries(packages: Path, root: Path) -> None:
         done.add(name)
         if name in stubs.STUBBED:
             stubbed.add(name)
+            continue
+        if base is not None and (base / LIBRARIES / name).exists():
             continue
         original = _find(packages, name, _LIBRARY_FOLDERS)
         _copy(original, root / LIBRARIES / name)
@@ -135,11 +151,13 @@ def _add_applets(root: Path) -> None:
             link.symlink_to("busybox")
 
 
-def _set_modes(root: Path) -> None:
+def set_modes(root: Path) -> None:
+    """Modes that do not depend on our umask."""
     for path in [root, *root.rglob("*")]:
         if path.is_symlink():
             continue
         executable = path.is_dir() or path.stat().st_mode & 0o100 or path.name == "init"
         path.chmod(0o755 if executable else 0o644)
-    (root / "root").chmod(0o700)
-    (root / "tmp").chmod(0o1777)
+    for name, mode in (("root", 0o700), ("tmp", 0o1777)):
+        if (root / name).exists():
+            (root / name).chmod(mode)
