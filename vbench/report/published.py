@@ -6,8 +6,7 @@ from vbench.text import TIMES, table
 
 _FIGURES = (
     ("VM exit for CPUID", "about 1,000 to 1,100 cycles", "KVM mailing list, 2024"),
-    ("VM exit for CPUID, nested", "13,000 cycles", "KVM mailing list, 2024"),
-    ("hypercall", "1,500 to 1,700 cycles", "Skylake and i7-3960X, published measurements"),
+    ("hypercall", "1,500 to 1,700 cycles", "measured on Skylake and on an i7-3960X"),
     (
         "port I/O handled in user space",
         f"3.79 µs, about 7 {TIMES} CPUID's 0.54 µs",
