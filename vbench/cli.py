@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor = add("doctor", _doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
-    doctor.add_argument("--host", default="local", metavar="HOST")
+    _common(doctor)
     setup = add("setup", _setup, "install what the system lacks")
     setup.add_argument("--dry-run", action="store_true", help="say what would be installed")
     setup.add_argument("--test", action="store_true", help="also what the tests need")
@@ -230,9 +230,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from vbench import doctor
+    from vbench import commands
 
-    return doctor.main(["--json"] if arguments.json else [])
+    return commands.doctor(_options(arguments), as_json=arguments.json)
 
 
 def _setup(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
+from vbench.doctor import checks, render, to_json
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest import Guest
 from vbench.runner import (
@@ -60,6 +61,20 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
         if not row["available"]:
             print(f"\n{row['backend']}: {row['reason']}\n  -> {row['remedy']}")
     return 0
+
+
+def doctor(options: RunOptions, *, as_json: bool) -> int:
+    """What the host can do; 3 if something is missing that vbench needs."""
+    registry = load_plugins(options.plugins)
+    host = find_host(options.hosts[0] if options.hosts else "local")
+    try:
+        found = checks(host)
+        for _, more in registry.call("vbench_doctor", host=host):
+            found.extend(more)
+    finally:
+        host.close()
+    print(to_json(found) if as_json else render(found))
+    return UnavailableError.exit_status if any(check.state == "bad" for check in found) else 0
 
 
 def workloads(options: RunOptions, *, as_json: bool) -> int:

@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qemu.qmp.qmp_client import ExecuteError
-
 from vbench.errors import GuestLost, HostError, LaunchError
 from vbench.hosts import Host, HostProcess
 from vbench.qemu.qmp import Qmp
@@ -101,12 +99,7 @@ class QemuMachine:
 
     def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """A QMP query; None where this QEMU does not know the command."""
-        try:
-            return self.qmp.execute(command, arguments)
-        except ExecuteError as error:
-            if error.error_class == "CommandNotFound":
-                return None
-            raise
+        return self.qmp.query(command, arguments)
 
     def usage(self) -> Mapping[str, float]:
         """Seconds spent so far: `host_cpu_s` by the whole process, `vcpu_wait_s` by vCPU threads

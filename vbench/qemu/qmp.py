@@ -60,6 +60,15 @@ class Qmp:
             self._client.execute(command, dict(arguments) if arguments else None), self.timeout_s
         )
 
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """As `execute`; None where this QEMU does not know the command."""
+        try:
+            return self.execute(command, arguments)
+        except ExecuteError as error:
+            if error.error_class == "CommandNotFound":
+                return None
+            raise
+
     def quit(self) -> None:
         """Ask QEMU to end; the reply may get lost on the way, which is no error."""
         try:

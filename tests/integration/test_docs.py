@@ -1,0 +1,43 @@
+"""The examples of docs/ are run as they stand there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vbench import hookspecs
+from vbench.cli import main
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def example(page: str, name: str) -> str:
+    """The fenced block of a page whose first line is `# name`."""
+    blocks = re.findall(r"```python\n(# (\S+)\n.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    return {title: text for text, title in blocks}[name]
+
+
+@pytest.mark.tcg
+def test_the_example_backend_and_workload_measure_together(tmp_path: Path) -> None:
+    backend, workload = tmp_path / "my_backend.py", tmp_path / "bench_mine.py"
+    backend.write_text(example("writing-a-backend.md", "my_backend.py"))
+    workload.write_text(example("writing-a-workload.md", "bench_mine.py"))
+    out = tmp_path / "out"
+    status = main(
+        [
+            *("run", "--plugin", str(backend), "--backend", "tcg-mixed"),
+            *("--boots", "1", "--rounds", "1", "--out", str(out), str(workload)),
+        ]
+    )
+    assert status == 0
+    report = (out / "report.md").read_text()
+    assert "tcg-mixed" in report
+    assert "cpu-spin" in report
+
+
+def test_the_page_on_backends_names_every_hook() -> None:
+    page = (DOCS / "writing-a-backend.md").read_text()
+    hooks = [name for name in vars(hookspecs) if name.startswith("vbench_")]
+    assert hooks
+    for hook in hooks:
+        assert f"`{hook}(" in page
