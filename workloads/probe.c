@@ -64,7 +64,7 @@ static int number(const char *text, uint64_t low, uint64_t high, uint64_t *value
     return errno == 0 && *end == '\0' && *value >= low && *value <= high;
 }
 
-#define units(text, count) number(text, 1, MAX_UNITS, count)
+static int units(const char *text, uint64_t *count) { return number(text, 1, MAX_UNITS, count); }
 
 static void print_result(uint64_t elapsed, uint64_t count)
 {
@@ -261,10 +261,9 @@ static int run_rr_client(char **arguments)
 static int run_spin(char **arguments)
 {
     uint64_t count, percent = 0, value = 1;
-    if (!units(arguments[0], &count))
-        return 2;
-    if (arguments[1] && (strcmp(arguments[1], "--slow-percent") != 0 || !arguments[2] ||
-                         !number(arguments[2], 0, 10000, &percent)))
+    if (!units(arguments[0], &count) ||
+        (arguments[1] && (strcmp(arguments[1], "--slow-percent") != 0 || !arguments[2] ||
+                          !number(arguments[2], 0, 10000, &percent))))
         return 2;
     uint64_t steps = count + count * percent / 100;
     uint64_t start = now_ns();
@@ -320,8 +319,7 @@ static int run_timer(char **arguments)
         do
             due += TIMER_INTERVAL_NS;
         while (due <= now); /* a wake-up that was missed altogether is not waited for twice */
-        struct timespec at = {.tv_sec = (time_t)(due / 1000000000),
-                              .tv_nsec = (long)(due % 1000000000)};
+        struct timespec at = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
             ;
         late[i] = now_ns() - due;
@@ -392,10 +390,10 @@ int main(int count, char **arguments)
         if (strcmp(arguments[1], command->name) != 0)
             continue;
         if (count - 2 < command->least || count - 2 > command->most)
-            return usage();
+            break;
         int status = command->run ? command->run(rest) : sampled(rest, command->unit);
         if (status == 2)
-            return usage();
+            break;
         if (fflush(stdout) != 0)
             die("cannot write the result: %s", strerror(errno));
         return status;

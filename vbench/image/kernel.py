@@ -21,9 +21,8 @@ from vbench.image.elf import Elf, ElfError
 # By what they are for; what these need comes along. Names as modprobe takes them.
 MODULES = (
     *("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng"),
-    *("virtio_scsi", "virtio_balloon"),
-    *("ata_piix", "ata_generic", "ahci", "sd_mod", "nvme", "e1000", "e1000e", "pvpanic_pci"),
-    *("pvpanic_mmio",),
+    *("ata_piix", "ata_generic", "ahci", "sd_mod", "nvme", "e1000"),
+    *("pvpanic_pci", "pvpanic_mmio"),
     *("xen_blkfront", "xen_netfront"),
     # for guests that are hosts themselves
     *("kvm", "kvm_amd", "kvm_intel", "vhost_net", "tun", "bridge", "veth", "brd", "loop"),

@@ -66,7 +66,7 @@ def assemble(packages: Path, root: Path, init: Path, probe_source: Path) -> None
         add_program(packages, root, program)
     add_libraries(packages, root, list(PROGRAMS))
     _copy(init, root / "init")
-    _compile_probe(probe_source, root / "usr/bin/vbench-probe")
+    compile_probe(probe_source, root / "usr/bin/vbench-probe")
     _add_applets(root)
     set_modes(root)
 
@@ -130,7 +130,8 @@ def add_libraries(
         stubs.write(name, Elf(original.read_bytes()), users, root / LIBRARIES / name)
 
 
-def _compile_probe(source: Path, target: Path) -> None:
+def compile_probe(source: Path, target: Path) -> None:
+    """Compile the probe. Raises ImageError with the compiler's words."""
     # Static: the same instructions natively and in the guest, whatever libraries are there.
     warnings = ("-Wall", "-Wextra", "-Werror")
     tools.run(

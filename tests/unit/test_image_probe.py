@@ -1,0 +1,125 @@
+"""The probe: does what it says, measures itself, refuses nonsense."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vbench.image import build, rootfs
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("probe") / "vbench-probe"
+    rootfs.compile_probe(build.PROBE, target)
+    return target
+
+
+def run(probe: Path, *arguments: str) -> dict[str, float]:
+    done = subprocess.run(
+        [probe, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("getppid", 2000),
+        ("pagefault", 20000),
+        ("switch", 200),
+        ("spin", 100000),
+        ("memrandom", 1000),
+        ("timer", 20),
+        ("empty", 1000),
+        ("cpuid", 100),
+    ],
+)
+def test_each_command_does_its_units_and_reports_its_time(
+    probe: Path, command: str, count: int
+) -> None:
+    result = run(probe, command, str(count))
+
+    assert result["units"] == count
+    assert result["elapsed_ns"] > 0
+
+
+def test_page_faults_equal_touches(probe: Path) -> None:
+    result = run(probe, "pagefault", "40000")  # more than one chunk
+
+    assert result["minor_faults"] == pytest.approx(40000, rel=0.01)
+
+
+@pytest.mark.parametrize("command", ["timer", "empty", "cpuid"])
+def test_quantiles_are_in_order(probe: Path, command: str) -> None:
+    result = run(probe, command, "50")
+
+    quantiles = [result[name] for name in ("min_ns", "p50_ns", "p99_ns", "max_ns")]
+    assert quantiles == sorted(quantiles)
+    assert result["min_ns"] <= result["mean_ns"] <= result["max_ns"]
+
+
+def test_slowed_spin_does_more_work_for_the_same_units(probe: Path) -> None:
+    def shortest(*options: str) -> float:
+        return min(run(probe, "spin", "3000000", *options)["elapsed_ns"] for _ in range(5))
+
+    assert shortest("--slow-percent", "100") / shortest() == pytest.approx(2, rel=0.3)
+
+
+def test_request_and_response_over_tcp(probe: Path) -> None:
+    with subprocess.Popen([probe, "rr-server", "0"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = json.loads(server.stdout.readline())["listening"]
+        result = run(probe, "rr-client", "127.0.0.1", str(port), "100")
+        assert server.wait(10) == 0
+
+    assert result["units"] == 100
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["bogus", "1"],
+        ["getppid"],
+        ["getppid", "1", "2"],
+        *(["getppid", number] for number in ("0", "-1", "+1", " 1", "1x", "", "1e3", "9" * 30)),
+        ["spin", "1", "--slow-percent"],
+        ["spin", "1", "--fast", "2"],
+        ["memrandom", "1", "--tiny"],
+        ["timer", "99999999"],
+        ["rr-server", "65536"],
+        ["rr-client", "localhost", "1", "1"],
+        ["rr-client", "127.0.0.1", "0", "1"],
+    ],
+)
+def test_wrong_usage_ends_with_two_and_says_how(probe: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [probe, *arguments], capture_output=True, text=True, check=False, timeout=10
+    )
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("usage: vbench-probe")
+
+
+def test_lost_partner_and_full_disk_are_failures_with_a_reason(probe: Path) -> None:
+    refused = subprocess.run(
+        [probe, "rr-client", "127.0.0.1", "1", "1"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "refused" in refused.stderr
+
+    with Path("/dev/full").open("wb") as full:
+        unwritten = subprocess.run(
+            [probe, "getppid", "1"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert unwritten.returncode == 1
+    assert "No space left" in unwritten.stderr
