@@ -88,7 +88,7 @@ class Comparison:
         told = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
         return told or "nothing to compare"
 
-    def text(self) -> str:
+    def render(self) -> str:
         """For a terminal."""
         lines = [f"warning: {warning}" for warning in self.warnings]
         body = tabulate(self._cells(), _HEADINGS, tablefmt="simple", disable_numparse=True)

@@ -107,11 +107,11 @@ def _of_boots(boots: Mapping[int, Sequence[float]]) -> Estimate:
 
 def log_ratios(pairs: Iterable[Pair]) -> dict[int, list[float]]:
     """log(guest / native) by boot. A pair without a positive native and guest time has none."""
-    boots: dict[int, list[float]] = {}
-    for pair in pairs:
-        if pair.native_s is not None and pair.native_s > 0 and pair.guest_s > 0:
-            boots.setdefault(pair.boot, []).append(math.log(pair.guest_s / pair.native_s))
-    return boots
+    return _logs(
+        (pair.boot, pair.guest_s / pair.native_s)
+        for pair in pairs
+        if pair.native_s is not None and pair.native_s > 0
+    )
 
 
 def log_guest(pairs: Iterable[Pair]) -> dict[int, list[float]]:
@@ -311,12 +311,8 @@ def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
         return None
     estimate, boots, n = whole
     ratios = sorted((math.exp(_of_boots(log).mean), name) for name, log in logs.items())
-    return GeometricMean(
-        _overhead(estimate, n, boots),
-        len(logs),
-        (ratios[0][1], ratios[0][0]),
-        (ratios[-1][1], ratios[-1][0]),
-    )
+    smallest, largest = ratios[0][::-1], ratios[-1][::-1]
+    return GeometricMean(_overhead(estimate, n, boots), len(logs), smallest, largest)
 
 
 @dataclass(frozen=True)
