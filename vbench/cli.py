@@ -279,11 +279,13 @@ def _image(arguments: argparse.Namespace) -> int:
         )
         print(files.digest)
     elif arguments.action == "list":
-        for each in image.installed():
-            print(each)
+        from vbench import commands
+
+        print(commands.image_table(image.installed()))
     else:
         for digest in arguments.digest:
-            image.remove(digest)
+            for removed in image.remove(digest):
+                print(f"removed {removed.key}")
     return 0
 
 

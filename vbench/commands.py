@@ -15,6 +15,7 @@ from tabulate import tabulate
 from vbench.doctor import checks, render, to_json
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest import Guest
+from vbench.image import Installed
 from vbench.runner import (
     RunOptions,
     ensure_image,
@@ -101,6 +102,21 @@ def workloads(options: RunOptions, *, as_json: bool) -> int:
         keys = ("workload", "category", "unit", "summary")
         print(tabulate([[row[key] for key in keys] for row in rows], keys))
     return 0
+
+
+def image_table(images: Sequence[Installed]) -> str:
+    """What the image cache holds, newest use first."""
+    rows = [
+        [
+            each.key[:12],
+            each.kernel_release,
+            f"{each.size_bytes / 2**20:.0f} MiB",
+            each.last_used.strftime("%Y-%m-%d %H:%M"),
+            "ok" if each.ok else each.reason,
+        ]
+        for each in sorted(images, key=lambda each: each.last_used, reverse=True)
+    ]
+    return tabulate(rows, ["image", "kernel", "size", "last used", "state"])
 
 
 @contextlib.contextmanager
