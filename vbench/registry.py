@@ -55,47 +55,72 @@ class Registry:
         return registry
 
     def _add(self, name: str, origin: str, load: typing.Callable[[], object]) -> None:
+        known = {hook for hook in vars(hookspecs) if hook.startswith("vbench_")}
         try:
-            plugin = load()
-            self._manager.register(plugin, name=name)
-            # A hook of ours that is misspelt would otherwise just never be called.
-            known = {hook for hook in vars(self._manager.hook) if hook.startswith("vbench_")}
-            for attribute in vars(plugin) if isinstance(plugin, ModuleType) else ():
-                if attribute.startswith("vbench_") and attribute not in known:
-                    near = difflib.get_close_matches(attribute, known, 1)
-                    raise PluginError(
-                        f"plugin {origin} defines the unknown hook {attribute}",
-                        remedy=f"did you mean {near[0]}?"
-                        if near
-                        else "see docs/writing-a-backend.md",
-                    )
-            self._manager.check_pending()
-        except PluginError as error:
-            self._manager.unregister(name=name)
-            self.problems.append(error)
-        except Exception as error:
             if self._manager.has_plugin(name):
-                self._manager.unregister(name=name)
-            self.problems.append(
+                raise PluginError(
+                    f"plugin {origin}: another plugin is called {name!r} too",
+                    remedy="the other one is used",
+                )
+            plugin = load()
+            if isinstance(plugin, ModuleType):
+                self._check_hooks(plugin, origin, known)
+            try:
+                self._manager.register(plugin, name=name)
+                self._manager.check_pending()
+            except BaseException:
+                if self._manager.has_plugin(name):
+                    self._manager.unregister(name=name)
+                raise
+        except PluginError as error:
+            self._report(error)
+        except Exception as error:
+            self._report(
                 PluginError(
                     f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}",
                     remedy="mend or uninstall it; the other plugins are used",
                 )
             )
 
+    def _check_hooks(self, plugin: ModuleType, origin: str, known: set[str]) -> None:
+        """A hook that is misspelt or not marked would otherwise just never be called."""
+        for attribute in vars(plugin):
+            if not attribute.startswith("vbench_"):
+                continue
+            if attribute not in known:
+                near = difflib.get_close_matches(attribute, known, 1)
+                raise PluginError(
+                    f"plugin {origin} defines the unknown hook {attribute}",
+                    remedy=f"did you mean {near[0]}?" if near else "see docs/writing-a-backend.md",
+                )
+            if self._manager.parse_hookimpl_opts(plugin, attribute) is None:
+                raise PluginError(
+                    f"plugin {origin} defines {attribute} without @hookimpl",
+                    remedy="from vbench.hookspecs import hookimpl",
+                )
+
+    def _report(self, problem: PluginError) -> None:
+        """Each problem once, however often its hook is called."""
+        if str(problem) not in map(str, self.problems):
+            self.problems.append(problem)
+
     def call(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
         """Call each implementation by itself, in plugin-name order; (plugin, result) pairs.
 
-        One that raises is reported in `problems`, the others still count.
+        One that raises, or returns what its hook does not allow, is reported in `problems`, the
+        others still count. None is nothing.
         """
         results = []
+        shape = _SHAPES.get(hook, _as_it_is)
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         for implementation in sorted(implementations, key=lambda each: each.plugin_name):
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
-                results.append((implementation.plugin_name, implementation.function(**wanted)))
+                result = implementation.function(**wanted)
+                if result is not None:
+                    results.append((implementation.plugin_name, shape(result)))
             except Exception as error:
-                self.problems.append(
+                self._report(
                     PluginError(
                         f"plugin {implementation.plugin_name}: {hook} raised "
                         f"{type(error).__name__}: {error}"
@@ -107,7 +132,7 @@ class Registry:
         for plugin, backends in self.call("vbench_backends"):
             for backend in backends:
                 if backend.name in self.backends:
-                    self.problems.append(
+                    self._report(
                         PluginError(
                             f"backend name {backend.name!r} is taken: plugin {plugin!r} "
                             f"defines it, and so does {self._origin[backend.name]!r}",
@@ -121,8 +146,12 @@ class Registry:
     def workload_files(self) -> list[Path]:
         """Files bench_*.py of all plugins, sorted, each once."""
         found: set[Path] = set()
-        for _, paths in self.call("vbench_workloads"):
-            found.update(Path(path) for path in paths)
+        for plugin, paths in self.call("vbench_workloads"):
+            for path in paths:
+                if path.is_file():
+                    found.add(path)
+                else:
+                    self._report(PluginError(f"plugin {plugin}: there is no workload file {path}"))
         return sorted(found)
 
     def variant(self, text: str) -> Variant:
@@ -147,6 +176,35 @@ class Registry:
             if getattr(options, field.name) != getattr(backend.options, field.name)
         ]
         return Variant(",".join([name, *changed]), backend, options)
+
+
+def _backends(result: Iterable[Any]) -> list[Backend]:
+    """Checked for all that the contract asks for. Raises TypeError."""
+    backends = list(result)
+    for backend in backends:
+        missing = [name for name in vars(Backend) if name[0] != "_" and not hasattr(backend, name)]
+        if missing:
+            raise TypeError(f"{backend!r} is no backend: it has no {', '.join(missing)}")
+        if not dataclasses.is_dataclass(backend.options) or isinstance(backend.options, type):
+            raise TypeError(f"the options of backend {backend.name!r} are no dataclass instance")
+    return backends
+
+
+def _paths(result: Iterable[Any]) -> list[Path]:
+    return [Path(path) for path in result]
+
+
+def _as_it_is(result: object) -> object:
+    return result
+
+
+# What each hook's result becomes, inside the `try` of its call: a generator runs only then.
+_SHAPES: Mapping[str, typing.Callable[[Any], object]] = {
+    "vbench_backends": _backends,
+    "vbench_workloads": _paths,
+    "vbench_doctor": list,
+    "vbench_counters": dict,
+}
 
 
 def _with(backend: Backend, given: Mapping[str, str]) -> Any:
