@@ -2,9 +2,8 @@
  *
  * Each command does a fixed amount of work N, measures only its loop, and prints one JSON
  * object: {"elapsed_ns": ..., "units": N, ...}. Exit status: 0 done, 1 could not be measured
- * (reason on standard error), 2 wrong usage.
- *
- * Linked statically, so the same instructions run natively and in every guest.
+ * (reason on standard error), 2 wrong usage. Linked statically, so the same instructions run
+ * natively and in every guest.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -53,7 +52,7 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* A decimal number from low to high; 0 and false for anything else. */
+/* Whether text is a decimal number from low to high. */
 static int number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
 {
     char *end;
@@ -275,8 +274,7 @@ static int run_spin(char **arguments)
     return 0;
 }
 
-/* A cache line that leads to another one. */
-struct line {
+struct line { /* of the cache */
     struct line *next;
     char padding[56];
 };
@@ -318,10 +316,9 @@ static int run_timer(char **arguments)
         uint64_t now = now_ns();
         do
             due += TIMER_INTERVAL_NS;
-        while (due <= now); /* a wake-up that was missed altogether is not waited for twice */
+        while (due <= now); /* intervals that passed altogether are left out */
         struct timespec at = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
-            ;
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL); /* no signals come */
         late[i] = now_ns() - due;
     }
     print_distribution(now_ns() - start, late, count);
