@@ -173,6 +173,8 @@ class Session:
         """
         key = (series.label, info.name)
         state = self._states.setdefault(key, _State(info))
+        if not state.sizes.native:  # another variant has calibrated native already
+            state.sizes.native = self._native_size(series, info.name)
         try:
             yield lambda: self._measure(series, state, boot)
         except Unsupported as error:
@@ -204,6 +206,15 @@ class Session:
                     "unsupported": state.unsupported,
                 }
             )
+
+    def _native_size(self, series: Series, workload: str) -> int:
+        """Units that make a native sample of this workload on this host, 0 if not known yet."""
+        known = (
+            state.sizes.native
+            for (label, name), state in self._states.items()
+            if name == workload and self.series[label].host is series.host
+        )
+        return next(filter(None, known), 0)
 
     def _measure(self, series: Series, state: _State, boot: int) -> Measure:
         if state.unsupported:

@@ -112,15 +112,20 @@ def duration(seconds: float | None, base: TimeBase) -> str:
     return f"{number(seconds * 1e12)} ps"
 
 
+def unit_bytes(unit: str) -> int | None:
+    """How many bytes a unit of work is; None if it is an operation, an event, ..."""
+    return {"byte": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}.get(unit)
+
+
 def per_unit(seconds: float | None, unit: str, category: str, base: TimeBase) -> str:
     """Seconds per unit of work, as a rate for bytes and with one for I/O operations."""
     if seconds is None or seconds <= 0:
         return NOTHING
     if base is TimeBase.INSTRUCTIONS:
         return duration(seconds, base)
-    if unit == "byte":
-        size, name = next((s for s in _RATES if 1 / seconds >= s[0]), _RATES[-1])
-        return f"{number(1 / seconds / size)} {name}"
+    if (held := unit_bytes(unit)) is not None:
+        size, name = next((s for s in _RATES if held / seconds >= s[0]), _RATES[-1])
+        return f"{number(held / seconds / size)} {name}"
     text = duration(seconds, base)
     if category in ("disk", "network"):
         return f"{text} ({number(1 / seconds)}/s)"

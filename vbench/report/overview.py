@@ -23,6 +23,7 @@ from vbench.text import (
     span,
     table,
     times,
+    unit_bytes,
 )
 
 # Boot time of the overview: the first that the launches have. The others are in the section.
@@ -154,11 +155,11 @@ def _absolute(panel: Panel, items: Sequence[Item]) -> str:
 
 
 def _is_bytes(item: Item) -> bool:
-    return item.unit == "byte"
+    return unit_bytes(item.unit) is not None
 
 
 def _is_operations(item: Item) -> bool:
-    return item.unit != "byte"
+    return unit_bytes(item.unit) is None
 
 
 def _extra(panel: Panel, variant: str, category: str) -> str:
@@ -167,8 +168,7 @@ def _extra(panel: Panel, variant: str, category: str) -> str:
     for item in panel.of(variant, category):
         guest, native = cells.guest_s(item), cells.native_s(item)
         if item.statistic is Statistic.RATIO and guest is not None and native is not None:
-            scale, unit = (1024, "KiB") if item.unit == "byte" else (1, item.unit)
-            told.append(f"{item.workload} {(guest - native) * 1e9 * scale:+,.0f} per {unit}")
+            told.append(f"{item.workload} {(guest - native) * 1e9:+,.0f} per {item.unit}")
     return "<br>" + "<br>".join(map(small, told)) if told else _missing(panel, variant, category)
 
 
@@ -178,7 +178,7 @@ def _host_cpu(panel: Panel, variant: str) -> str:
         costs = sorted(
             cost
             for item in panel.of(variant, category)
-            if item.unit != "byte" and (cost := cells.counter(item, "host_cpu_s")) is not None
+            if _is_operations(item) and (cost := cells.counter(item, "host_cpu_s")) is not None
         )
         if costs:
             shown = span([duration(cost, panel.host.time_base) for cost in (costs[0], costs[-1])])

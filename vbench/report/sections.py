@@ -22,6 +22,7 @@ from vbench.text import (
     plain,
     small,
     table,
+    unit_bytes,
 )
 
 # Counters that have columns of their own; all others share a table.
@@ -94,7 +95,8 @@ def _row(panel: Panel, item: Item, common: AbstractSet[str]) -> list[str]:
         per_unit(seconds, item.unit, item.category, base)
         for seconds in (cells.native_s(item), cells.guest_s(item))
     ]
-    unit = "" if item.unit == "byte" and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
+    held = unit_bytes(item.unit)
+    unit = "" if held and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
     return [
         plain(item.workload) + unit,
         code(item.variant),
@@ -110,8 +112,8 @@ def _cost(panel: Panel, item: Item, name: str) -> str:
     value = cells.counter(item, name)
     if value is None:
         return NOTHING
-    if item.unit == "byte":
-        return f"{duration(value * 2**30, panel.host.time_base)}/GiB"
+    if (held := unit_bytes(item.unit)) is not None:
+        return f"{duration(value * 2**30 / held, panel.host.time_base)}/GiB"
     return duration(value, panel.host.time_base) if value > 0 else "0"
 
 
