@@ -197,7 +197,7 @@ class Measure:
             if pairs and time.monotonic() - began > plan.budget_s:
                 self.outcome.flags.add("budget")
                 break
-            pair = self._pair(runs)
+            pair = self._pair(runs, counted=not fixed_time)
             pairs.append(pair)
             self.outcome.pairs.append(pair)
             self._on_pair(pair)
@@ -217,7 +217,8 @@ class Measure:
         except StopIteration as stop:
             return int(stop.value)
 
-    def _pair(self, runs: Mapping[str, _Runner]) -> Pair:
+    def _pair(self, runs: Mapping[str, _Runner], *, counted: bool) -> Pair:
+        """One round. Without `counted`, how much work was done is not known: no counters."""
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
         before = self._watch.look()
@@ -229,7 +230,8 @@ class Measure:
                 was = {**self.guest.machine.usage(), **self._counters(self.guest)}
                 readings[side] = runs[side].take(units)
                 now = {**self.guest.machine.usage(), **self._counters(self.guest)}
-                counters = {key: (now[key] - was[key]) / units for key in was if key in now}
+                if counted:
+                    counters = {key: (now[key] - was[key]) / units for key in was if key in now}
             else:
                 readings[side] = runs[side].take(units)
         self._round += 1

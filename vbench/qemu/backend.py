@@ -163,10 +163,10 @@ class QemuBackend:
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
             "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
             "guest: clocksource": seen.get("clocksource", ""),
-            "guest: disk driver": seen.get("disks", ""),
-            "guest: network driver": seen.get("nics", ""),
-            "guest: kernel": seen.get("kernel", ""),
-            "guest: cpu": seen.get("cpu_model", ""),
+            "disk driver": seen.get("disks", ""),
+            "network driver": seen.get("nics", ""),
+            "kernel": seen.get("kernel", ""),
+            "cpu": seen.get("cpu_model", ""),
         }
         problems = []
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
