@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +31,7 @@ _PATIENCE_S = 86400.0
 def backends(options: RunOptions, *, as_json: bool) -> int:
     """List what is registered, and whether it can run on the host."""
     registry = load_plugins(options.plugins)
-    host = find_host(options.hosts[0] if options.hosts else "local")
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
     rows = []
     try:
         for name, backend in sorted(registry.backends.items()):
@@ -67,7 +66,7 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
 def doctor(options: RunOptions, *, as_json: bool) -> int:
     """What the host can do; 3 if something is missing that vbench needs."""
     registry = load_plugins(options.plugins)
-    host = find_host(options.hosts[0] if options.hosts else "local")
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
     try:
         found = checks(host)
         for _, more in registry.call("vbench_doctor", host=host):
@@ -124,7 +123,7 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
     """An attested guest of the variant while the context lasts."""
     registry = load_plugins(options.plugins)
     variant = registry.variant(text)
-    host = find_host(options.hosts[0] if options.hosts else "local")
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
     with contextlib.ExitStack() as stack:
         stack.callback(host.close)
         availability = variant.backend.probe(host, variant.options)
@@ -139,9 +138,12 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
         yield guest
 
 
-def _native(options: RunOptions) -> Native:
-    host = find_host(options.hosts[0] if options.hosts else "local")
-    return Native(host, host.place(ensure_image(options.kernel, options.modules)))
+@contextlib.contextmanager
+def _native(options: RunOptions) -> Iterator[Native]:
+    """Native on the host that was asked for, while the context lasts."""
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    with contextlib.closing(host):
+        yield Native(host, host.place(ensure_image(options.kernel, options.modules)))
 
 
 def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
@@ -150,7 +152,8 @@ def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
     line = command[0] if len(command) == 1 else shlex.join(command)
     with terminated_as_interrupted():
         if variant == "native":
-            output = _native(options).run(line, timeout_s=_PATIENCE_S)
+            with _native(options) as native:
+                output = native.run(line, timeout_s=_PATIENCE_S)
         else:
             with _guest(options, variant) as guest:
                 output = guest.run(line, timeout_s=_PATIENCE_S)
@@ -165,7 +168,10 @@ def shell(options: RunOptions, variant: str) -> int:
         raise UsageError(
             "`vbench shell` needs a terminal", remedy="use `vbench exec VARIANT -- CMD`"
         )
-    if variant == "native":
-        return subprocess.call(_native(options).argv("exec sh -i"))
-    with terminated_as_interrupted(), _guest(options, variant) as guest:
-        return guest.interact(os.environ.get("TERM", "dumb"))
+    terminal = os.environ.get("TERM", "dumb")
+    with terminated_as_interrupted():
+        if variant == "native":
+            with _native(options) as native:
+                return native.host.interact(native.argv("exec sh -i"), terminal)
+        with _guest(options, variant) as guest:
+            return guest.interact(terminal)

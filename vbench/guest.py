@@ -116,7 +116,8 @@ class Guest:
         wrapped = f"timeout -s KILL {max(1, round(timeout_s))} sh -c {shlex.quote(command)}"
         began = time.monotonic()
         try:
-            output = self._ssh.run(wrapped, timeout_s=timeout_s + _GRACE_S, stdin=stdin)
+            patience_s = timeout_s * self.host.patience + _GRACE_S
+            output = self._ssh.run(wrapped, timeout_s=patience_s, stdin=stdin)
         except ConnectionLost as error:
             raise self.lost(error.what) from error
         except WorkloadTimeout as error:
@@ -161,6 +162,11 @@ class Guest:
             if self.alive:
                 self.run(f"kill -- -{pid} 2>/dev/null || true", timeout_s=10)
             channel.close()
+
+    @property
+    def ssh(self) -> SshConnection:
+        """Its one connection, for a guest that is a host itself."""
+        return self._ssh
 
     @property
     def alive(self) -> bool:
@@ -239,7 +245,7 @@ def bring_up(
         began = time.monotonic()
         machine = start(initrd)
         stack.callback(machine.close)
-        ready = machine.wait_ready(boot_timeout_s)
+        ready = machine.wait_ready(boot_timeout_s * host.patience)
         ready_s = time.monotonic() - began
         address, port = reach(machine)
         try:
@@ -249,7 +255,7 @@ def bring_up(
                 user="root",
                 key=ours,
                 host_key=theirs,
-                timeout_s=max(20.0, boot_timeout_s / 2),
+                timeout_s=max(20.0, boot_timeout_s / 2) * host.patience,
             )
         except ConnectionLost as error:
             raise LaunchError(error.what, evidence=machine.evidence()) from error

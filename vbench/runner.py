@@ -16,12 +16,14 @@ from vbench import image
 from vbench.errors import StoreError, UnavailableError, UsageError
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
+from vbench.hosts.remote import SshHost
 from vbench.journal import JOURNAL_NAME
 from vbench.lock import measuring_alone
 from vbench.measure import QUICK, Plan
 from vbench.model import ImageFiles
 from vbench.registry import Registry
 from vbench.session import Series, Session
+from vbench.testbed import TestbedHost
 
 INTERRUPTED = 130
 
@@ -65,11 +67,18 @@ def load_plugins(files: Sequence[Path]) -> Registry:
     return registry
 
 
-def find_host(text: str) -> Host:
+def find_host(text: str, options: RunOptions) -> Host:
     """What `--host` names. Raises UsageError."""
     if text == "local":
         return LocalHost()
-    raise UsageError(f"there is no host {text!r}", remedy="--host local")
+    if text.startswith("ssh://"):
+        return SshHost(text)
+    if text.partition(",")[0] == "testbed":
+        return TestbedHost.parse(text, lambda: ensure_image(options.kernel, options.modules))
+    raise UsageError(
+        f"there is no host {text!r}",
+        remedy="--host local, ssh://user@host[:port], testbed or testbed,clock=wall",
+    )
 
 
 def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFiles:
@@ -85,7 +94,7 @@ def open_session(options: RunOptions) -> Session:
     plan = options.plan()
     registry = load_plugins(options.plugins)
     named = [registry.variant(text) for text in options.variants]
-    host = find_host(options.hosts[0] if options.hosts else "local")
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
     try:
         series, unavailable = [], []
         variants = named or [registry.variant(name) for name in sorted(registry.backends)]

@@ -13,17 +13,22 @@ import sys
 import termios
 import time
 import tty
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO, cast
+from urllib.parse import urlsplit
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from vbench.errors import ConnectionLost, HostError, WorkloadError, WorkloadTimeout
+from vbench.errors import ConnectionLost, HostError, UsageError, WorkloadError, WorkloadTimeout
+from vbench.hosts import Stream
 from vbench.model import Output
 
 # A workload that floods its output is a fault, not a reason to fill our memory.
 OUTPUT_LIMIT_BYTES = 32 << 20
+SILENCE_LIMIT_S = 30.0
 
 
 def _string(data: bytes) -> bytes:
@@ -76,14 +81,17 @@ class KeyPair:
 class SshConnection:
     """A kept connection on which commands run one after another."""
 
-    def __init__(self, transport: paramiko.Transport, name: str) -> None:
+    def __init__(
+        self, transport: paramiko.Transport, name: str, owner: paramiko.SSHClient | None = None
+    ) -> None:
         self._transport = transport
+        self._owner = owner  # its end would be the transport's
         self.name = name
 
     @classmethod
     def open(
         cls,
-        stream: socket.socket,
+        stream: Stream,
         *,
         name: str,
         user: str,
@@ -95,7 +103,8 @@ class SshConnection:
 
         Raises ConnectionLost; `name` says in messages who did not answer.
         """
-        transport = paramiko.Transport(stream)
+        # A channel of another connection will do, says paramiko.
+        transport = paramiko.Transport(cast(socket.socket, stream))
         # Fewer bytes and fewer rounds of key exchange where the other end is translated code.
         transport.banner_timeout = timeout_s
         transport.handshake_timeout = timeout_s
@@ -115,6 +124,45 @@ class SshConnection:
             transport.close()
             raise
         return cls(transport, name)
+
+    @classmethod
+    def login(cls, address: str, timeout_s: float) -> SshConnection:
+        """Log in at `ssh://[user@]host[:port]` as the user's own ssh would: ~/.ssh/config (host
+        name, port, user, identity file), agent, keys, known hosts.
+
+        Raises UsageError for a malformed address, ConnectionLost with a remedy.
+        """
+        host, port, user, keys = _target(address)
+        client = paramiko.SSHClient()
+        client.load_system_host_keys()
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            stream = socket.create_connection((host, port), timeout_s)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A silent network is noticed: unanswered data for so long ends the connection.
+            stream.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_LIMIT_S * 1e3)
+            )
+            client.connect(
+                host,
+                port,
+                username=user,
+                key_filename=cast(str, keys or None),  # a list will do, unlike what its types say
+                timeout=timeout_s,
+                banner_timeout=timeout_s,
+                auth_timeout=timeout_s,
+                sock=stream,
+            )
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            client.close()
+            raise ConnectionLost(
+                f"no SSH login to {address}: {error or type(error).__name__}",
+                remedy=f"connect once by hand: ssh -p {port} {f'{user}@' if user else ''}{host}",
+            ) from error
+        transport = client.get_transport()
+        assert transport is not None  # noqa: S101 - it has just connected
+        transport.set_keepalive(int(SILENCE_LIMIT_S / 2))
+        return cls(transport, address, client)
 
     def channel(self, timeout_s: float = 20.0) -> paramiko.Channel:
         """A new session channel. Raises ConnectionLost."""
@@ -191,15 +239,54 @@ class SshConnection:
             f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
         )
 
-    def interact(self, terminal: str) -> int:
-        """A shell on our own terminal, which is raw meanwhile; returns its exit status."""
+    def upload(self, command: str, fill: Callable[[BinaryIO], None], *, timeout_s: float) -> Output:
+        """Run a shell command whose standard input is what `fill` writes. Raises as `run`."""
+        deadline = time.monotonic() + timeout_s
+        channel = self.channel()
+        try:
+            channel.settimeout(timeout_s)
+            channel.exec_command(command)
+            try:
+                with channel.makefile_stdin("wb", 1 << 18) as pipe:
+                    fill(cast(BinaryIO, pipe))
+                channel.shutdown_write()
+            except OSError:
+                if not self.alive:
+                    raise
+                # The command ended without reading all: its status says why.
+            stdout, stderr = self._drain(channel, command, deadline)
+            status = channel.recv_exit_status()
+        except TimeoutError:
+            raise self._late(command, timeout_s) from None
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+        finally:
+            channel.close()
+        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def start(self, command: str) -> RunningCommand:
+        """A command that goes on while others run. Raises ConnectionLost."""
+        channel = self.channel()
+        try:
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            channel.close()
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+        return RunningCommand(channel)
+
+    def interact(self, terminal: str, command: str = "") -> int:
+        """A shell, or `command`, on our own terminal, which is raw meanwhile; returns its exit
+        status."""
         size = shutil.get_terminal_size()
         channel = self.channel()
         keys = sys.stdin.fileno()
         before = termios.tcgetattr(keys)
         try:
             channel.get_pty(terminal, size.columns, size.lines)
-            channel.invoke_shell()
+            if command:
+                channel.exec_command(command)
+            else:
+                channel.invoke_shell()
             tty.setraw(keys)
             while True:
                 ready, _, _ = select.select([channel, keys], [], [])
@@ -217,7 +304,7 @@ class SshConnection:
             termios.tcsetattr(keys, termios.TCSADRAIN, before)
             channel.close()
 
-    def forward(self, address: str, port: int, timeout_s: float) -> paramiko.Channel:
+    def forward(self, address: str, port: int, timeout_s: float) -> Stream:
         """A TCP connection made from the other end (direct-tcpip, RFC 4254 section 7.2)."""
         try:
             return self._transport.open_channel(
@@ -232,6 +319,62 @@ class SshConnection:
 
     def close(self) -> None:
         self._transport.close()
+
+
+class RunningCommand:
+    """The three streams of a command at the other end, as they come."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def read(self, limit: int = 65536) -> bytes:
+        """The next piece of standard output, b"" at its end."""
+        return self._channel.recv(limit)
+
+    def read_error(self) -> bytes:
+        """The next piece of standard error, b"" at its end."""
+        return self._channel.recv_stderr(65536)
+
+    def write(self, data: bytes) -> None:
+        """To standard input. Raises OSError if the command or the connection has ended."""
+        self._channel.sendall(data)
+
+    def end_input(self) -> None:
+        if not self._channel.closed:
+            self._channel.shutdown_write()
+
+    def status(self, timeout_s: float = 0.0) -> int | None:
+        """Its exit status, None if it still runs after `timeout_s`, -1 if it was killed by a
+        signal or the connection is gone."""
+        if not (self._channel.closed or self._channel.status_event.wait(timeout_s)):
+            return None
+        return self._channel.recv_exit_status()
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _target(address: str) -> tuple[str, int, str | None, list[str]]:
+    """Host name, port, user and key files for an ssh:// address, with ~/.ssh/config."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{address}: {error}", remedy="--host ssh://user@host[:port]") from error
+    if not host or parts.path.strip("/") or parts.password:
+        raise UsageError(f"{address} is no ssh address", remedy="--host ssh://user@host[:port]")
+    config = paramiko.SSHConfig()
+    own = os.path.expanduser("~/.ssh/config")
+    if os.path.exists(own):
+        config = paramiko.SSHConfig.from_path(own)
+    said = config.lookup(host)
+    keys = [path for path in said.get("identityfile", []) if os.path.exists(path)]
+    return (
+        str(said.get("hostname", host)),
+        port or int(str(said.get("port", 22))),
+        parts.username or (str(said["user"]) if "user" in said else None),
+        keys,
+    )
 
 
 def as_host_error(error: WorkloadTimeout | WorkloadError) -> HostError:

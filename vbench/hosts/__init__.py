@@ -11,6 +11,18 @@ from typing import Protocol
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 
 
+class Stream(Protocol):
+    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, timeout_s: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class HostProcess(Protocol):
     """A process on a host that cannot outlive us."""
 
@@ -65,6 +77,9 @@ class Host(Protocol):
     name: str  # "local", "ssh://user@host", "testbed": what --host takes
     kind: HostKind
     time_base: TimeBase
+    # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
+    # and kept in ours. More than 1 where a host is emulated.
+    patience: float
 
     def facts(self) -> HostFacts:
         """What this host is; asked once, then remembered."""
@@ -81,7 +96,10 @@ class Host(Protocol):
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> HostProcess:
         """Start `argv`, tied to our life: it dies with us, SIGKILL included."""
 
-    def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
+    def interact(self, argv: Sequence[str], terminal: str) -> int:
+        """Run `argv` on our own terminal; returns its exit status."""
+
+    def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         """A TCP connection made from this host."""
 
     def free_port(self) -> int:

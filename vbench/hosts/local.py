@@ -89,6 +89,7 @@ class LocalHost:
     name = "local"
     kind = HostKind.LOCAL
     time_base = TimeBase.WALL
+    patience = 1.0
 
     def __init__(self) -> None:
         self._facts: HostFacts | None = None
@@ -132,6 +133,9 @@ class LocalHost:
 
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> LocalProcess:
         return LocalProcess(argv, pass_fds)
+
+    def interact(self, argv: Sequence[str], terminal: str) -> int:
+        return subprocess.call(argv, env={**os.environ, "TERM": terminal})
 
     def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
         try:

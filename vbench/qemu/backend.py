@@ -12,6 +12,8 @@ from vbench.guest import Guest, bring_up
 from vbench.hosts import Host
 from vbench.model import Attestation, Availability, Fact, ImageFiles, Technique
 from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv
+from vbench.qemu.kvm import HARDWARE
+from vbench.qemu.kvm import evidence as kvm_evidence
 from vbench.qemu.machine import QemuMachine
 from vbench.target import NATIVE_PORT, Place
 
@@ -66,6 +68,9 @@ class QemuBackend:
     facts: Mapping[str, Fact]
     options: QemuOptions = field(default_factory=QemuOptions)
     usable: Callable[[Host], Availability] | None = None  # what the accelerator needs of a host
+    iothread: bool = False  # the disk's requests are served in a thread of their own
+    multiqueue: bool = False  # the disk has a queue for each vCPU
+    vhost: bool = False  # the tap is served by the host's kernel, where it can be
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
@@ -88,8 +93,10 @@ class QemuBackend:
             "cryptomgr.notests",  # a tenth of a second of self-tests, and nothing measured
             "vbench.eth0=10.0.2.15/24",
         ]
+        vhost = self.vhost and network is not None and _has_vhost(host)
         if network is not None:
-            nics.append(Nic(self.nic, network.netdev, _MACS[1]))
+            netdev = f"{network.netdev},vhost=on" if vhost else network.netdev
+            nics.append(Nic(self.nic, netdev, _MACS[1]))
             append.append(f"vbench.eth1={network.guest_address}")
         spec = GuestSpec(
             accel=self.accel,
@@ -99,7 +106,16 @@ class QemuBackend:
             append=tuple(append),
             vcpus=options.vcpus,
             memory_mib=options.memory,
-            disks=(Disk(scratch.path, self.disk, options.cache, options.aio),),
+            disks=(
+                Disk(
+                    scratch.path,
+                    self.disk,
+                    options.cache,
+                    options.aio,
+                    queues=options.vcpus if self.multiqueue else 1,
+                    iothread=self.iothread,
+                ),
+            ),
             nics=tuple(nics),
         )
 
@@ -137,6 +153,8 @@ class QemuBackend:
                 "aio": options.aio,
                 "nic": self.nic,
                 "netdev": "tap" if network else "slirp",
+                "vhost": "on" if vhost else "off",
+                "iothread": "on" if self.iothread else "off",
             },
             versions={"qemu": qemu_version(host) or "unknown"},
             boot_timeout_s=BOOT_TIMEOUT_S,
@@ -159,9 +177,10 @@ class QemuBackend:
         """Check accelerator and bound drivers against the label. Raises AttestationError."""
         seen = guest.observed
         kvm = guest.machine.query("query-kvm") or {}
-        evidence = {
+        evidence: dict[str, str] = {
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
             "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
+            "guest: CPUID hypervisor bit": seen.get("cpuid_hypervisor", ""),
             "guest: clocksource": seen.get("clocksource", ""),
             "disk driver": seen.get("disks", ""),
             "network driver": seen.get("nics", ""),
@@ -169,6 +188,14 @@ class QemuBackend:
             "cpu": seen.get("cpu_model", ""),
         }
         problems = []
+        if self.accel == "kvm":
+            about = kvm_evidence(guest.host)
+            evidence |= about
+            behind = about["host: KVM provider"]
+            if behind not in HARDWARE:
+                problems.append(f"the host's KVM is provided by {behind}")
+            if seen.get("cpuid_hypervisor") != "yes":
+                problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
             problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
         kvm_seen = seen.get("hypervisor") == "KVM"
@@ -199,6 +226,11 @@ def _user_net() -> str:
     """
     forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, NATIVE_PORT))
     return f"user,restrict=on,{forwards}"
+
+
+def _has_vhost(host: Host) -> bool:
+    test = ["test", "-r", "/dev/vhost-net", "-a", "-w", "/dev/vhost-net"]
+    return host.run(test, timeout_s=10).status == 0
 
 
 def qemu_version(host: Host) -> str | None:

@@ -99,8 +99,9 @@ def _disk(number: int, disk: Disk) -> list[str]:
         "writeback": "cache.direct=off,cache.no-flush=off",
         "unsafe": "cache.direct=off,cache.no-flush=on",
     }[disk.cache]
+    driver = "host_device" if disk.path.startswith("/dev/") else "file"
     line = [
-        *("-blockdev", f"driver=file,node-name={name}f,filename={escape(disk.path)},"
+        *("-blockdev", f"driver={driver},node-name={name}f,filename={escape(disk.path)},"
           f"aio={disk.aio},{cache},read-only={_on(disk.read_only)},locking=off"),
         *("-blockdev", f"driver=raw,node-name={name},file={name}f,{cache},"
           f"read-only={_on(disk.read_only)}"),

@@ -13,6 +13,7 @@ from vbench.qemu.qmp import Qmp
 
 READY = "VBENCH-READY "
 FAILED = "VBENCH-FAILED "
+QMP_TIMEOUT_S = 10.0
 # QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
 QUIT_TIMEOUT_S = 3.0
 
@@ -33,7 +34,7 @@ class QemuMachine:
                 remedy="run `vbench setup`, then `vbench doctor`",
             ) from error
         try:
-            self.qmp = Qmp(self.process.stream)
+            self.qmp = Qmp(self.process.stream, QMP_TIMEOUT_S * host.patience)
             self._vcpu_threads = [
                 int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
             ]
@@ -125,7 +126,7 @@ class QemuMachine:
         try:
             if self.alive:
                 self.qmp.quit()
-                self.process.wait(QUIT_TIMEOUT_S)
+                self.process.wait(QUIT_TIMEOUT_S * self.host.patience)
             self.qmp.close()
         finally:
             self.process.kill()

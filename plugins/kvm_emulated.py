@@ -1,0 +1,37 @@
+"""Hardware-assisted virtualization with devices that are emulations of real ones.
+
+The guest's own instructions run on the CPU; what leaves it goes to KVM, and for a device on to
+QEMU, which plays an Intel PIIX3 IDE controller and an Intel 82540EM network card.
+"""
+
+from vbench.hookspecs import hookimpl
+from vbench.model import Fact, Technique
+from vbench.qemu.backend import QemuBackend
+from vbench.qemu.kvm import usable
+
+FACTS = {
+    "guest_os": Fact("modification not required", "stock Debian kernel boots unchanged"),
+    "windows": Fact("yes", "KVM's guest support status, linux-kvm.org: Windows 95 to Server 2022"),
+    "technology": Fact("exit to root mode on privileged instructions (VT-x, AMD-V)",
+                       "Intel SDM volume 3, chapter 24; AMD APM volume 2, chapter 15"),
+    "usage": Fact("the usual way today: KVM, Hyper-V, ESXi, Xen HVM",
+                  "the kernel's Documentation/virt/kvm"),
+}  # fmt: skip
+
+BACKEND = QemuBackend(
+    name="kvm-emulated",
+    technique=Technique.HARDWARE,
+    summary="QEMU with KVM, emulated IDE disk and e1000 network card",
+    accel="kvm",
+    cpu="host",
+    disk="ide",
+    nic="e1000",
+    drivers={"disk": "ata_piix", "nic": "e1000"},
+    facts=FACTS,
+    usable=usable,
+)
+
+
+@hookimpl
+def vbench_backends() -> list[QemuBackend]:
+    return [BACKEND]

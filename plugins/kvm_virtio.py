@@ -1,0 +1,25 @@
+"""Hardware-assisted virtualization with paravirtual devices: what clouds run."""
+
+from vbench.hookspecs import hookimpl
+from vbench.model import Technique
+from vbench.plugins.kvm_emulated import FACTS
+from vbench.qemu.backend import QemuBackend
+from vbench.qemu.kvm import usable
+
+BACKEND = QemuBackend(
+    name="kvm-virtio",
+    technique=Technique.HARDWARE,
+    summary="QEMU with KVM, virtio-blk disk and virtio-net network card",
+    accel="kvm",
+    cpu="host",
+    disk="virtio",
+    nic="virtio-net-pci",
+    drivers={"disk": "virtio_blk", "nic": "virtio_net"},
+    facts=FACTS,
+    usable=usable,
+)
+
+
+@hookimpl
+def vbench_backends() -> list[QemuBackend]:
+    return [BACKEND]

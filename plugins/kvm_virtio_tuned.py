@@ -1,0 +1,24 @@
+"""kvm-virtio as its operators tune it: an I/O thread with io_uring and a queue for each vCPU at
+the disk, and the network's data path in the host's kernel (vhost-net, where the host has a tap
+and lets us use it)."""
+
+import dataclasses
+
+from vbench.hookspecs import hookimpl
+from vbench.plugins.kvm_virtio import BACKEND as PLAIN
+from vbench.qemu.backend import QemuBackend, QemuOptions
+
+BACKEND = dataclasses.replace(
+    PLAIN,
+    name="kvm-virtio-tuned",
+    summary="kvm-virtio with I/O thread, io_uring, multiqueue and vhost-net",
+    options=QemuOptions(aio="io_uring"),
+    iothread=True,
+    multiqueue=True,
+    vhost=True,
+)
+
+
+@hookimpl
+def vbench_backends() -> list[QemuBackend]:
+    return [BACKEND]

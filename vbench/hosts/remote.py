@@ -1,0 +1,299 @@
+"""A machine reached over SSH as a host. Nothing listens there for us but on its loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import shlex
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from vbench.errors import ConnectionLost, HostError, HostTimeout, WorkloadError, WorkloadTimeout
+from vbench.hostfacts import facts as host_facts
+from vbench.hosts import Network, Scratch, Stream
+from vbench.hosts.placing import place
+from vbench.hosts.process import StreamLog
+from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
+from vbench.ssh import RunningCommand, SshConnection
+
+SCRATCH_MIB = 256
+CONNECT_TIMEOUT_S = 20.0
+# Beside a command's own deadline, which the far end keeps: for the way there and back.
+_GRACE_S = 15.0
+_KILLED = (124, 137, 143)  # what `timeout -s KILL` ends with when it acts
+
+# What follows ends with the SSH server's process of this connection, for that is the parent. By its
+# path, as a busybox shell would prefer its own setpriv, which cannot do it.
+_TIED = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+
+# Says its pid, then becomes "$@", leader of its process group. OpenSSH makes standard error a
+# socket, which cannot be opened by name as QEMU does with its console's /dev/stderr; a FIFO can.
+_START = """
+read -r _ _ _ _ group _ </proc/$$/stat
+[ "$group" = $$ ] && lead= || lead=setsid
+fifo=$(mktemp -u) && mkfifo -m 600 "$fifo" || exit 125
+cat "$fifo" >&2 &
+exec 2>"$fifo"
+rm "$fifo"
+echo $$
+exec $lead "$@"
+"""
+
+# A directory that is removed when our connection ends, however it ends.
+_JANITOR = """
+trap "" INT TERM HUP
+umask 077
+d=$(mktemp -d "${VBENCH_TMP:-/var/tmp}/vbench-XXXXXX") || exit 1
+echo "$d"
+cd /
+read -r _
+rm -rf -- "$d"
+"""
+
+
+def _script(text: str, *arguments: str) -> str:
+    """A command line for whatever the login shell is."""
+    return "exec " + shlex.join(["sh", "-c", text.strip(), "vbench", *arguments])
+
+
+class RemoteProcess:
+    """A process at the other end of the connection; it ends with the connection."""
+
+    def __init__(self, connection: SshConnection, argv: Sequence[str]) -> None:
+        """Raises HostError if it cannot be started, ConnectionLost."""
+        self.argv = tuple(argv)
+        self._connection = connection
+        self._command: RunningCommand = connection.start(_script(_START, *_TIED, *argv))
+        line = b""
+        while not line.endswith(b"\n"):
+            piece = self._command.read(1)
+            if not piece:
+                said = self._command.read_error().decode(errors="replace")
+                self._command.close()
+                raise HostError(
+                    f"cannot start {argv[0]} on {connection.name}", evidence=said or " ".join(argv)
+                )
+            line += piece
+        self.pid = int(line)
+        self._log = StreamLog(self._command.read_error)
+        self.stream, theirs = socket.socketpair()
+        self._pumps = [
+            threading.Thread(target=pump, args=(theirs,), daemon=True)
+            for pump in (self._pump_out, self._pump_in)
+        ]
+        for pump in self._pumps:
+            pump.start()
+
+    def _pump_out(self, theirs: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := self._command.read():
+                theirs.sendall(piece)
+        with contextlib.suppress(OSError):
+            theirs.shutdown(socket.SHUT_WR)
+
+    def _pump_in(self, theirs: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := theirs.recv(65536):
+                self._command.write(piece)
+        with contextlib.suppress(OSError, EOFError):
+            self._command.end_input()
+        self._pumps[0].join()
+        theirs.close()
+
+    def log(self) -> str:
+        return self._log.text()
+
+    def wait_for(self, wanted: Callable[[str], bool], timeout_s: float) -> str | None:
+        return self._log.wait_for(wanted, timeout_s)
+
+    def status(self) -> int | None:
+        return self._command.status()
+
+    def wait(self, timeout_s: float) -> int | None:
+        return self._command.status(timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL to its group; with the connection gone it was killed there already."""
+        if self.status() is None and self._connection.alive:
+            end = 'kill -KILL -- "-$1" 2>/dev/null || kill -KILL "$1"'
+            with contextlib.suppress(ConnectionLost, WorkloadError):
+                self._connection.run(_script(end, str(self.pid)), timeout_s=_GRACE_S)
+                self._command.status(_GRACE_S)
+        self._command.close()
+        self._log.finish(1.0)
+        self.stream.close()
+
+
+class SshHost:
+    """A host at the other end of an SSH connection, made at first use.
+
+    A connection that is lost is said so once, with what was lost; the next use makes a new one.
+    """
+
+    kind = HostKind.REMOTE
+    time_base = TimeBase.WALL
+    patience = 1.0
+
+    def __init__(self, name: str) -> None:
+        """`name`: "ssh://user@host[:port]"."""
+        self.name = name
+        self._connection: SshConnection | None = None
+        self._facts: HostFacts | None = None
+        self._scratch: Scratch | None = None
+        self._scratch_filled = False
+        self._base: str | None = None
+        self._stack = ExitStack()
+
+    def _open(self, stack: ExitStack) -> SshConnection:
+        """Connect; what must be ended later goes on `stack`."""
+        connection = SshConnection.login(self.name, CONNECT_TIMEOUT_S)
+        stack.callback(connection.close)
+        return connection
+
+    def _why_lost(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"the connection to {self.name} is gone, and with it all that ran there",
+            remedy="check the network and the remote machine, then run again",
+        )
+
+    @property
+    def connection(self) -> SshConnection:
+        """Raises ConnectionLost."""
+        if self._connection is None:
+            self._connection = self._open(self._stack)
+        elif not self._connection.alive:
+            error = self._why_lost()
+            self.close()
+            raise error
+        return self._connection
+
+    def facts(self) -> HostFacts:
+        if self._facts is None:
+            known = host_facts(self)
+            identity = f"{self.kind.value}:{self.read('/proc/sys/kernel/hostname').strip()}"
+            self._facts = HostFacts(identity, self.kind, self.time_base, known)
+        return self._facts
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
+        limit = f"{max(1.0, timeout_s):.0f}"
+        command = shlex.join([*_TIED, "timeout", "-s", "KILL", limit, *_TIED, *argv])
+        output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
+        if output.status in _KILLED:
+            raise HostTimeout(
+                f"{argv[0]} was ended on {self.name}, probably after {timeout_s:g} s",
+                evidence=" ".join(argv),
+            )
+        return output
+
+    def _shell(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
+        patience_s = timeout_s * self.patience + _GRACE_S
+        try:
+            return self.connection.run(command, timeout_s=patience_s, stdin=stdin)
+        except WorkloadTimeout as error:
+            raise HostTimeout(error.what, evidence=error.evidence) from error
+        except WorkloadError as error:
+            raise HostError(error.what, evidence=error.evidence, remedy=error.remedy) from error
+
+    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> RemoteProcess:
+        if pass_fds:
+            raise HostError(f"file descriptors cannot be passed to {self.name}")
+        return RemoteProcess(self.connection, argv)
+
+    def interact(self, argv: Sequence[str], terminal: str) -> int:
+        return self.connection.interact(terminal, shlex.join(argv))
+
+    def connect(self, address: str, port: int, timeout_s: float) -> Stream:
+        return self.connection.forward(address, port, timeout_s * self.patience)
+
+    def free_port(self) -> int:
+        table = self.read("/proc/net/tcp")
+        while True:
+            port = random.randrange(20_000, 30_000)  # noqa: S311 - nothing to guess here
+            if f":{port:04X} " not in table:
+                return port
+
+    @contextmanager
+    def workdir(self) -> Iterator[str]:
+        connection = self.connection
+        if self._base is None:
+            self._base = self._janitor(connection)
+        path = self._must("mktemp", "-d", f"{self._base}/XXXXXX")
+        try:
+            yield path.strip()
+        finally:
+            if connection.alive:
+                with contextlib.suppress(HostError):
+                    self.run(["rm", "-rf", "--", path.strip()], timeout_s=20)
+
+    def _janitor(self, connection: SshConnection) -> str:
+        janitor = connection.start(_script(_JANITOR))
+        base = b""
+        while not base.endswith(b"\n"):
+            piece = janitor.read(4096)
+            if not piece:
+                raise HostError(
+                    f"{self.name} has no room for temporary files",
+                    evidence=janitor.read_error().decode(errors="replace"),
+                    remedy="set VBENCH_TMP there to a directory that you can write to",
+                )
+            base += piece
+
+        def clean() -> None:
+            with contextlib.suppress(OSError, EOFError):
+                janitor.end_input()
+                janitor.status(20.0 * self.patience)
+            janitor.close()
+
+        self._stack.callback(clean)
+        return base.decode().strip()
+
+    def _must(self, *argv: str, timeout_s: float = 20.0) -> str:
+        """The standard output of a command that must succeed. Raises HostError."""
+        output = self.run(argv, timeout_s=timeout_s)
+        if output.status != 0:
+            raise HostError(
+                f"{argv[0]} failed on {self.name}",
+                evidence="\n".join([shlex.join(argv), output.stderr]),
+            )
+        return output.stdout
+
+    def write(self, path: str, data: bytes) -> None:
+        script = _script('umask 077; cat >"$1"', path)
+        output = self._shell(script, timeout_s=60.0, stdin=data)
+        if output.status != 0:
+            raise HostError(f"cannot write {path} on {self.name}", evidence=output.stderr)
+
+    def read(self, path: str) -> str:
+        output = self._shell(f"exec cat -- {shlex.quote(path)}", timeout_s=20.0)
+        if output.status != 0:
+            raise HostError(f"cannot read {path} on {self.name}", evidence=output.stderr)
+        return output.stdout
+
+    def place(self, image: ImageFiles) -> ImageFiles:
+        return place(image, self.connection, self.patience)
+
+    def scratch(self) -> Scratch:
+        if self._scratch is None:
+            path = f"{self._stack.enter_context(self.workdir())}/scratch"
+            self._must("truncate", "-s", f"{SCRATCH_MIB}M", path)
+            self._scratch = Scratch(path, SCRATCH_MIB)
+        return self._scratch
+
+    def fill_scratch(self) -> None:
+        path = self.scratch().path
+        if not self._scratch_filled:
+            fill = ("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={SCRATCH_MIB}")
+            self._must(*fill, "conv=notrunc,fsync", timeout_s=120.0)
+            self._scratch_filled = True
+
+    def network(self) -> Network | None:
+        return None  # a tap's descriptor cannot travel through SSH
+
+    def close(self) -> None:
+        stack, self._stack = self._stack, ExitStack()
+        stack.close()
+        self._connection = None
+        self._scratch, self._scratch_filled = None, False
+        self._base = None

@@ -1,0 +1,232 @@
+"""The testbed: a host that is itself a guest, with AMD-V, in which real KVM runs.
+
+    L0  this machine: QEMU's TCG emulates a machine with AMD-V and nested paging
+    L1  the testbed: the image's kernel with kvm_amd; its root is the image's root, so that
+        native in the testbed is what runs in its guests
+    L2  the guests
+
+With `-icount shift=0` L1's clock counts instructions: one nanosecond is one. Nothing in L1
+waits for this machine's disk: all files that it uses lie in its memory, its scratch disk too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from vbench.errors import ConnectionLost, HostError, UsageError
+from vbench.guest import Guest, bring_up
+from vbench.hostfacts import facts as host_facts
+from vbench.hosts import Network, Scratch
+from vbench.hosts.local import LocalHost
+from vbench.hosts.remote import SshHost
+from vbench.image import ensure_hosting
+from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
+from vbench.qemu.backend import qemu_version
+from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv
+from vbench.qemu.machine import QemuMachine
+from vbench.ssh import SshConnection
+from vbench.target import Place
+
+# One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
+CPU = "qemu64,+svm,+npt,+rdtscp"
+# sleep=on: idle time passes as on the wall. With sleep=off it is skipped, and time-outs of
+# what waits for the world outside (SSH, slirp) strike early.
+ICOUNT = ("-icount", "shift=0,sleep=on")
+MEMORY_MIB = 3072
+SCRATCH_MIB = 128
+BOOT_TIMEOUT_S = 120.0
+_FILES = "/run/vbench"
+
+# The kernel is a file for QEMU's sake, which cannot load one from a block device. $1: its size.
+_PREPARE = f"""
+set -e
+mkdir -p {_FILES}
+head -c "$1" /dev/vda >{_FILES}/vmlinux
+modprobe brd rd_nr=1 rd_size={SCRATCH_MIB << 10}
+"""
+
+# The same random MiB over and over: what matters is that every page of the RAM disk is there.
+_FILL = f"""
+set -e
+dd if=/dev/urandom of={_FILES}/random bs=1M count=1
+i=0
+while [ $i -lt {SCRATCH_MIB} ]; do
+  dd if={_FILES}/random of=/dev/ram0 bs=1M seek=$i
+  i=$((i + 1))
+done
+sync
+"""
+
+# tap0 for guests here, veth1 for native servers in a network namespace of their own; the
+# addresses are those of hosts/netns.py. vnet_hdr: offloads, for virtio-net.
+_NETWORK = """
+set -e
+ip=/usr/bin/ip  # the shell would prefer its own
+$ip tuntap add dev tap0 mode tap vnet_hdr
+$ip address add 10.77.0.1/24 dev tap0
+$ip link set tap0 up
+mkdir -p /run/netns
+$ip netns add native
+$ip link add veth0 type veth peer name veth1 netns native
+$ip address add 10.78.0.1/24 dev veth0
+$ip link set veth0 up
+$ip -n native link set lo up
+$ip -n native address add 10.78.0.2/24 dev veth1
+$ip -n native link set veth1 up
+"""
+
+
+class TestbedHost(SshHost):
+    """L1, booted at first use and kept up until `close`."""
+
+    __test__ = False  # pytest: not a test, whatever its name begins with
+    kind = HostKind.TESTBED
+    patience = 10.0  # it runs some 100 to 300 M instructions/s when busy
+
+    def __init__(self, image: Callable[[], ImageFiles], time_base: TimeBase) -> None:
+        """`image` says which image L1 and all guests in it boot, and is asked at first use."""
+        super().__init__("testbed" if time_base is TimeBase.INSTRUCTIONS else "testbed,clock=wall")
+        self.time_base = time_base
+        self._image = image
+        self._guest: Guest | None = None
+        self._network: Network | None = None
+
+    @classmethod
+    def parse(cls, text: str, image: Callable[[], ImageFiles]) -> TestbedHost:
+        """`testbed[,clock=instructions|wall]`. Raises UsageError."""
+        bases = {base.value: base for base in TimeBase}
+        _, comma, option = text.partition(",")
+        key, _, value = option.partition("=")
+        if comma and (key != "clock" or value not in bases):
+            raise UsageError(
+                f"the testbed has no option {option!r}",
+                remedy="--host testbed or --host testbed,clock=wall",
+            )
+        return cls(image, bases[value] if comma else TimeBase.INSTRUCTIONS)
+
+    def _open(self, stack: ExitStack) -> SshConnection:
+        base = self._image()
+        hosting = ensure_hosting(base)
+        here = LocalHost()
+        stack.callback(here.close)
+        counting = self.time_base is TimeBase.INSTRUCTIONS
+        spec = GuestSpec(
+            accel="tcg,thread=single",
+            cpu=CPU,
+            kernel=hosting.kernel,
+            initrd="",
+            append=(
+                *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
+                *("vbench.eth0=10.0.2.15/24", "vbench.hostname=testbed"),
+                "vbench.modules=kvm_amd,tun,veth,vhost_net",
+            ),
+            memory_mib=MEMORY_MIB,
+            # Read-only and raw: the image's own files are the drives, nothing is copied.
+            disks=tuple(
+                Disk(path, "virtio", cache="writeback", read_only=True)
+                for path in (base.kernel, base.initramfs)
+            ),
+            nics=(
+                Nic(
+                    "virtio-net-pci",
+                    "user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22",
+                    "52:54:00:76:62:00",
+                ),
+            ),
+            extra=ICOUNT if counting else (),
+        )
+
+        def start(initrd: str) -> QemuMachine:
+            return QemuMachine(here, argv(dataclasses.replace(spec, initrd=initrd)))
+
+        def reach(machine: object) -> tuple[str, int]:
+            assert isinstance(machine, QemuMachine)  # noqa: S101 - made by `start` above
+            return "127.0.0.1", machine.forwarded_port(22)
+
+        self._guest = bring_up(
+            host=here,
+            image=hosting,
+            start=start,
+            reach=reach,
+            place=Place("", 0, 0, "127.0.0.1", 0, 1),
+            device={"cpu": CPU, "clock": self.time_base.value},
+            versions={"qemu": qemu_version(here) or "unknown"},
+            boot_timeout_s=BOOT_TIMEOUT_S,
+        )
+        stack.callback(self._end)
+        self._prepare(base)
+        return self._guest.ssh
+
+    def _prepare(self, base: ImageFiles) -> None:
+        assert self._guest is not None  # noqa: S101 - called when it is up
+        with open(base.kernel, "rb") as kernel:
+            size = kernel.seek(0, 2)
+        script = f"set -- {size}\n{_PREPARE}"
+        done = self._guest.run(script, timeout_s=60.0 * self.patience)
+        if done.status != 0:
+            raise HostError(
+                "the testbed could not be prepared",
+                evidence="\n".join([done.stderr, self._guest.machine.evidence()]),
+            )
+
+    def _end(self) -> None:
+        guest, self._guest, self._network = self._guest, None, None
+        if guest is not None:
+            guest.close()
+
+    def _why_lost(self) -> ConnectionLost:
+        evidence = ""
+        why = "the connection to it is gone"
+        if self._guest is not None:
+            lost = self._guest.lost(why)
+            why, evidence = lost.what, lost.evidence
+        return ConnectionLost(
+            f"the testbed is gone ({why}), and with it all guests in it", evidence=evidence
+        )
+
+    def facts(self) -> HostFacts:
+        if self._facts is None:
+            known = host_facts(self)
+            assert self._guest is not None  # noqa: S101 - it has just answered
+            known |= {
+                "clock": "QEMU -icount: 1 ns is 1 instruction"
+                if self.time_base is TimeBase.INSTRUCTIONS
+                else "wall",
+                "emulated_by": f"QEMU {self._guest.versions['qemu']} TCG, -cpu {CPU}",
+            }
+            identity = f"{self.name}:{socket.gethostname()}"
+            self._facts = HostFacts(identity, self.kind, self.time_base, known)
+        return self._facts
+
+    def place(self, image: ImageFiles) -> ImageFiles:
+        if image.digest != self._image().digest:
+            return super().place(image)
+        self.connection  # noqa: B018 - boots it
+        return dataclasses.replace(
+            image, kernel=f"{_FILES}/vmlinux", initramfs="/dev/vdb", root="/"
+        )
+
+    def scratch(self) -> Scratch:
+        self.connection  # noqa: B018
+        return Scratch("/dev/ram0", SCRATCH_MIB)
+
+    def fill_scratch(self) -> None:
+        if not self._scratch_filled:
+            self._must("sh", "-c", _FILL, timeout_s=60.0)
+            self._scratch_filled = True
+
+    def network(self) -> Network | None:
+        if self._network is None:
+            self._must("sh", "-c", _NETWORK, timeout_s=30.0)
+            self._network = Network(
+                netdev="tap,ifname=tap0,script=no,downscript=no",
+                pass_fds=(),
+                peer_prefix=(),
+                native_prefix=("nsenter", "--net=/run/netns/native", "--"),
+                guest_address="10.77.0.2/24",
+                native_address="10.78.0.2",
+            )
+        return self._network
