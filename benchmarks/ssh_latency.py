@@ -1,4 +1,4 @@
-"""One command on a kept connection: vbench's against OpenSSH's client, both to the same loopback sshd.
+"""One command on a kept connection: vbench's against OpenSSH's client, to one loopback sshd.
 
     python benchmarks/ssh_latency.py [ROUNDS]
 
@@ -66,10 +66,10 @@ def main() -> None:
         target = f"{getpass.getuser()}@127.0.0.1"
         master = None
         try:
-            while subprocess.call(["ssh-keyscan", "-p", str(port), "127.0.0.1"],
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):  # fmt: skip
+            scan = ["ssh-keyscan", "-p", str(port), "127.0.0.1"]
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            while subprocess.call(scan, **quiet):
                 time.sleep(0.05)
-            time.sleep(0.5)
             connection = SshConnection.open(
                 host.connect("127.0.0.1", port, 5),
                 name="sshd", user=getpass.getuser(), key=ours, host_key=theirs, timeout_s=10,
@@ -77,7 +77,6 @@ def main() -> None:
             master = subprocess.Popen([*mux, "-M", "-N", "-q", target])
             while not socket.exists():
                 time.sleep(0.05)
-            time.sleep(0.5)
             command = [*mux, "-q", target, "true"]
             times: dict[str, list[float]] = {"OpenSSH": [], "vbench": []}
             for _ in range(rounds):  # in turn, so that a busy machine slows both
