@@ -239,7 +239,7 @@ class ImageFiles:
 
     digest: str
     kernel: str  # uncompressed vmlinux, booted through PVH
-    initramfs: str  # one cpio archive, lz4
+    initramfs: str  # one cpio archive, uncompressed: unpacks fastest where code is translated
     root: str  # the same tree unpacked, for native runs
     kernel_release: str
     versions: Mapping[str, str] = field(default_factory=_empty)  # Debian package -> version

@@ -208,7 +208,7 @@ static void no_delay(int connection)
 
 static int run_rr_server(char **arguments)
 {
-    uint64_t port, count = 0;
+    uint64_t port;
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof address;
     int on = 1;
@@ -223,16 +223,16 @@ static int run_rr_server(char **arguments)
         die("port %" PRIu64 ": %s", port, strerror(errno));
     printf("{\"listening\": %d}\n", ntohs(address.sin_port)); /* the sign to start the client */
     fflush(stdout);
-    int connection = accept(listener, NULL, NULL);
-    if (connection < 0)
-        die("accept: %s", strerror(errno));
-    no_delay(connection);
-    while (read(connection, &byte, 1) == 1) {
-        if (write(connection, &byte, 1) != 1)
-            die("the client went away after %" PRIu64 " answers", count);
-        count++;
+    for (;;) { /* until it is ended: a new client for every round */
+        int connection = accept(listener, NULL, NULL);
+        if (connection < 0)
+            die("accept: %s", strerror(errno));
+        no_delay(connection);
+        while (read(connection, &byte, 1) == 1)
+            if (write(connection, &byte, 1) != 1)
+                break; /* the client went away; it knows */
+        close(connection);
     }
-    return 0;
 }
 
 static int run_rr_client(char **arguments)
@@ -361,7 +361,7 @@ static const struct command {
     {"getppid", 1, 1, run_getppid, NULL, "N: system calls"},
     {"pagefault", 1, 1, run_pagefault, NULL, "N: first touches of fresh 4 KiB pages"},
     {"switch", 1, 1, run_switch, NULL, "N: round trips between two processes on one CPU"},
-    {"rr-server", 1, 1, run_rr_server, NULL, "PORT: answer one connection's bytes (0: any port)"},
+    {"rr-server", 1, 1, run_rr_server, NULL, "PORT: answer every connection's bytes (0: any port)"},
     {"rr-client", 3, 3, run_rr_client, NULL, "ADDRESS PORT N: round trips of one byte over TCP"},
     {"spin", 1, 3, run_spin, NULL, "N [--slow-percent P]: integer steps, P % more of them"},
     {"memrandom", 1, 2, run_memrandom, NULL, "N [--huge]: dependent loads over 64 MiB"},
