@@ -226,6 +226,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         store.load_all([arguments.base]), store.load_all([arguments.new]), arguments.fail_above
     )
     sys.stdout.write(comparison.render())
+    if comparison.compared == 0:
+        print("vbench: nothing in NEW has a counterpart in BASE", file=sys.stderr)
     return 1 if comparison.failed else 0
 
 
