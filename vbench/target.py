@@ -127,8 +127,12 @@ PATH=$wrappers:$PATH LC_ALL=C sh -c "$2"
 
 
 def _way_in(host: Host) -> list[str] | None:
-    """The argv that gives us a mount namespace, or None where no kind is allowed."""
-    for way in (["unshare", "-Urm"], ["unshare", "-m"]):
+    """The argv that gives us a mount namespace, or None where no kind is allowed.
+
+    As root without a user namespace, for in one root is not allowed all that it is in a guest
+    (to flush a block device's cache, for one).
+    """
+    for way in (["unshare", "-m"], ["unshare", "-Urm"]):
         if host.run([*way, "true"], timeout_s=10).status == 0:
             return way
     return None
