@@ -2,12 +2,12 @@
  *
  * Each command does a fixed amount of work N, measures only its loop, and prints one JSON
  * object: {"elapsed_ns": ..., "units": N, ...}. Exit status: 0 done, 1 could not be measured
- * (reason on standard error), 2 wrong usage. Linked statically, so the same instructions run
- * natively and in every guest.
+ * (reason on standard error), 2 wrong usage, 77 this machine has or allows no such thing (the
+ * same). Linked statically, so the same instructions run natively and in every guest.
  */
-#define _GNU_SOURCE
+#include "probe.h"
+
 #include <arpa/inet.h>
-#include <cpuid.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/tcp.h>
@@ -25,27 +25,36 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096u
-#define CHUNK (64u << 20)           /* bytes of fresh memory at a time: fits small guests */
 #define MAX_UNITS 1000000000000ull  /* more is a typing error */
-#define MAX_SAMPLES 10000000ull     /* kept in memory, eight bytes each */
-#define TIMER_INTERVAL_NS 200000
+#define TIMER_INTERVAL_US 200
 
 /* Use a value, so that the compiler cannot drop the work that made it. */
 #define KEEP(value) __asm__ volatile("" : "+r"(value))
 
-__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
+static void complain(const char *format, va_list arguments)
 {
-    va_list arguments;
-    va_start(arguments, format);
     fputs("vbench-probe: ", stderr);
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
-    va_end(arguments);
+}
+
+void die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    complain(format, arguments);
     exit(1);
 }
 
-static uint64_t now_ns(void)
+void unsupported(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    complain(format, arguments);
+    exit(77);
+}
+
+uint64_t now_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -53,7 +62,7 @@ static uint64_t now_ns(void)
 }
 
 /* Whether text is a decimal number from low to high. */
-static int number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
+int number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
 {
     char *end;
     if (*text < '0' || *text > '9')
@@ -76,22 +85,20 @@ static int ascending(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* Print a distribution. The quantile q is the smallest sample that q of all do not exceed. */
-static void print_distribution(uint64_t elapsed, uint64_t *samples, uint64_t count)
+void print_distribution(uint64_t elapsed, uint64_t ticks, uint64_t *samples, uint64_t count)
 {
     double sum = 0;
     for (uint64_t i = 0; i < count; i++)
         sum += (double)samples[i];
     qsort(samples, count, sizeof *samples, ascending);
-    printf("{\"elapsed_ns\": %" PRIu64 ", \"units\": %" PRIu64 ", \"min_ns\": %" PRIu64
-           ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64 ", \"max_ns\": %" PRIu64
-           ", \"mean_ns\": %.3f}\n",
-           elapsed, count, samples[0], samples[(count - 1) / 2],
+    printf("{\"elapsed_ns\": %" PRIu64 ", \"units\": %" PRIu64 ", \"tsc_ticks\": %" PRIu64
+           ", \"min_ns\": %" PRIu64 ", \"p50_ns\": %" PRIu64 ", \"p99_ns\": %" PRIu64
+           ", \"max_ns\": %" PRIu64 ", \"mean_ns\": %.3f}\n",
+           elapsed, count, ticks, samples[0], samples[(count - 1) / 2],
            samples[(count * 99 + 99) / 100 - 1], samples[count - 1], sum / (double)count);
 }
 
-/* Room for samples, touched beforehand so that no page fault falls into the measurement. */
-static uint64_t *sample_buffer(uint64_t count)
+uint64_t *sample_buffer(uint64_t count)
 {
     uint64_t *samples = malloc(count * sizeof *samples);
     if (!samples)
@@ -100,7 +107,7 @@ static uint64_t *sample_buffer(uint64_t count)
     return samples;
 }
 
-static void *map_memory(size_t size, int advice)
+void *map_memory(size_t size, int advice)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
@@ -306,94 +313,68 @@ static int run_memrandom(char **arguments)
 
 static int run_timer(char **arguments)
 {
-    uint64_t count;
-    if (!number(arguments[0], 1, MAX_SAMPLES, &count))
+    uint64_t count, interval_us = TIMER_INTERVAL_US;
+    if (!number(arguments[0], 1, MAX_SAMPLES, &count) ||
+        (arguments[1] && !number(arguments[1], 1, 10000000, &interval_us)))
         return 2;
     uint64_t *late = sample_buffer(count);
     prctl(PR_SET_TIMERSLACK, 1); /* else the kernel may be 50 us late on purpose */
-    uint64_t start = now_ns(), due = start;
+    uint64_t start = now_ns(), ticks = __rdtsc(), due = start;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t now = now_ns();
         do
-            due += TIMER_INTERVAL_NS;
+            due += interval_us * 1000;
         while (due <= now); /* intervals that passed altogether are left out */
         struct timespec at = {(time_t)(due / 1000000000), (long)(due % 1000000000)};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL); /* no signals come */
         late[i] = now_ns() - due;
     }
-    print_distribution(now_ns() - start, late, count);
+    print_distribution(now_ns() - start, __rdtsc() - ticks, late, count);
     return 0;
 }
 
-/* A unit that is timed by itself. Each sample includes one reading of the clock: `empty`, which
- * does nothing else, is what to take off. */
-static int sampled(char **arguments, void (*unit)(void))
-{
-    uint64_t count;
-    if (!number(arguments[0], 1, MAX_SAMPLES, &count))
-        return 2;
-    uint64_t *samples = sample_buffer(count);
-    uint64_t start = now_ns();
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t before = now_ns();
-        unit();
-        samples[i] = now_ns() - before;
-    }
-    print_distribution(now_ns() - start, samples, count);
-    return 0;
-}
-
-static void unit_empty(void) {}
-
-static void unit_cpuid(void)
-{
-    unsigned a, b, c, d;
-    __cpuid(0, a, b, c, d); /* leaves every guest: the cheapest exit of hardware virtualization */
-}
-
-static const struct command {
-    const char *name;
-    int least, most; /* arguments */
-    int (*run)(char **arguments);
-    void (*unit)(void); /* for `sampled`, where run is NULL */
-    const char *help;
-} COMMANDS[] = {
-    {"getppid", 1, 1, run_getppid, NULL, "N: system calls"},
-    {"pagefault", 1, 1, run_pagefault, NULL, "N: first touches of fresh 4 KiB pages"},
-    {"switch", 1, 1, run_switch, NULL, "N: round trips between two processes on one CPU"},
-    {"rr-server", 1, 1, run_rr_server, NULL, "PORT: answer every connection's bytes (0: any port)"},
-    {"rr-client", 3, 3, run_rr_client, NULL, "ADDRESS PORT N: round trips of one byte over TCP"},
-    {"spin", 1, 3, run_spin, NULL, "N [--slow-percent P]: integer steps, P % more of them"},
-    {"memrandom", 1, 2, run_memrandom, NULL, "N [--huge]: dependent loads over 64 MiB"},
-    {"timer", 1, 1, run_timer, NULL, "N: lateness of timers every 200 us"},
-    {"empty", 1, 1, NULL, unit_empty, "N: nothing, one by one: the clock's own cost"},
-    {"cpuid", 1, 1, NULL, unit_cpuid, "N: CPUID instructions, one by one"},
+static const struct command COMMANDS[] = {
+    {"getppid", 1, 1, run_getppid, "N: system calls"},
+    {"pagefault", 1, 1, run_pagefault, "N: first touches of fresh 4 KiB pages"},
+    {"switch", 1, 1, run_switch, "N: round trips between two processes on one CPU"},
+    {"rr-server", 1, 1, run_rr_server, "PORT: answer every connection's bytes (0: any port)"},
+    {"rr-client", 3, 3, run_rr_client, "ADDRESS PORT N: round trips of one byte over TCP"},
+    {"spin", 1, 3, run_spin, "N [--slow-percent P]: integer steps, P % more of them"},
+    {"memrandom", 1, 2, run_memrandom, "N [--huge]: dependent loads over 64 MiB"},
+    {"timer", 1, 2, run_timer, "N [US]: lateness of sleeps that end every US (200) us"},
+    {NULL, 0, 0, NULL, NULL},
 };
+
+static const struct command *const TABLES[] = {COMMANDS, EXIT_COMMANDS, NULL};
 
 static int usage(void)
 {
     fputs("usage: vbench-probe COMMAND ARGUMENTS\n", stderr);
-    for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++)
-        fprintf(stderr, "  %-9s %s\n", COMMANDS[i].name, COMMANDS[i].help);
+    for (const struct command *const *table = TABLES; *table; table++)
+        for (const struct command *command = *table; command->name; command++)
+            fprintf(stderr, "  %-9s %s\n", command->name, command->help);
     return 2;
+}
+
+static const struct command *find(const char *name)
+{
+    for (const struct command *const *table = TABLES; *table; table++)
+        for (const struct command *command = *table; command->name; command++)
+            if (strcmp(name, command->name) == 0)
+                return command;
+    return NULL;
 }
 
 int main(int count, char **arguments)
 {
     signal(SIGPIPE, SIG_IGN); /* a lost partner is an error with a message */
-    for (size_t i = 0; count > 1 && i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
-        const struct command *command = &COMMANDS[i];
-        char **rest = arguments + 2;
-        if (strcmp(arguments[1], command->name) != 0)
-            continue;
-        if (count - 2 < command->least || count - 2 > command->most)
-            break;
-        int status = command->run ? command->run(rest) : sampled(rest, command->unit);
-        if (status == 2)
-            break;
-        if (fflush(stdout) != 0)
-            die("cannot write the result: %s", strerror(errno));
-        return status;
-    }
-    return usage();
+    const struct command *command = count > 1 ? find(arguments[1]) : NULL;
+    if (!command || count - 2 < command->least || count - 2 > command->most)
+        return usage();
+    int status = command->run(arguments + 2);
+    if (status == 2)
+        return usage();
+    if (fflush(stdout) != 0)
+        die("cannot write the result: %s", strerror(errno));
+    return status;
 }

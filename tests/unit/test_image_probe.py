@@ -40,6 +40,9 @@ def run(probe: Path, *arguments: str) -> dict[str, float]:
         ("timer", 20),
         ("empty", 1000),
         ("cpuid", 100),
+        ("syscall", 100),
+        ("tick", 5),
+        ("touch", 20000),
     ],
 )
 def test_each_command_does_its_units_and_reports_its_time(
@@ -57,13 +60,42 @@ def test_page_faults_equal_touches(probe: Path) -> None:
     assert result["minor_faults"] == pytest.approx(40000, rel=0.01)
 
 
-@pytest.mark.parametrize("command", ["timer", "empty", "cpuid"])
+@pytest.mark.parametrize("command", ["timer", "empty", "cpuid", "syscall", "tick", "touch"])
 def test_quantiles_are_in_order(probe: Path, command: str) -> None:
     result = run(probe, command, "50")
 
     quantiles = [result[name] for name in ("min_ns", "p50_ns", "p99_ns", "max_ns")]
     assert quantiles == sorted(quantiles)
     assert result["min_ns"] <= result["mean_ns"] <= result["max_ns"]
+
+
+def test_device_files_are_read_and_rewritten(probe: Path, tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    device.write_bytes(b"0123456789abcdef")
+
+    assert run(probe, "read", "10", str(device), "8", "8")["units"] == 10
+    assert run(probe, "rewrite", "10", str(device), "4", "8")["units"] == 10
+    assert run(probe, "mmio", "10", str(device), "4")["units"] == 10
+    assert device.read_bytes() == b"0123456789abcdef"
+
+
+def test_tsc_ticks_cover_the_loop_at_a_plausible_rate(probe: Path) -> None:
+    result = run(probe, "syscall", "20000")
+
+    assert 0.2 < result["tsc_ticks"] / result["elapsed_ns"] < 10  # GHz
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("read", "1", "/nonexistent", "0", "1"), ("mmio", "1", "/nonexistent", "0")],
+)
+def test_what_a_machine_does_not_have_is_told_apart_from_failure(
+    probe: Path, arguments: tuple[str, ...]
+) -> None:
+    done = subprocess.run([probe, *arguments], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 77
+    assert "No such file" in done.stderr
 
 
 def test_slowed_spin_does_more_work_for_the_same_units(probe: Path) -> None:
@@ -95,6 +127,10 @@ def test_request_and_response_over_tcp(probe: Path) -> None:
         ["spin", "1", "--fast", "2"],
         ["memrandom", "1", "--tiny"],
         ["timer", "99999999"],
+        ["timer", "1", "0"],
+        ["read", "1", "/dev/zero", "0", "9"],
+        ["read", "1", "/dev/zero", "-1", "1"],
+        ["mmio", "1", "/dev/zero", "4094"],
         ["rr-server", "65536"],
         ["rr-client", "localhost", "1", "1"],
         ["rr-client", "127.0.0.1", "0", "1"],

@@ -139,7 +139,7 @@ def _debian(progress: Callable[[str], None]) -> cache.Build:
 def _key(*options: str) -> str:
     """Digest of a build's inputs: this package's own files, the probe, the packages, options."""
     total = hashlib.sha256()
-    for path in (*sorted(build.HERE.glob("*.py")), build.INIT, build.PROBE):
+    for path in (*sorted(build.HERE.glob("*.py")), build.INIT, *build.PROBE):
         total.update(f"{path.name}\0".encode() + path.read_bytes())
     total.update("\0".join([*build.PACKAGES, *options]).encode())
     return total.hexdigest()

@@ -17,7 +17,7 @@ from vbench.image import cpio, debian, kernel, rootfs, tools
 
 HERE = Path(__file__).parent
 INIT = HERE / "init"
-PROBE = HERE.parent / "workloads" / "probe.c"
+PROBE = tuple(HERE.parent / "workloads" / name for name in ("probe.c", "probe_exit.c", "probe.h"))
 
 KERNEL_PACKAGE = "linux-image-amd64"  # the generic kernel: the cloud flavour has no e1000
 PACKAGES = sorted({KERNEL_PACKAGE, *rootfs.PROGRAMS.values()})

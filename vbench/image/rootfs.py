@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from vbench.errors import ImageError
@@ -51,7 +52,7 @@ ETC = {
 }
 
 
-def assemble(packages: Path, root: Path, init: Path, probe_source: Path) -> None:
+def assemble(packages: Path, root: Path, init: Path, probe_sources: Sequence[Path]) -> None:
     """Make `root` from the unpacked `packages`, our init script and our probe.
 
     Modes are set here, not by the umask; owners are left to the archive. Raises ImageError.
@@ -66,7 +67,7 @@ def assemble(packages: Path, root: Path, init: Path, probe_source: Path) -> None
         add_program(packages, root, program)
     add_libraries(packages, root, list(PROGRAMS))
     _copy(init, root / "init")
-    compile_probe(probe_source, root / "usr/bin/vbench-probe")
+    compile_probe(probe_sources, root / "usr/bin/vbench-probe")
     _add_applets(root)
     set_modes(root)
 
@@ -130,14 +131,15 @@ def add_libraries(
         stubs.write(name, Elf(original.read_bytes()), users, root / LIBRARIES / name)
 
 
-def compile_probe(source: Path, target: Path) -> None:
+def compile_probe(sources: Sequence[Path], target: Path) -> None:
     """Compile the probe. Raises ImageError with the compiler's words."""
     # Static: the same instructions natively and in the guest, whatever libraries are there.
     warnings = ("-Wall", "-Wextra", "-Werror")
     tools.run(
         [
             *("cc", "-std=gnu11", "-O2", "-static", *warnings, "-Wl,--build-id=none", "-s"),
-            *("-o", str(target), str(source)),
+            *("-o", str(target)),
+            *(str(source) for source in sources if source.suffix == ".c"),
         ]
     )
 
