@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import os
 import select
 import shutil
@@ -11,6 +12,7 @@ import socket
 import struct
 import sys
 import termios
+import threading
 import time
 import tty
 from collections.abc import Callable
@@ -25,6 +27,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from vbench.errors import ConnectionLost, HostError, UsageError, WorkloadError, WorkloadTimeout
 from vbench.hosts import Stream
 from vbench.model import Output
+
+# What it has to say comes to us as exceptions; unhandled it would go to standard error.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 # A workload that floods its output is a fault, not a reason to fill our memory.
 OUTPUT_LIMIT_BYTES = 32 << 20
@@ -76,6 +81,20 @@ class KeyPair:
             serialization.NoEncryption(),
         )
         return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
+
+
+class _Wake(threading.Event):
+    """Set when either stream of a channel has something; cleared by its reader only.
+
+    Not paramiko's own `fileno()`: its pipe loses a wake-up when one stream empties while the
+    other fills, and closing it under a flood ends the whole connection with EBADF.
+    """
+
+    def clear(self) -> None:
+        """paramiko's: one of the streams is empty. That says nothing about the other."""
+
+    def rest(self) -> None:
+        super().clear()
 
 
 class SshConnection:
@@ -205,10 +224,12 @@ class SshConnection:
     ) -> tuple[bytes, bytes]:
         """Read both streams together: waiting for one alone lets the other fill and hang."""
         out, err = bytearray(), bytearray()
-        poller = select.poll()
-        poller.register(channel.fileno(), select.POLLIN)
+        wake = _Wake()
+        channel.in_buffer.set_event(wake)
+        channel.in_stderr_buffer.set_event(wake)
         out_ended = err_ended = False
         while not (out_ended and err_ended):
+            wake.rest()
             if channel.recv_ready() or channel.eof_received or channel.closed:
                 piece = channel.recv(1 << 20)
                 out += piece
@@ -228,7 +249,8 @@ class SshConnection:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            poller.poll(left * 1000)
+            if not (channel.eof_received or channel.closed):  # then nothing more wakes us
+                wake.wait(left)
         # The exit status may follow the end of the streams by a packet.
         if not channel.status_event.wait(max(0.0, min(5.0, deadline - time.monotonic()))):
             raise TimeoutError

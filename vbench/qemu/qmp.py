@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from qemu.qmp import EventListener, Message, QMPClient, QMPError
@@ -15,6 +15,9 @@ from qemu.qmp.protocol import ConnectError, StateError
 from qemu.qmp.qmp_client import ExecInterruptedError, ExecuteError
 
 from vbench.errors import GuestLost
+
+# What it has to say comes to us as exceptions; unhandled it would go to standard error.
+logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
 class Qmp:
@@ -37,11 +40,13 @@ class Qmp:
             raise
 
     def _call(self, coroutine: Any, timeout_s: float) -> Any:
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        # wait_for ends the coroutine before it gives up: what it began is undone then.
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(
+            asyncio.wait_for(coroutine, timeout_s), self._loop
+        )
         try:
-            return future.result(timeout_s)
-        except FutureTimeout:
-            future.cancel()
+            return future.result(timeout_s + 5)
+        except TimeoutError:
             raise GuestLost(f"QEMU did not answer on QMP within {timeout_s:g} s") from None
         except ExecuteError:
             raise
@@ -86,12 +91,16 @@ class Qmp:
         return result
 
     def close(self) -> None:
-        """Disconnect and end the loop. After QEMU's end a reset of the stream is expected."""
+        """Disconnect and end the loop. After QEMU's end a reset of the stream is expected. Safe
+        to repeat."""
+        if self._loop.is_closed():
+            return
 
         async def disconnect() -> None:
             try:
                 await self._client.disconnect()
-            except (EOFError, ConnectionError, QMPError):
+            # AssertionError: Ctrl-C ended a command, which is disconnecting by itself
+            except (EOFError, ConnectionError, QMPError, AssertionError):
                 return
 
         try:
