@@ -146,7 +146,7 @@ def _common(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST",
-        help="where guests are launched: local",
+        help="where guests are launched: local, ssh://user@host[:port], testbed[,clock=wall]",
     )
     command.add_argument(
         "--plugin",

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from vbench.disturbance import Watch
-from vbench.errors import UsageError, WorkloadError
+from vbench.errors import Unsupported, UsageError, WorkloadError
 from vbench.guest import Guest
 from vbench.model import Pair, Reading, TimeBase
 from vbench.target import NATIVE_PORT, Native, Place, Target, succeed
@@ -59,6 +59,11 @@ class Plan:
 
 
 QUICK = Plan(boots=3, min_rounds=1, max_rounds=1, target_s=0.15, budget_s=20.0)
+# Where a second is 10^9 instructions: 50 million are a sample, of which a timer tick's thousands
+# are nothing. A command's time-out is in the target's seconds, which last several of ours.
+COUNTING = Plan(
+    boots=2, min_rounds=2, max_rounds=2, target_s=0.05, budget_s=300.0, command_timeout_s=20.0
+)
 
 
 def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, int]:
@@ -110,6 +115,7 @@ class Outcome:
     pairs: list[Pair] = field(default_factory=list)
     flags: set[str] = field(default_factory=set)
     commands: dict[str, str] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)  # what was lost on the way, in words
 
 
 class Measure:
@@ -173,9 +179,7 @@ class Measure:
             }
             self._measure(runs, first, most, fixed_time)
 
-    def _measure(
-        self, runs: Mapping[str, _Runner], first: int, most: int, fixed_time: bool
-    ) -> None:
+    def _measure(self, runs: dict[str, _Runner], first: int, most: int, fixed_time: bool) -> None:
         began = time.monotonic()
         plan = self.plan
         if fixed_time:
@@ -185,12 +189,14 @@ class Measure:
         else:
             runs_to_fit = runs
         self._phase("calibrating")
-        for side in runs_to_fit:
-            known: int = getattr(self._sizes, side)
-            if known:
-                runs[side].take(max(1, known // 4))  # caches and translated code are warm again
-            else:
-                setattr(self._sizes, side, self._fit(runs[side], first, most))
+        for side in tuple(runs_to_fit):
+            try:
+                self._warm_up(runs[side], side, first, most)
+            except Unsupported as error:
+                if side == GUEST:
+                    raise
+                del runs[side]
+                self.outcome.notes.add(f"not measured natively: {error.what}")
         self._phase("measuring")
         pairs: list[Pair] = []
         while not enough(pairs, plan):
@@ -207,6 +213,13 @@ class Measure:
         pair = Pair(None, seconds, self.boot)
         self.outcome.pairs.append(pair)
         self._on_pair(pair)
+
+    def _warm_up(self, run: _Runner, side: str, first: int, most: int) -> None:
+        known: int = getattr(self._sizes, side)
+        if known:
+            run.take(max(1, known // 4))  # caches and translated code are warm again
+        else:
+            setattr(self._sizes, side, self._fit(run, first, most))
 
     def _fit(self, run: _Runner, first: int, most: int) -> int:
         steps = calibrate(first, self.plan.target_s, most)
@@ -232,6 +245,8 @@ class Measure:
                 now = {**self.guest.machine.usage(), **self._counters(self.guest)}
                 if counted:
                     counters = {key: (now[key] - was[key]) / units for key in was if key in now}
+                    said = readings[side].counters
+                    counters |= {key: value / units for key, value in said.items()}
             else:
                 readings[side] = runs[side].take(units)
         self._round += 1

@@ -123,8 +123,12 @@ class RunPlugin:
             key = _key(item)
             if key is None:
                 continue
-            names.add(key[0].name)
-            wanted = not self._globs or any(fnmatchcase(key[0].name, glob) for glob in self._globs)
+            info, series, _ = key
+            names.add(info.name)
+            wanted = all(
+                not globs or any(fnmatchcase(info.name, glob) for glob in globs)
+                for globs in (self._globs, series.workloads)
+            )
             (kept if wanted else dropped).append(item)
         for glob in self._globs:
             if not any(fnmatchcase(name, glob) for name in names):

@@ -13,16 +13,17 @@ from pathlib import Path
 from types import FrameType
 
 from vbench import image
-from vbench.errors import StoreError, UnavailableError, UsageError
+from vbench.errors import StoreError, UsageError
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.journal import JOURNAL_NAME
 from vbench.lock import measuring_alone
-from vbench.measure import QUICK, Plan
-from vbench.model import ImageFiles
+from vbench.measure import COUNTING, QUICK, Plan
+from vbench.model import ImageFiles, TimeBase
 from vbench.registry import Registry
-from vbench.session import Series, Session
+from vbench.selection import select
+from vbench.session import Session
 from vbench.testbed import TestbedHost
 
 INTERRUPTED = 130
@@ -47,7 +48,15 @@ class RunOptions:
 
     def plan(self) -> Plan:
         """The plan these options ask for. Raises UsageError."""
-        plan = QUICK if self.quick else Plan()
+        return self._fixed(QUICK if self.quick else Plan())
+
+    def counting_plan(self) -> Plan:
+        """The same where instructions are counted: samples repeat, so few and short ones do."""
+        return self._fixed(
+            dataclasses.replace(COUNTING, max_rounds=1, min_rounds=1) if self.quick else COUNTING
+        )
+
+    def _fixed(self, plan: Plan) -> Plan:
         if self.rounds is not None:
             plan = dataclasses.replace(plan, min_rounds=self.rounds, max_rounds=self.rounds)
         if self.boots is not None:
@@ -93,45 +102,24 @@ def open_session(options: RunOptions) -> Session:
     """
     plan = options.plan()
     registry = load_plugins(options.plugins)
-    named = [registry.variant(text) for text in options.variants]
-    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    chosen = select(
+        options.hosts, options.variants, registry, lambda name: find_host(name, options), say
+    )
     try:
-        series, unavailable = [], []
-        variants = named or [registry.variant(name) for name in sorted(registry.backends)]
-        for variant in variants:
-            availability = variant.backend.probe(host, variant.options)
-            if availability.ok:
-                series.append(Series(host, variant))
-            elif named:
-                raise UnavailableError(
-                    f"{variant.text} cannot run on {host.name}: {availability.reason}",
-                    remedy=availability.remedy,
-                )
-            else:
-                technique = variant.backend.technique
-                unavailable.append(
-                    (variant.text, technique.value, availability.reason, availability.remedy)
-                )
-        if not series:
-            raise UnavailableError(
-                f"no backend can run on {host.name}",
-                evidence="\n".join(f"{name}: {reason}" for name, _, reason, _ in unavailable),
-                remedy="run `vbench doctor`",
-            )
-        if len({each.label for each in series}) < len(series):
-            raise UsageError("a variant is named twice")
         files = ensure_image(options.kernel, options.modules)
     except BaseException:
-        host.close()
+        for series in chosen.series:
+            series.host.close()
         raise
     return Session(
         registry=registry,
-        series=series,
+        series=chosen.series,
         image=files,
         plan=plan,
+        plans={TimeBase.INSTRUCTIONS: options.counting_plan()},
         out=options.out,
         argv=options.argv,
-        unavailable=unavailable,
+        unavailable=chosen.unavailable,
     )
 
 

@@ -46,10 +46,12 @@ LAUNCH_FAILURES_MAX = 2
 
 @dataclass(frozen=True)
 class Series:
-    """What one result file holds: a variant on a host."""
+    """What one result file holds: a variant on a host, on the workloads that match one of
+    `workloads` (globs; empty: all)."""
 
     host: Host
     variant: Variant
+    workloads: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -81,9 +83,10 @@ class Session:
         plans: Mapping[TimeBase, Plan] | None = None,
         out: Path | None = None,
         argv: Sequence[str] = (),
-        unavailable: Sequence[tuple[str, str, str, str]] = (),
+        unavailable: Mapping[str, Sequence[tuple[str, str, str, str]]] | None = None,
     ) -> None:
-        """`plans` overrides `plan` for a time base; `out` None keeps nothing on disk."""
+        """`plans` overrides `plan` for a time base; `out` None keeps nothing on disk;
+        `unavailable` is by the name of the host."""
         self.registry = registry
         self.series = {each.label: each for each in series}
         self.image = image
@@ -92,7 +95,7 @@ class Session:
         self._plan = plan
         self._plans = dict(plans or {})
         self._argv = tuple(argv)
-        self._unavailable = tuple(unavailable)
+        self._unavailable = dict(unavailable or {})
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._journal = Journal(out) if out else None
         self._states: dict[tuple[str, str], _State] = {}
@@ -322,7 +325,11 @@ class Session:
             host_kind=facts.kind,
             time_base=facts.time_base,
             status=status,
-            reason="; ".join([state.unsupported] if state.unsupported else state.problems),
+            reason="; ".join(
+                [state.unsupported]
+                if state.unsupported
+                else [*sorted(state.outcome.notes), *state.problems]
+            ),
             work=state.sizes.guest,
             native_work=state.sizes.native,
             pairs=pairs,
@@ -347,7 +354,7 @@ class Session:
                 row: {"text": fact.text, "source": fact.source}
                 for row, fact in backend.facts.items()
             },
-            unavailable=self._unavailable,
+            unavailable=tuple(self._unavailable.get(series.host.name, ())),
         )
 
     def overhead(self, item: Item) -> stats.Overhead | None:

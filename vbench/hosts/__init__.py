@@ -80,6 +80,11 @@ class Host(Protocol):
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
     patience: float
+    # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
+    kvm_cpu: tuple[str, ...]
+
+    def clock(self) -> float:
+        """Seconds on the host's monotonic clock."""
 
     def facts(self) -> HostFacts:
         """What this host is; asked once, then remembered."""

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from vbench.doctor import facts as doctor_facts
-from vbench.errors import ConnectionLost, HostError, HostTimeout
+from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
 from vbench.hosts import Network, Scratch
 from vbench.hosts.netns import local_network
-from vbench.hosts.process import StreamLog
+from vbench.hosts.process import StreamLog, communicate
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 
 # The kernel sends KILL to the child when the *thread* that forked it ends, so `start` belongs
@@ -44,9 +46,7 @@ class LocalProcess:
             )
         except OSError as error:
             self.stream.close()
-            raise HostError(
-                f"cannot start {argv[0]}: {error.strerror}", evidence=" ".join(argv)
-            ) from error
+            raise _cannot_start(argv, error) from error
         finally:
             theirs.close()
         self.pid = self._child.pid
@@ -61,26 +61,57 @@ class LocalProcess:
         return self._log.wait_for(wanted, timeout_s)
 
     def status(self) -> int | None:
-        return self._child.poll()
+        return self.wait(0)
 
     def wait(self, timeout_s: float) -> int | None:
-        try:
-            return self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
+        known = self._child.returncode
+        return known if known is not None else _wait(self.pid, timeout_s)
 
     def kill(self) -> None:
         """SIGKILL to the whole group, so that what the process started ends too."""
-        if self._child.poll() is None:
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                self._child.kill()
-        self._child.wait()
+        _end_group(self._child)
         self._log.finish(1.0)
         if self._child.stderr:
             self._child.stderr.close()
         self.stream.close()
+
+
+def _cannot_start(argv: Sequence[str], error: OSError) -> HostError:
+    # setpriv is what we start; a missing argv[0] is its to report, with exit status 127
+    return HostError(
+        f"cannot start {_TIED[0]}: {error.strerror}",
+        evidence=" ".join([*_TIED, *argv]),
+        remedy="run `vbench setup`",
+    )
+
+
+def _wait(pid: int, timeout_s: float | None) -> int | None:
+    """The exit status of a child as subprocess has it, None while it runs.
+
+    The child stays a zombie: until it is reaped its process group cannot become another's.
+    """
+    descriptor = os.pidfd_open(pid)
+    try:
+        poller = select.poll()
+        poller.register(descriptor, select.POLLIN)
+        poller.poll(None if timeout_s is None else timeout_s * 1000)
+        seen = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    finally:
+        os.close(descriptor)
+    if seen is None:
+        return None
+    return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
+
+
+def _end_group(child: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the child and all it started, then reap it. Safe to repeat."""
+    if child.returncode is None:
+        os.killpg(child.pid, signal.SIGKILL)  # at least the zombie is there
+        child.wait()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            with suppress(BrokenPipeError):
+                stream.close()
 
 
 class LocalHost:
@@ -90,6 +121,7 @@ class LocalHost:
     kind = HostKind.LOCAL
     time_base = TimeBase.WALL
     patience = 1.0
+    kvm_cpu: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._facts: HostFacts | None = None
@@ -100,6 +132,9 @@ class LocalHost:
         self._base: str | None = None
         self._stack = ExitStack()
 
+    def clock(self) -> float:
+        return time.monotonic()
+
     def facts(self) -> HostFacts:
         if self._facts is None:
             identity = f"local:{socket.gethostname()}"
@@ -108,28 +143,28 @@ class LocalHost:
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         try:
-            with subprocess.Popen(
+            child = subprocess.Popen(
                 [*_TIED, *argv],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
-            ) as child:
-                try:
-                    stdout, stderr = child.communicate(stdin, timeout_s)
-                except BaseException:
-                    # The group, not only the child: a shell's own children hold the pipes open.
-                    os.killpg(child.pid, signal.SIGKILL)
-                    raise
+            )
         except OSError as error:
-            raise HostError(f"cannot run {argv[0]}: {error.strerror}") from error
-        except subprocess.TimeoutExpired as error:
+            raise _cannot_start(argv, error) from error
+        try:
+            stdout, stderr = communicate(child, stdin, timeout_s)
+            status = _wait(child.pid, None)
+        except TimeoutError as error:
             raise HostTimeout(
                 f"{argv[0]} did not end within {timeout_s:g} s", evidence=" ".join(argv)
             ) from error
-        return Output(
-            child.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace")
-        )
+        except BufferError as error:
+            raise HostFlood(f"{argv[0]} {error}", evidence=" ".join(argv)) from error
+        finally:
+            _end_group(child)
+            child.stderr.close()  # type: ignore[union-attr] # PIPE was asked for
+        return Output(status or 0, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> LocalProcess:
         return LocalProcess(argv, pass_fds)
@@ -223,7 +258,14 @@ def _base_directory() -> Iterator[str]:
     A shell waits for the end of a pipe that only we hold, then removes the directory.
     """
     # /var/tmp and not /tmp: the scratch disk is opened with O_DIRECT, which tmpfs refuses.
-    path = tempfile.mkdtemp(prefix="vbench-", dir=os.environ.get("VBENCH_TMP", "/var/tmp"))  # noqa: S108
+    parent = os.environ.get("VBENCH_TMP", "/var/tmp")  # noqa: S108
+    try:
+        path = tempfile.mkdtemp(prefix="vbench-", dir=parent)
+    except OSError as error:
+        raise HostError(
+            f"cannot make a directory in {parent}: {error.strerror}",
+            remedy="set VBENCH_TMP to a folder on a real disk that you may write to",
+        ) from error
     script = 'trap "" INT TERM HUP; read -r _; exec rm -rf -- "$1"'
     janitor = subprocess.Popen(
         ["sh", "-c", script, "vbench-janitor", path],

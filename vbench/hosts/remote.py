@@ -7,6 +7,7 @@ import random
 import shlex
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -135,6 +136,7 @@ class SshHost:
     kind = HostKind.REMOTE
     time_base = TimeBase.WALL
     patience = 1.0
+    kvm_cpu: tuple[str, ...] = ()
 
     def __init__(self, name: str) -> None:
         """`name`: "ssh://user@host[:port]"."""
@@ -168,6 +170,9 @@ class SshHost:
             self.close()
             raise error
         return self._connection
+
+    def clock(self) -> float:
+        return time.monotonic()
 
     def facts(self) -> HostFacts:
         if self._facts is None:

@@ -87,6 +87,8 @@ class QemuBackend:
         files = host.place(image)
         scratch, network = host.scratch(), host.network()
         cpu = options.cpu or self.cpu
+        if self.accel == "kvm":
+            cpu = ",".join((cpu, *host.kvm_cpu))
         nics = [Nic(self.nic, _user_net(), _MACS[0])]
         append = [
             *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),

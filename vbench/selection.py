@@ -1,0 +1,111 @@
+"""Which variants are measured on which hosts: what was asked for, or the default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from vbench.errors import UnavailableError, UsageError, VbenchError
+from vbench.hosts import Host
+from vbench.model import Technique
+from vbench.registry import Registry, Variant
+from vbench.session import Series
+
+Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
+
+# A default run takes the testbed to what hardware-assisted virtualization needs where this
+# machine cannot do it; binary translation comes along, so that there is something to compare
+# with on the same clock. It counts and does not time, and emulation is slow: a workload or two
+# of each category, and not those whose programs stop by the clock.
+IN_TESTBED = ("kvm-emulated", "kvm-virtio", "tcg-virtio")
+REDUCED = (
+    *("cpu-sysbench", "memory-pagefault", "memory-random", "syscall-getppid", "exit-cpuid"),
+    *("disk-randread-qd1", "network-rr", "boot-*"),
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`unavailable` says for each host, by name, what it cannot run and why."""
+
+    series: tuple[Series, ...]
+    unavailable: dict[str, tuple[Unavailable, ...]]
+
+
+def select(
+    names: Sequence[str],
+    variants: Sequence[str],
+    registry: Registry,
+    find: Callable[[str], Host],
+    say: Callable[[str], None],
+) -> Selection:
+    """`names` of hosts and `variants` as the user gave them; empty means the default.
+
+    Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
+    are closed then.
+    """
+    named = [registry.variant(text) for text in variants]
+    everything = [registry.variant(name) for name in sorted(registry.backends)]
+    with ExitStack() as stack:
+        series: list[Series] = []
+        unavailable: dict[str, tuple[Unavailable, ...]] = {}
+        for name in names or ("local",):
+            host = find(name)
+            stack.callback(host.close)
+            able, not_able = _probe(host, named or everything, must=bool(named))
+            series += [Series(host, variant) for variant in able]
+            unavailable[host.name] = not_able
+        if (
+            not names
+            and not named
+            and any(
+                technique == Technique.HARDWARE.value for _, technique, _, _ in unavailable["local"]
+            )
+        ):
+            host = find("testbed")
+            stack.callback(host.close)
+            try:
+                wanted = [one for one in everything if one.backend.name in IN_TESTBED]
+                able, not_able = _probe(host, wanted, must=False)
+            except VbenchError as error:
+                say(f"vbench: no testbed: {error}")
+            else:
+                series += [Series(host, variant, REDUCED) for variant in able]
+                unavailable[host.name] = not_able
+                say(f"vbench: KVM is unusable here: in the testbed, {', '.join(REDUCED)}")
+            host.close()  # it is measured last, and takes nothing from the others until then
+        if not series:
+            raise UnavailableError(
+                f"no backend can run on {', '.join(unavailable)}",
+                evidence="\n".join(
+                    f"{backend}: {reason}"
+                    for entries in unavailable.values()
+                    for backend, _, reason, _ in entries
+                ),
+                remedy="run `vbench doctor`",
+            )
+        if len({each.label for each in series}) < len(series):
+            raise UsageError("a variant is named twice, or a host")
+        stack.pop_all()
+        return Selection(tuple(series), unavailable)
+
+
+def _probe(
+    host: Host, variants: Sequence[Variant], *, must: bool
+) -> tuple[list[Variant], tuple[Unavailable, ...]]:
+    able: list[Variant] = []
+    not_able: list[Unavailable] = []
+    for variant in variants:
+        availability = variant.backend.probe(host, variant.options)
+        if availability.ok:
+            able.append(variant)
+        elif must:
+            raise UnavailableError(
+                f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                remedy=availability.remedy,
+            )
+        else:
+            technique = variant.backend.technique.value
+            not_able.append((variant.text, technique, availability.reason, availability.remedy))
+    return able, tuple(not_able)
