@@ -67,17 +67,24 @@ def ensure(
     return _files(*cache.get(_key(base.digest, source.digest()), with_kernel, progress))
 
 
-def ensure_hosting(base: ImageFiles, progress: Callable[[str], None] = _say) -> ImageFiles:
-    """The image `base` with QEMU added, from the cache or built now. Raises ImageError."""
+def ensure_hosting(
+    base: ImageFiles,
+    addition: hosting.Addition = hosting.QEMU,
+    progress: Callable[[str], None] = _say,
+) -> ImageFiles:
+    """The image `base` with what hosts need added, from the cache or built now.
+
+    Raises ImageError.
+    """
 
     def make(work: Path, lock: int) -> dict[str, Any]:
-        progress("adding QEMU to the image, for the testbed")
+        progress(f"adding {addition.name} to the image, for the testbed")
         started = time.monotonic()
-        versions = hosting.build(work, base, (lock,))
+        versions = hosting.build(work, base, addition, (lock,))
         built = build.Built(base.kernel_release, versions, "", [])
-        return _manifest(work, "testbed", built, started)
+        return _manifest(work, f"testbed ({addition.name})", built, started)
 
-    return _files(*cache.get(_key(base.digest, *hosting.PACKAGES), make, progress))
+    return _files(*cache.get(_key(base.digest, *addition.all_packages), make, progress))
 
 
 def installed() -> list[Installed]:

@@ -1,4 +1,4 @@
-"""An image whose guest can start guests itself: the same kernel and root, and QEMU added.
+"""Images whose guests can start guests themselves: the same kernel and root, and more added.
 
     initramfs = the base image's archive + an archive of what that lacks
 
@@ -7,27 +7,77 @@ so whoever boots it finds the base image's own programs, bit for bit, in its roo
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.image import cpio, debian, rootfs, tools
 from vbench.model import ImageFiles
 
-# program -> Debian package it comes from
-PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2"}
-PACKAGES = sorted(PROGRAMS.values())
 
-# What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's loaders
-# (Xen is a multiboot kernel). Network cards are given no ROM.
-FIRMWARE = {
-    "usr/share/seabios": ("bios-256k.bin",),
-    "usr/share/qemu": ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin"),
-}
+@dataclass(frozen=True)
+class Addition:
+    """What is added to the base image."""
+
+    name: str
+    programs: Mapping[str, str]  # program -> Debian package it comes from
+    folders: Mapping[str, tuple[str, ...]]  # folder of the packages -> files of it, () for all
+    packages: tuple[str, ...] = ()  # for `folders`
+    private: str = ""  # folder of programs that are not on Debian's PATH: they get a link there
+    empty: tuple[str, ...] = ()  # folders that its programs expect
+    boot: str = ""  # a gzipped file of the packages, put unpacked beside the root as `boot`
+
+    @property
+    def all_packages(self) -> list[str]:
+        return sorted({*self.programs.values(), *self.packages})
 
 
-def build(work: Path, base: ImageFiles, keep_open: tuple[int, ...]) -> dict[str, str]:
-    """Build into the empty directory `work`: vmlinux, initramfs, root/ (only what is added).
+QEMU = Addition(
+    "QEMU",
+    programs={"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2"},
+    # What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's
+    # loaders (Xen is a multiboot kernel). Network cards are given no ROM.
+    folders={
+        "usr/share/seabios": ("bios-256k.bin",),
+        "usr/share/qemu": ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin"),
+    },
+)
+
+_XEN_TOOLS = "xen-utils-4.17"
+XEN = Addition(
+    "Xen",
+    programs={
+        **dict.fromkeys(
+            ("xl", "oxenstored", "xen-init-dom0", "xenconsoled", "xenconsole"), _XEN_TOOLS
+        ),
+        **dict.fromkeys(
+            [
+                *("xenstore-read", "xenstore-write", "xenstore-list", "xenstore-ls"),
+                *("xenstore-exists", "xenstore-rm", "xenstore-chmod"),
+            ],
+            "xenstore-utils",
+        ),
+        # Xen's scripts for disks and network cards use arrays, and a lock.
+        "bash": "bash",
+        "flock": "util-linux",
+        "ip": "iproute2",
+    },
+    folders={"etc/xen/scripts": (), "etc/xen": ("oxenstored.conf", "xl.conf")},
+    packages=("xen-hypervisor-4.17-amd64", "xen-utils-common"),
+    private="usr/lib/xen-4.17/bin",
+    empty=("var/log/xen", "var/lib/xen"),
+    boot="boot/xen-4.17-amd64.gz",
+)
+
+
+def build(
+    work: Path, base: ImageFiles, addition: Addition, keep_open: tuple[int, ...]
+) -> dict[str, str]:
+    """Build into the empty directory `work`: vmlinux, initramfs, root/ (only what is added; the
+    hypervisor, if there is one, as root/boot/hypervisor).
 
     Returns the versions of the packages used. Raises ImageError.
     """
@@ -36,26 +86,37 @@ def build(work: Path, base: ImageFiles, keep_open: tuple[int, ...]) -> dict[str,
     packages, scratch, root = work / "packages", work / "scratch", work / "root"
     for folder in (scratch, root):
         folder.mkdir()
-    versions = debian.unpack(PACKAGES, packages, scratch, keep_open)
-    _assemble(packages, root, Path(base.root))
+    versions = debian.unpack(addition.all_packages, packages, scratch, keep_open)
+    _assemble(packages, root, Path(base.root), addition)
+    added = cpio.archive(cpio.tree(root))
+    if addition.boot:  # for whoever boots it, not for its guest
+        (root / "boot").mkdir()
+        with gzip.open(packages / addition.boot) as packed:
+            (root / "boot/hypervisor").write_bytes(packed.read())
+        rootfs.set_modes(root)
     for folder in (packages, scratch):
         shutil.rmtree(folder)
     try:
         os.link(base.kernel, work / "vmlinux")
     except OSError:  # a file system without hard links
         shutil.copyfile(base.kernel, work / "vmlinux")
-    added = cpio.archive(cpio.tree(root))
     (work / "initramfs").write_bytes(Path(base.initramfs).read_bytes() + added)
     return versions
 
 
-def _assemble(packages: Path, root: Path, base: Path) -> None:
-    for folder in ("usr/bin", rootfs.LIBRARIES, *FIRMWARE):
-        (root / folder).mkdir(parents=True)
-    for program in PROGRAMS:
-        rootfs.add_program(packages, root, program)
-    rootfs.add_libraries(packages, root, list(PROGRAMS), base)
-    for folder, names in FIRMWARE.items():
-        for name in names:
+def _assemble(packages: Path, root: Path, base: Path, addition: Addition) -> None:
+    for folder in ("usr/bin", rootfs.LIBRARIES, *addition.folders, *addition.empty):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for program in addition.programs:
+        own = Path(addition.private, program)
+        if addition.private and (packages / own).exists():
+            (root / own).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(packages / own, root / own)
+            (root / "usr/bin" / program).symlink_to(os.path.relpath(own, "usr/bin"))
+        else:
+            rootfs.add_program(packages, root, program)
+    rootfs.add_libraries(packages, root, list(addition.programs), base)
+    for folder, names in addition.folders.items():
+        for name in names or sorted(os.listdir(packages / folder)):
             shutil.copy(packages / folder / name, root / folder / name)
     rootfs.set_modes(root)

@@ -26,7 +26,8 @@ MODULES = (
     *("xen_blkfront", "xen_netfront"),
     # for guests that are hosts themselves
     *("kvm", "kvm_amd", "kvm_intel", "vhost_net", "tun", "bridge", "veth", "brd", "loop"),
-    *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xen_blkback", "xen_netback"),
+    *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xenfs"),
+    *("xen_blkback", "xen_netback"),
     *("msr", "ext4", "crc32c_generic", "crc32c_intel"),
 )
 
