@@ -8,6 +8,7 @@
      ├── PluginError                a plugin is broken                     (exit 1)
      ├── HostError                  the host did not do what was asked     (exit 1)
      │    ├── HostTimeout           a command there ran past its deadline
+     │    ├── HostFlood             a command there wrote more than can be kept
      │    └── ConnectionLost        the way to the host or guest is gone
      ├── GuestError                 a guest                                (exit 1)
      │    ├── LaunchError           did not come up
@@ -78,6 +79,10 @@ class HostError(VbenchError):
 
 class HostTimeout(HostError):
     """A command on the host ran past its deadline and was ended."""
+
+
+class HostFlood(HostError):
+    """A command on the host wrote more than can be kept and was ended."""
 
 
 class ConnectionLost(HostError):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from vbench.errors import HostTimeout, WorkloadError, WorkloadTimeout
+from vbench.errors import HostFlood, HostTimeout, Unsupported, WorkloadError, WorkloadTimeout
 from vbench.hosts import Host, HostProcess, Scratch
 from vbench.model import ImageFiles, Output
 
@@ -88,6 +88,10 @@ class Native:
             raise WorkloadTimeout(
                 f"a native command did not end within {timeout_s:g} s", evidence=command
             ) from error
+        except HostFlood as error:
+            raise WorkloadError(
+                error.what, evidence=command, remedy="let it print its result only"
+            ) from error
 
     @contextmanager
     def server(self, command: str) -> Iterator[None]:
@@ -152,9 +156,20 @@ def _first_cpus(host: Host, count: int) -> str:
     return ",".join(map(str, cpus[:count])) or "0"
 
 
+# "Skipped" to automake and Meson; our probe ends with it where a machine has or allows no such
+# thing as it was asked to measure.
+NOT_HERE = 77
+
+
 def succeed(target: Target, command: str, *, timeout_s: float) -> str:
-    """The standard output of a command that must end with status 0. Raises WorkloadError."""
+    """The standard output of a command that must end with status 0.
+
+    Raises Unsupported for status 77, WorkloadError for any other.
+    """
     output = target.run(command, timeout_s=timeout_s)
+    if output.status == NOT_HERE:
+        last = (output.stderr.strip() or command).splitlines()[-1]
+        raise Unsupported(last.removeprefix("vbench-probe: "))
     if output.status != 0:
         tail = (output.stderr or output.stdout).splitlines()[-10:]
         raise WorkloadError(

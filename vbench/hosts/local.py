@@ -85,7 +85,7 @@ def _cannot_start(argv: Sequence[str], error: OSError) -> HostError:
     )
 
 
-def _wait(pid: int, timeout_s: float | None) -> int | None:
+def _wait(pid: int, timeout_s: float) -> int | None:
     """The exit status of a child as subprocess has it, None while it runs.
 
     The child stays a zombie: until it is reaped its process group cannot become another's.
@@ -94,7 +94,7 @@ def _wait(pid: int, timeout_s: float | None) -> int | None:
     try:
         poller = select.poll()
         poller.register(descriptor, select.POLLIN)
-        poller.poll(None if timeout_s is None else timeout_s * 1000)
+        poller.poll(timeout_s * 1000)
         seen = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     finally:
         os.close(descriptor)
@@ -152,9 +152,12 @@ class LocalHost:
             )
         except OSError as error:
             raise _cannot_start(argv, error) from error
+        deadline = time.monotonic() + timeout_s
         try:
             stdout, stderr = communicate(child, stdin, timeout_s)
-            status = _wait(child.pid, None)
+            status = _wait(child.pid, max(0.0, deadline - time.monotonic()))
+            if status is None:
+                raise TimeoutError
         except TimeoutError as error:
             raise HostTimeout(
                 f"{argv[0]} did not end within {timeout_s:g} s", evidence=" ".join(argv)
@@ -164,7 +167,7 @@ class LocalHost:
         finally:
             _end_group(child)
             child.stderr.close()  # type: ignore[union-attr] # PIPE was asked for
-        return Output(status or 0, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> LocalProcess:
         return LocalProcess(argv, pass_fds)

@@ -11,7 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from vbench.errors import ConnectionLost, HostError, HostTimeout, WorkloadError, WorkloadTimeout
+from vbench.errors import (
+    ConnectionLost,
+    HostError,
+    HostFlood,
+    HostTimeout,
+    WorkloadError,
+    WorkloadTimeout,
+)
 from vbench.hostfacts import facts as host_facts
 from vbench.hosts import Network, Scratch, Stream
 from vbench.hosts.placing import place
@@ -199,7 +206,7 @@ class SshHost:
         except WorkloadTimeout as error:
             raise HostTimeout(error.what, evidence=error.evidence) from error
         except WorkloadError as error:
-            raise HostError(error.what, evidence=error.evidence, remedy=error.remedy) from error
+            raise HostFlood(error.what, evidence=error.evidence, remedy=error.remedy) from error
 
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> RemoteProcess:
         if pass_fds:
