@@ -128,11 +128,13 @@ class WorkloadInfo:
 class Reading:
     """One execution as the program itself measured it: total seconds, and quantiles if it has them.
 
-    `quantiles` maps names ("p50", "p99", "max") to seconds per unit of work.
+    `quantiles` maps names ("p50", "p99", "max") to seconds per unit of work; `counters` are
+    totals that the program counted itself ("tsc_ticks").
     """
 
     elapsed_s: float
     quantiles: Mapping[str, float] = field(default_factory=_empty)
+    counters: Mapping[str, float] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True)

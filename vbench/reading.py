@@ -9,14 +9,16 @@ from vbench.model import Reading
 
 
 def probe(text: str) -> Reading:
-    """vbench-probe's JSON: `elapsed_ns`, and quantiles such as `p50_ns`, in nanoseconds."""
+    """vbench-probe's JSON: `elapsed_ns`, and quantiles such as `p50_ns`, in nanoseconds; the
+    time stamp counter's `tsc_ticks` during `elapsed_ns`, which tell nanoseconds in cycles."""
     said = json.loads(text)
     quantiles = {
         name: said[f"{name}_ns"] / 1e9
-        for name in ("min", "p50", "p99", "max")
+        for name in ("min", "p50", "p99", "max", "mean")
         if f"{name}_ns" in said
     }
-    return Reading(said["elapsed_ns"] / 1e9, quantiles)
+    counters = {"tsc_ticks": float(said["tsc_ticks"])} if "tsc_ticks" in said else {}
+    return Reading(said["elapsed_ns"] / 1e9, quantiles, counters)
 
 
 def sysbench(text: str) -> float:

@@ -16,7 +16,8 @@ from vbench.model import Reading
 
 PROBE = '{"elapsed_ns": 14452, "units": 100}\n'
 TIMER = (
-    '{"elapsed_ns": 102215740, "units": 500, "min_ns": 14777, "p50_ns": 16398, '
+    '{"elapsed_ns": 102215740, "units": 500, "tsc_ticks": 265760924, "min_ns": 14777, '
+    '"p50_ns": 16398, '
     '"p99_ns": 90879, "max_ns": 1496793, "mean_ns": 24212.356}\n'
 )
 SYSBENCH = """sysbench 1.0.20 (using system LuaJIT 2.1.0-beta3)
@@ -67,8 +68,12 @@ def test_probe_with_a_distribution() -> None:
     said = reading.probe(TIMER)
     assert said.elapsed_s == pytest.approx(0.10221574)
     assert said.quantiles == pytest.approx(
-        {"min": 14777e-9, "p50": 16398e-9, "p99": 90879e-9, "max": 1496793e-9}
+        {
+            **{"min": 14777e-9, "p50": 16398e-9, "p99": 90879e-9, "max": 1496793e-9},
+            "mean": 24212.356e-9,
+        }
     )
+    assert said.counters == {"tsc_ticks": 265760924}
 
 
 def test_sysbench() -> None:

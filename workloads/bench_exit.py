@@ -1,0 +1,130 @@
+"""What makes a guest leave for its hypervisor, one event at a time, and what each costs.
+
+Each sample holds one event, one reading of the clock and, where the event needs the kernel, a
+system call. The controls are the same without the event: take their median off.
+"""
+
+import pytest
+
+from vbench import reading
+from vbench.measure import Measure
+
+pytestmark = pytest.mark.workload(category="exit", statistic="quantiles", unit="event")
+
+# Of an execution: enough for a 99th percentile, and an instant on any hardware.
+_EVENTS = 1000
+
+# Architectural MSRs (Intel SDM volume 4; AMD APM volume 2, appendix A). KVM lets a guest at its
+# own FS base on either vendor's processors and intercepts its page attribute table.
+_FS_BASE, _PAT = 0xC0000100, 0x277
+
+# Ports that may be read at any time: the interrupt mask of the first 8259A, which KVM answers in
+# the kernel, and the diagnostic port of power-on self-tests, which goes on to QEMU.
+_PIC_MASK, _POST = 0x21, 0x80
+
+
+def _probe(measure: Measure, what: str, rest: str = "", *, events: int = _EVENTS) -> None:
+    measure(
+        lambda count, place: f"vbench-probe {what} {count} {rest}".rstrip(),
+        read=reading.probe,
+        first=events,
+        most=events,
+    )
+
+
+def _msr(measure: Measure, what: str, number: int) -> None:
+    """The kernel's own module reads and writes for us; it is built in or loaded where it can be."""
+    measure(
+        lambda count, place: (
+            "modprobe -q msr allow_writes=on 2>/dev/null; "
+            f"vbench-probe {what} {count} /dev/cpu/0/msr {number} 8"
+        ),
+        read=reading.probe,
+        first=_EVENTS,
+        most=_EVENTS,
+    )
+
+
+def bench_exit_control_empty(measure: Measure) -> None:
+    """Control: nothing but reading the clock."""
+    _probe(measure, "empty")
+
+
+def bench_exit_control_syscall(measure: Measure) -> None:
+    """Control: a plain system call, which leaves no guest that has a kernel of its own."""
+    _probe(measure, "syscall")
+
+
+def bench_exit_control_read(measure: Measure) -> None:
+    """Control of the ports: the same system call on /dev/zero."""
+    _probe(measure, "read", "/dev/zero 0 1")
+
+
+def bench_exit_control_rdmsr(measure: Measure) -> None:
+    """Control of reading MSRs: FS_BASE, which KVM leaves to the guest."""
+    _msr(measure, "read", _FS_BASE)
+
+
+def bench_exit_control_wrmsr(measure: Measure) -> None:
+    """Control of writing MSRs: FS_BASE, with the value that it has."""
+    _msr(measure, "rewrite", _FS_BASE)
+
+
+def bench_exit_cpuid(measure: Measure) -> None:
+    """The CPUID instruction."""
+    _probe(measure, "cpuid")
+
+
+def bench_exit_hypercall(measure: Measure) -> None:
+    """A hypercall that does nothing: VMCALL or VMMCALL, refused by KVM; XENVER_version of Xen."""
+    measure(
+        lambda count, place: f"modprobe -q xen-privcmd 2>/dev/null; vbench-probe hypercall {count}",
+        read=reading.probe,
+        first=_EVENTS,
+        most=_EVENTS,
+    )
+
+
+def bench_exit_port_kernel(measure: Measure) -> None:
+    """Reading port 0x21 (interrupt controller), which KVM answers in the kernel."""
+    _probe(measure, "read", f"/dev/port {_PIC_MASK} 1")
+
+
+def bench_exit_port_qemu(measure: Measure) -> None:
+    """Reading port 0x80 (power-on self-test), which KVM passes on to QEMU."""
+    _probe(measure, "read", f"/dev/port {_POST} 1")
+
+
+def bench_exit_mmio_qemu(measure: Measure) -> None:
+    """Reading a register of the timer device HPET, mapped into the program."""
+    _probe(measure, "mmio", "/dev/hpet 0")
+
+
+def bench_exit_rdmsr(measure: Measure) -> None:
+    """Reading MSR IA32_PAT (0x277)."""
+    _msr(measure, "read", _PAT)
+
+
+def bench_exit_wrmsr(measure: Measure) -> None:
+    """Writing MSR IA32_PAT (0x277) with the value that it has."""
+    _msr(measure, "rewrite", _PAT)
+
+
+def bench_exit_pagefault(measure: Measure) -> None:
+    """First touch of a fresh 4 KiB page."""
+    _probe(measure, "touch", events=4 * _EVENTS)
+
+
+def bench_exit_interrupt_timer(measure: Measure) -> None:
+    """The gap that a timer's interrupt tears into a running program."""
+    _probe(measure, "tick", events=_EVENTS // 5)
+
+
+def bench_exit_interrupt_processor(measure: Measure) -> None:
+    """Interrupting another CPU and waiting for its answer (membarrier)."""
+    _probe(measure, "ipi")
+
+
+def bench_exit_halt(measure: Measure) -> None:
+    """Lateness of a program that slept until a time, on a CPU that halts (1 ms apart)."""
+    _probe(measure, "timer", "1000", events=_EVENTS // 5)
