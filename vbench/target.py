@@ -103,7 +103,8 @@ class Native:
 
 
 # $1 root, $2 scratch disk or empty, $3 command. rbind and not a fresh mount: inside a user
-# namespace the kernel refuses new instances of proc and sysfs. $0 exec ends the shell.
+# namespace the kernel refuses new instances of proc and sysfs. The shell stays: the first
+# process of a process namespace is deaf to signals such as PIPE, which is not for a workload.
 _CHROOT = f"""
 set -e
 mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --rbind /dev "$1/dev"
@@ -113,7 +114,7 @@ case "$2" in ''|/dev/*) ;; *)
   mount --bind "$2" "$1{SCRATCH_IN_ROOT}";;
 esac
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C
-exec chroot "$1" /bin/sh -c "$3"
+chroot "$1" /bin/sh -c "$3" || exit
 """
 
 # $1 root, $2 command: each program of the image becomes a wrapper that calls its loader.
@@ -136,7 +137,11 @@ def _way_in(host: Host) -> list[str] | None:
     As root without a user namespace, for in one root is not allowed all that it is in a guest
     (to flush a block device's cache, for one).
     """
-    for way in (["unshare", "-m"], ["unshare", "-Urm"]):
+    # A process namespace ends with its first process, which ends with us: nothing that a command
+    # started is left, SIGKILL of us included. busybox's unshare has no such option.
+    apart = ["--pid", "--fork", "--kill-child"]
+    namespaces = (["unshare", "-m"], ["unshare", "-Urm"])
+    for way in (*([*each, *apart] for each in namespaces), *namespaces):
         if host.run([*way, "true"], timeout_s=10).status == 0:
             return way
     return None
