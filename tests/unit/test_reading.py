@@ -69,7 +69,10 @@ def test_probe_with_a_distribution() -> None:
     assert said.elapsed_s == pytest.approx(0.10221574)
     assert said.quantiles == pytest.approx(
         {
-            **{"min": 14777e-9, "p50": 16398e-9, "p99": 90879e-9, "max": 1496793e-9},
+            "min": 14777e-9,
+            "p50": 16398e-9,
+            "p99": 90879e-9,
+            "max": 1496793e-9,
             "mean": 24212.356e-9,
         }
     )
