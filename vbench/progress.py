@@ -37,12 +37,13 @@ class Progress:
         elif item.status is Status.OK:
             said = "measured"
         else:
-            said = f"{item.status}: {item.reason}"
+            said = " ".join(f"{item.status}: {item.reason}".split())  # one line
         line = f"{self._head()} {self._where}  {item.workload}: {said}"
         if self._live:
-            self._show(line)
             if item.status is Status.FAILED:
-                self._stream.write("\n")
+                self._stream.write(f"\r\x1b[K{line}\n")  # whole: it stays
+            else:
+                self._show(line)
         else:
             self._stream.write(line + "\n")
         if self._live and self._done == self._expected:
