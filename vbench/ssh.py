@@ -17,7 +17,7 @@ import time
 import tty
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 import paramiko
@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from vbench.errors import ConnectionLost, HostError, UsageError, WorkloadError, WorkloadTimeout
-from vbench.hosts import Stream
 from vbench.model import Output
 
 # What it has to say comes to us as exceptions; unhandled it would go to standard error.
@@ -38,6 +37,18 @@ SILENCE_LIMIT_S = 30.0
 
 def _string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
+
+
+class Stream(Protocol):
+    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, timeout_s: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,12 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 
-
-class Stream(Protocol):
-    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
-
-    def send(self, data: bytes, /) -> int: ...
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def settimeout(self, timeout_s: float | None, /) -> None: ...
-
-    def close(self) -> None: ...
+if TYPE_CHECKING:  # it would bring paramiko, half a second that few need
+    from vbench.ssh import Stream
 
 
 class HostProcess(Protocol):

@@ -20,11 +20,11 @@ from vbench.errors import (
     WorkloadTimeout,
 )
 from vbench.hostfacts import facts as host_facts
-from vbench.hosts import Network, Scratch, Stream
+from vbench.hosts import Network, Scratch
 from vbench.hosts.placing import place
 from vbench.hosts.process import StreamLog
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
-from vbench.ssh import RunningCommand, SshConnection
+from vbench.ssh import RunningCommand, SshConnection, Stream
 
 SCRATCH_MIB = 256
 CONNECT_TIMEOUT_S = 20.0
