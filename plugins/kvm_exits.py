@@ -1,7 +1,13 @@
-"""How often a KVM guest left for the host, by kind: QMP query-stats (QEMU 7.1 and later)."""
+"""How often a KVM guest left for the host: by kind without privileges, by reason where the
+kernel's tracepoints may be used."""
 
-from collections.abc import Mapping
+import contextlib
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 
+from vbench import exits
+from vbench.errors import HostError
 from vbench.guest import Guest
 from vbench.hookspecs import hookimpl
 
@@ -12,10 +18,18 @@ NAMES = (
     *("pf_taken", "tlb_flush", "host_state_reload"),
 )
 
+TRACING = "/sys/kernel/tracing"
+# Documentation/trace/histogram.rst: counted in the kernel, nothing is recorded event by event.
+HISTOGRAMS = {
+    "kvm_exit": "hist:keys=common_pid,isa,exit_reason:size=4096",
+    "kvm_userspace_exit": "hist:keys=common_pid,reason:size=4096",
+}
+_TIMEOUT_S = 20.0
+
 
 @hookimpl
 def vbench_counters(guest: Guest) -> Mapping[str, int]:
-    """Sums over the vCPUs; nothing where there is no KVM."""
+    """Sums over the vCPUs by QMP query-stats (QEMU 7.1 and later); nothing without KVM."""
     found = guest.machine.query(
         "query-stats",
         {"target": "vcpu", "providers": [{"provider": "kvm", "names": list(NAMES)}]},
@@ -25,3 +39,59 @@ def vbench_counters(guest: Guest) -> Mapping[str, int]:
         for stat in vcpu["stats"]:
             sums[stat["name"]] = sums.get(stat["name"], 0) + int(stat["value"])
     return sums
+
+
+@hookimpl
+def vbench_census(
+    guest: Guest,
+) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
+    """Exits by reason, counted by the kernel's tracepoints; None without KVM or permission."""
+    if not (guest.machine.query("query-kvm") or {}).get("enabled"):
+        return None
+    threads = [int(cpu["thread-id"]) for cpu in guest.machine.query("query-cpus-fast") or ()]
+    if not threads or not _shell(guest, f"mountpoint -q {TRACING} || mount -t tracefs t {TRACING}"):
+        return None
+    if not _shell(guest, f"test -w {TRACING}/events/kvm/kvm_exit/trigger"):
+        return None
+    return _counting(guest, frozenset(threads))
+
+
+@contextlib.contextmanager
+def _counting(guest: Guest, threads: frozenset[int]) -> Iterator[Callable[[], Mapping[str, int]]]:
+    files = {name: f"{TRACING}/events/kvm/{name}" for name in HISTOGRAMS}
+
+    def set_triggers(sign: str) -> str:
+        return " && ".join(
+            f"echo {shlex.quote(sign + HISTOGRAMS[name])} > {path}/trigger"
+            for name, path in files.items()
+        )
+
+    if not _shell(guest, set_triggers("")):
+        raise HostError("the kernel refuses to count exits", remedy="another tracer may be active")
+    try:
+        yield lambda: parse("".join(guest.host.read(f"{path}/hist") for path in files.values()),
+                            threads)  # fmt: skip
+    finally:
+        _shell(guest, set_triggers("!"))
+
+
+def parse(text: str, threads: frozenset[int]) -> dict[str, int]:
+    """Both histograms' text to exits by name, of these threads (other guests are not ours)."""
+    counts: dict[str, int] = {}
+    for keys, hits in re.findall(r"^\{ (.*?) \} hitcount: *(\d+)", text, re.MULTILINE):
+        fields = {name: int(value) for name, value in re.findall(r"(\w+): *(\d+)", keys)}
+        if fields.get("common_pid") not in threads:
+            continue
+        if "exit_reason" in fields:
+            name = exits.reason(fields["isa"], fields["exit_reason"])
+        else:
+            name = exits.to_qemu(fields["reason"])
+        counts[name] = counts.get(name, 0) + int(hits)
+    return counts
+
+
+def _shell(guest: Guest, script: str) -> bool:
+    try:
+        return guest.host.run(["sh", "-c", script], timeout_s=_TIMEOUT_S).status == 0
+    except HostError:
+        return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,6 +86,16 @@ def vbench_counters(guest: Guest) -> Mapping[str, int]:
     """Monotonic counters of a running guest. Called before and after each guest round,
     outside the timed region; the core stores differences per unit of work."""
     return {}
+
+
+@hookspec
+def vbench_census(
+    guest: Guest,
+) -> AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
+    """A finer count that may disturb, or None where there is none of this guest. While the
+    context lasts, what it yields returns monotonic counters (exits by reason). Entered once per
+    workload, for rounds of its own after the timed ones."""
+    return None
 
 
 @hookspec

@@ -61,4 +61,5 @@ def joined(one: Item, other: Item) -> Item:
         flags=tuple(sorted({*one.flags, *other.flags} - {"one_boot"})),
         launches=one.launches + other.launches,
         reason="; ".join(reason for reason in (one.reason, other.reason) if reason),
+        exits=one.exits or other.exits,
     )

@@ -189,6 +189,8 @@ class Item:
     flags: tuple[str, ...] = ()  # "kernel_differs", "slirp", "one_boot", "native_parallel"...
     launches: tuple[str, ...] = ()  # ids
     commands: Mapping[str, str] = field(default_factory=_empty)  # "guest", "native": as run
+    # exits by reason per unit of work, counted apart from the timed rounds; see exits.py
+    exits: Mapping[str, float] = field(default_factory=_empty)
 
     @property
     def name(self) -> str:

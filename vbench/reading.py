@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 
+from vbench.errors import WorkloadError
 from vbench.model import Reading
+
+Reader = Callable[[str], Reading | float]
 
 
 def probe(text: str) -> Reading:
@@ -55,3 +60,33 @@ def openssl_speed(text: str) -> float:
     if match is None:
         raise ValueError("there is no +F line")
     return (1 << 20) / float(match[1])
+
+
+# What a reader may raise on output that its program never prints.
+_NONSENSE = (
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+
+
+def checked(read: Reader, text: str, command: str) -> Reading:
+    """What the program says, checked: a time that is no number or negative is a fault.
+
+    Zero is left to the caller: the first step of a calibration may be too short for the
+    program's own clock.
+    """
+    try:
+        said = read(text)
+        reading = said if isinstance(said, Reading) else Reading(float(said))
+    except _NONSENSE as error:
+        raise WorkloadError(
+            f"the workload's output cannot be read ({type(error).__name__}: {error})",
+            evidence="\n".join([command, *text.splitlines()[-10:]]),
+        ) from error
+    for seconds in (reading.elapsed_s, *reading.quantiles.values()):
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise WorkloadError(
+                f"the workload says it took {seconds} s",
+                evidence="\n".join([command, *text.splitlines()[-10:]]),
+            )
+    return reading

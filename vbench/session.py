@@ -24,7 +24,7 @@ from vbench.errors import (
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.journal import Journal
-from vbench.measure import Measure, Outcome, Plan, Sizes
+from vbench.measure import Census, Measure, Outcome, Plan, Sizes
 from vbench.model import (
     ImageFiles,
     Item,
@@ -264,6 +264,7 @@ class Session:
             outcome=state.outcome,
             on_pair=on_pair,
             counters=self._counters,
+            census=self._census,
             phase=self.phases.enter,
         )
 
@@ -287,6 +288,10 @@ class Session:
         for _, counters in self.registry.call("vbench_counters", guest=guest):
             merged.update(counters)
         return merged
+
+    def _census(self, guest: Guest) -> Census | None:
+        found = [census for _, census in self.registry.call("vbench_census", guest=guest)]
+        return next((census for census in found if census is not None), None)
 
     def _note(self, record: Mapping[str, Any]) -> None:
         if self._journal:
@@ -336,6 +341,7 @@ class Session:
             flags=tuple(sorted(state.outcome.flags)),
             launches=tuple(state.launches),
             commands=dict(state.outcome.commands),
+            exits=dict(state.outcome.exits),
         )
 
     def result(self, series: Series) -> Result:

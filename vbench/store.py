@@ -36,7 +36,8 @@ from vbench.model import (
 
 # History of the format. Add a line and a migration in `_result` when it changes.
 #   1  first: pairs with pair_boots, pair_flags, counters and quantiles per pair
-SCHEMA_VERSION = 1
+#   2  `exits` of an item: by reason, per unit of work; absent in 1, which counted none
+SCHEMA_VERSION = 2
 
 
 # ---------------------------------------------------------------- to JSON
@@ -99,6 +100,7 @@ def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
         "quantiles": {
             name: [_quantile_pair(p.quantiles.get(name)) for p in item.pairs] for name in quantiles
         },
+        "exits": {name: _number(value) for name, value in sorted(item.exits.items())},
         "overhead": None if overhead is None else asdict(overhead),
     }
 
@@ -353,6 +355,7 @@ def _item(head: Mapping[str, Any], info: Mapping[str, Any] | None) -> Item:
         flags=tuple(head["flags"]),
         launches=tuple(head["launch"]),
         commands=head["commands"],
+        exits={} if info is None else info.get("exits", {}),
     )
 
 

@@ -17,15 +17,15 @@ ROOT = Path(__file__).parents[2]
 # Rooms from low to high: a module imports from lower lines and its own room only.
 LAYERS = [
     {"errors", "model", "phases"},
-    {"hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
+    {"exits", "hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
     | {"reading", "stats", "system"},
     {"doctor", "progress", "registry", "text"},
     {"image", "ssh", "store"},
     {"hosts"},
-    {"qemu"},
+    {"qemu", "xen"},
     {"compare", "disturbance", "report", "target"},
     {"guest"},
-    {"measure", "qemu.backend"},
+    {"measure", "qemu.backend", "xen.backend"},
     {"testbed"},
     {"session"},
     {"selection"},
@@ -37,10 +37,11 @@ LAYERS = [
 SAME_ROOM = {"runner": "pytest_plugin"}
 
 NEEDS_ONLY = {
-    "report": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
+    "report": {"errors", "exits", "model", "merge", "stats", "store", "hosts", "text"},
     "compare": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
     "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
-    "plugins": {"errors", "model", "hookspecs", "guest", "kvmcheck", "qemu", "qemu.backend"},
+    "plugins": {"errors", "exits", "model", "hookspecs", "guest", "kvmcheck"}
+    | {"qemu", "qemu.backend"},
     "workloads": {"errors", "model", "measure", "reading", "target"},
 }
 STANDARD_LIBRARY_ONLY = ("errors", "model", "doctor", "hostfacts", "kvmcheck", "system")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import measure, reading
+from vbench import reading
 from vbench.errors import WorkloadError
 from vbench.model import Reading
 
@@ -147,7 +147,7 @@ def test_broken_output_is_a_workload_error(
     read: Callable[[str], Reading | float], text: str
 ) -> None:
     with pytest.raises(WorkloadError) as caught:
-        measure._parse(read, text, "the command")
+        reading.checked(read, text, "the command")
     assert caught.value.evidence.startswith("the command")
 
 
@@ -155,10 +155,10 @@ def test_broken_output_is_a_workload_error(
 def test_torn_output_is_refused_or_the_same(read: Callable[[str], Reading | float]) -> None:
     """Cut anywhere: either it cannot be read, or what was cut off did not matter."""
     text = READERS[read]
-    whole = measure._parse(read, text, "c")
+    whole = reading.checked(read, text, "c")
     for end in range(0, len(text), max(1, len(text) // 60)):
         try:
-            said = measure._parse(read, text[:end], "c")
+            said = reading.checked(read, text[:end], "c")
         except WorkloadError:
             continue
         assert said == whole
@@ -169,7 +169,7 @@ def test_any_text_is_a_time_or_a_workload_error(
     read: Callable[[str], Reading | float], text: str
 ) -> None:
     with contextlib.suppress(WorkloadError):
-        assert measure._parse(read, text, "c").elapsed_s >= 0
+        assert reading.checked(read, text, "c").elapsed_s >= 0
 
 
 json_values = st.recursive(
@@ -185,7 +185,7 @@ numbers = st.integers() | st.floats()
 )
 def test_any_probe_json_is_sane_or_a_workload_error(said: dict[str, object]) -> None:
     try:
-        made = measure._parse(reading.probe, json.dumps(said), "c")
+        made = reading.checked(reading.probe, json.dumps(said), "c")
     except WorkloadError:
         return
     assert 0 <= made.elapsed_s < float("inf")
