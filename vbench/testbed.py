@@ -84,8 +84,8 @@ class TestbedHost(SshHost):
 
     __test__ = False  # pytest: not a test, whatever its name begins with
     kind = HostKind.TESTBED
-    # Against a fault of the emulated AMD-V (docs/decisions/0004-injected-interrupts.md): the shorter the time
-    # between an injected interrupt and the guest's next exit, the rarer it strikes.
+    # Against a fault of the emulated AMD-V (docs/decisions/0004-injected-interrupts.md): the
+    # shorter the time between an injected interrupt and the next exit, the rarer it strikes.
     kvm_cpu: tuple[str, ...] = ("kvm-pv-eoi=off",)
     patience = 10.0  # it runs some 100 to 300 M instructions/s when busy
 
