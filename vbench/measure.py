@@ -11,18 +11,19 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from vbench.disturbance import Watch
 from vbench.errors import Unsupported, UsageError, WorkloadError
 from vbench.guest import Guest
 from vbench.model import Pair, Reading, TimeBase
+from vbench.reading import Reader, checked
 from vbench.target import NATIVE_PORT, Native, Place, Target, succeed
 
 Command = Callable[[int, Place], str]
-Reader = Callable[[str], "Reading | float"]
 Server = Callable[[Place], str]
+Census = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
 GUEST, NATIVE = "guest", "native"
 # From one calibration step to the next the work grows at most so much: a first step that was
@@ -32,6 +33,7 @@ _MAX_GROWTH = 32
 # less than half of it beside 2 s for starting a program in translated code.
 _CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
 _CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
+_CENSUS_PART = 8  # exits are counted over a sample's work and over an eighth of it
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class Outcome:
     flags: set[str] = field(default_factory=set)
     commands: dict[str, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)  # what was lost on the way, in words
+    exits: dict[str, float] = field(default_factory=dict)  # by reason, per unit of work
 
 
 class Measure:
@@ -135,6 +138,7 @@ class Measure:
         on_pair: Callable[[Pair], None],
         counters: Callable[[Guest], Mapping[str, int]],
         phase: Callable[[str], None],
+        census: Callable[[Guest], Census | None] = lambda guest: None,
         watch: Watch | None = None,
     ) -> None:
         """`native` None: no native counterpart; `client` runs the client of network workloads;
@@ -150,6 +154,7 @@ class Measure:
         self.outcome = outcome
         self._on_pair = on_pair
         self._counters = counters
+        self._census = census
         self._phase = phase
         self._watch = watch or Watch(guest.host)
         self._round = 0
@@ -208,6 +213,30 @@ class Measure:
             pairs.append(pair)
             self.outcome.pairs.append(pair)
             self._on_pair(pair)
+        if not fixed_time and not self.outcome.exits:
+            self._count_exits(runs[GUEST])
+
+    def _count_exits(self, run: _Runner) -> None:
+        """Exits by reason per unit of work, once per series: counting takes time, so its rounds
+        are not timed. Two amounts of work, whose difference holds nothing of starting a program
+        and of SSH."""
+        census = self._census(self.guest)
+        if census is None:
+            return
+        self._phase("measuring")
+        units = self._sizes.guest
+        part = units // _CENSUS_PART
+        with census as look:
+            counts: list[Mapping[str, int]] = [look()]
+            for amount in (part, units):
+                if amount:
+                    run.take(amount)
+                counts.append(look())
+        start, middle, end = counts
+        for name in end:
+            grew = end[name] - middle.get(name, 0)
+            base = middle.get(name, 0) - start.get(name, 0) if part else 0
+            self.outcome.exits[name] = (grew - base) / (units - part)
 
     def absolute(self, seconds: float) -> None:
         """Record a duration that was measured elsewhere and has no native counterpart."""
@@ -311,7 +340,7 @@ class _Runner:
         else:
             text = self._run(command)
         lasted_s = time.monotonic() - began
-        reading = _parse(self._read, text, command)
+        reading = checked(self._read, text, command)
         if self._measure.guest.host.time_base is TimeBase.WALL:
             self._check_clock(reading.elapsed_s, lasted_s)
         return reading
@@ -363,33 +392,3 @@ _LISTENING = (
     f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{NATIVE_PORT:04X} [0-9A-F:]* 0A'; "
     "do sleep 0.05; done"
 )
-
-
-# What a reader may raise on output that its program never prints.
-_NONSENSE = (
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
-    *(ArithmeticError, RecursionError),
-)
-
-
-def _parse(read: Reader, text: str, command: str) -> Reading:
-    """What the program says, checked: a time that is no number or negative is a fault.
-
-    Zero is left to the caller: the first step of a calibration may be too short for the
-    program's own clock.
-    """
-    try:
-        said = read(text)
-        reading = said if isinstance(said, Reading) else Reading(float(said))
-    except _NONSENSE as error:
-        raise WorkloadError(
-            f"the workload's output cannot be read ({type(error).__name__}: {error})",
-            evidence="\n".join([command, *text.splitlines()[-10:]]),
-        ) from error
-    for seconds in (reading.elapsed_s, *reading.quantiles.values()):
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise WorkloadError(
-                f"the workload says it took {seconds} s",
-                evidence="\n".join([command, *text.splitlines()[-10:]]),
-            )
-    return reading
