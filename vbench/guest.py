@@ -98,6 +98,8 @@ class Guest:
     ) -> None:
         self.machine = machine
         self.host = host
+        # argv prefix of a client beside it on its host; None: only a forwarded port leads there
+        self.peer_prefix: tuple[str, ...] | None = None
         self.image = image
         self.place = place
         self.observed = observed

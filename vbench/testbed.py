@@ -1,8 +1,9 @@
-"""The testbed: a host that is itself a guest, with AMD-V, in which real KVM runs.
+"""The testbed: a host that is itself a guest, with AMD-V, in which real KVM and real Xen run.
 
     L0  this machine: QEMU's TCG emulates a machine with AMD-V and nested paging
     L1  the testbed: the image's kernel with kvm_amd; its root is the image's root, so that
-        native in the testbed is what runs in its guests
+        native in the testbed is what runs in its guests. For Xen's guests the same machine is
+        booted a second time, with Xen beneath that kernel, and native stays in the first
     L2  the guests
 
 With `-icount shift=0` L1's clock counts instructions: one nanosecond is one. Nothing in L1
@@ -22,13 +23,14 @@ from vbench.hostfacts import facts as host_facts
 from vbench.hosts import Network, Scratch
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
-from vbench.image import ensure_hosting
+from vbench.image import ensure_hosting, hosting
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
 from vbench.qemu.backend import qemu_version
-from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv
+from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
 from vbench.qemu.machine import QemuMachine
 from vbench.ssh import SshConnection
 from vbench.target import Place
+from vbench.xen import dom0
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
 CPU = "qemu64,+svm,+npt,+rdtscp"
@@ -89,11 +91,18 @@ class TestbedHost(SshHost):
     kvm_cpu: tuple[str, ...] = ("kvm-pv-eoi=off",)
     patience = 10.0  # it runs some 100 to 300 M instructions/s when busy
 
-    def __init__(self, image: Callable[[], ImageFiles], time_base: TimeBase) -> None:
-        """`image` says which image L1 and all guests in it boot, and is asked at first use."""
+    def __init__(
+        self, image: Callable[[], ImageFiles], time_base: TimeBase, hypervisor: str = ""
+    ) -> None:
+        """`image` says which image L1 and all guests in it boot, and is asked at first use.
+
+        `hypervisor`: "xen" boots L1's kernel as Xen's dom0.
+        """
         super().__init__("testbed" if time_base is TimeBase.INSTRUCTIONS else "testbed,clock=wall")
         self.time_base = time_base
         self._image = image
+        self._hypervisor = hypervisor
+        self._under: dict[str, TestbedHost] = {}
         self._guest: Guest | None = None
         self._network: Network | None = None
 
@@ -110,22 +119,40 @@ class TestbedHost(SshHost):
             )
         return cls(image, bases[value] if comma else TimeBase.INSTRUCTIONS)
 
+    def under(self, hypervisor: str) -> TestbedHost:
+        """The same machine booted once more; it ends with this one."""
+        if hypervisor == self._hypervisor:
+            return self
+        if hypervisor not in self._under:
+            self._under[hypervisor] = TestbedHost(self._image, self.time_base, hypervisor)
+        return self._under[hypervisor]
+
+    def close(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(super().close)
+            for other in self._under.values():
+                stack.callback(other.close)
+
     def _open(self, stack: ExitStack) -> SshConnection:
         base = self._image()
-        hosting = ensure_hosting(base)
+        xen = self._hypervisor == "xen"
+        files = ensure_hosting(base, hosting.XEN if xen else hosting.QEMU)
         here = LocalHost()
         stack.callback(here.close)
         counting = self.time_base is TimeBase.INSTRUCTIONS
+        modules = dom0.MODULES if xen else ("kvm_amd", "tun", "veth", "vhost_net")
+        console = dom0.DOM0_CONSOLE if xen else "ttyS0"
+        linux = (
+            *(f"console={console}", "quiet", "panic=-1", "net.ifnames=0"),
+            *("vbench.eth0=10.0.2.15/24", "vbench.hostname=testbed"),
+            f"vbench.modules={','.join(modules)}",
+        )
         spec = GuestSpec(
             accel="tcg,thread=single",
             cpu=CPU,
-            kernel=hosting.kernel,
+            kernel=f"{files.root}/boot/hypervisor" if xen else files.kernel,
             initrd="",
-            append=(
-                *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
-                *("vbench.eth0=10.0.2.15/24", "vbench.hostname=testbed"),
-                "vbench.modules=kvm_amd,tun,veth,vhost_net",
-            ),
+            append=dom0.XEN_ARGUMENTS if xen else linux,
             memory_mib=MEMORY_MIB,
             # Read-only and raw: the image's own files are the drives, nothing is copied.
             disks=tuple(
@@ -143,6 +170,9 @@ class TestbedHost(SshHost):
         )
 
         def start(initrd: str) -> QemuMachine:
+            if xen:  # multiboot modules, each with its command line: Xen takes the first as dom0
+                modules = (f"{files.kernel} {' '.join(linux)}", initrd)
+                initrd = ",".join(map(escape, modules))
             return QemuMachine(here, argv(dataclasses.replace(spec, initrd=initrd)))
 
         def reach(machine: object) -> tuple[str, int]:
@@ -151,7 +181,7 @@ class TestbedHost(SshHost):
 
         self._guest = bring_up(
             host=here,
-            image=hosting,
+            image=files,
             start=start,
             reach=reach,
             place=Place("", 0, 0, "127.0.0.1", 0, 1),
@@ -168,6 +198,8 @@ class TestbedHost(SshHost):
         with open(base.kernel, "rb") as kernel:
             size = kernel.seek(0, 2)
         script = f"set -- {size}\n{_PREPARE}"
+        if self._hypervisor == "xen":
+            script += dom0.START
         done = self._guest.run(script, timeout_s=60.0 * self.patience)
         if done.status != 0:
             raise HostError(

@@ -74,6 +74,10 @@ class Host(Protocol):
     # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
     kvm_cpu: tuple[str, ...]
 
+    def under(self, hypervisor: str) -> Host:
+        """This machine with `hypervisor` ("xen") beneath its kernel, where it can be booted so;
+        anywhere else the machine as it runs, which may be so already."""
+
     def clock(self) -> float:
         """Seconds on the host's monotonic clock."""
 

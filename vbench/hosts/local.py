@@ -132,6 +132,9 @@ class LocalHost:
         self._base: str | None = None
         self._stack = ExitStack()
 
+    def under(self, hypervisor: str) -> LocalHost:
+        return self
+
     def clock(self) -> float:
         return time.monotonic()
 

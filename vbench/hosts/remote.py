@@ -178,6 +178,9 @@ class SshHost:
             raise error
         return self._connection
 
+    def under(self, hypervisor: str) -> SshHost:
+        return self
+
     def clock(self) -> float:
         return time.monotonic()
 

@@ -169,6 +169,8 @@ class QemuBackend:
             if network is None:
                 assert isinstance(guest.machine, QemuMachine)  # noqa: S101
                 port = guest.machine.forwarded_port(NATIVE_PORT)
+            else:
+                guest.peer_prefix = network.peer_prefix
             guest.place = dataclasses.replace(guest.place, scratch=f"/dev/{disk}", port=port)
         except BaseException:
             guest.close()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vbench.errors import GuestLost, HostError, LaunchError
 from vbench.hosts import Host, HostProcess
+from vbench.hosts.ready import wait_ready
 from vbench.qemu.qmp import Qmp
 
-READY = "VBENCH-READY "
-FAILED = "VBENCH-FAILED "
 QMP_TIMEOUT_S = 10.0
 # QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
 QUIT_TIMEOUT_S = 3.0
@@ -63,22 +61,7 @@ class QemuMachine:
         return self.process.log()
 
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
-        """Wait for the guest's ready line; returns what it says (seconds since kernel start)."""
-        line = self.process.wait_for(lambda text: READY in text or FAILED in text, timeout_s)
-        if line is None:
-            status = self.process.status()
-            how = (
-                f"did not become ready within {timeout_s:g} s"
-                if status is None
-                else f"ended while booting (QEMU exit status {status})"
-            )
-            raise LaunchError(f"the guest {how}", evidence=self.evidence())
-        if FAILED in line:
-            reason = line.split(FAILED, 1)[1]
-            raise LaunchError(f"the guest's init failed: {reason}", evidence=self.evidence())
-        return {
-            key: float(value) for key, value in re.findall(r"(\w+)=([\d.]+)", line.split(READY)[1])
-        }
+        return wait_ready(self.process, timeout_s, self.evidence)
 
     def forwarded_port(self, guest_port: int) -> int:
         """The host port that QEMU chose to forward to `guest_port`.
