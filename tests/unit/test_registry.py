@@ -47,7 +47,7 @@ def vbench_backends():
 
 
 def test_built_in_plugins_come_by_entry_point(registry: Registry) -> None:
-    assert set(registry.backends) >= BUILT_IN
+    assert set(registry.backends) >= {"tcg", "tcg-virtio"}
     assert registry.problems == []
     names = {path.name for path in registry.workload_files()}
     assert {"bench_cpu.py", "bench_disk.py", "bench_syscall.py"} <= names
