@@ -1,0 +1,333 @@
+"""The guest broker and the books of a run, with shells for guests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import shell_backend
+from shell_backend import GUESTS, Guests, ShellBackend
+
+from vbench.errors import (
+    AttestationError,
+    GuestLost,
+    LaunchError,
+    Unsupported,
+    WorkloadError,
+    WorkloadTimeout,
+)
+from vbench.hosts.local import LocalHost
+from vbench.journal import Journal
+from vbench.measure import Plan
+from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
+from vbench.reading import probe
+from vbench.registry import Registry, Variant
+from vbench.session import Series, Session
+from vbench.target import Place
+
+INFO = WorkloadInfo("cpu-x", "cpu", "step", Statistic.RATIO, "x", "d1", "bench_x.py")
+BOOT = WorkloadInfo("boot-x", "boot", "boot", Statistic.ABSOLUTE, "x", "d2", "bench_x.py")
+
+
+@pytest.fixture(autouse=True)
+def guests() -> Guests:
+    for each in vars(GUESTS).values():
+        each.clear()
+    return GUESTS
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    return shell_backend.small_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    made = tmp_path / "out"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHost]:
+    """One for all: to ask what it is takes half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBENCH_TMP", str(tmp_path_factory.mktemp("work")))
+        yield LocalHost()
+
+
+@pytest.fixture
+def series(host: LocalHost) -> Series:
+    backend = ShellBackend()
+    return Series(host, Variant("shell", backend, backend.options))
+
+
+@pytest.fixture
+def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
+    backend = ShellBackend()
+    options = shell_backend.ShellOptions(vcpus=2)
+    other = Series(series.host, Variant("shell,vcpus=2", backend, options))
+    plan = Plan(boots=3, min_rounds=2, max_rounds=2, target_s=0.001, command_timeout_s=5.0)
+    with Session(
+        registry=Registry(),
+        series=[series, other],
+        image=image,
+        plan=plan,
+        out=out,
+        argv=("vbench", "run"),
+        unavailable={"local": [("kvm", "hardware-assisted", "no", "buy")]},
+    ) as made:
+        yield made
+    assert len(GUESTS.closed) == len(GUESTS.made)
+
+
+def journal(out: Path) -> list[dict[str, object]]:
+    return Journal.read(out)
+
+
+SPIN = """echo '{"elapsed_ns": 1000000}'"""
+
+
+def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int = 0) -> None:
+    """One item; natively it always does well."""
+
+    def command(units: int, place: Place) -> str:
+        return in_guest if place.scratch == "/dev/null" else SPIN
+
+    with session.item(series, INFO, boot) as make:
+        make()(command, read=probe)
+
+
+# ------------------------------------------------------------------ the broker
+
+
+def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> None:
+    one = session.guest(series, 0)
+    assert session.guest(series, 0) is one
+    two = session.guest(series, 1)
+    assert GUESTS.closed == [one]  # before the other came up
+    three = session.guest(session.series["local-shell,vcpus=2"], 1)
+    assert GUESTS.closed == [one, two]
+    assert three.place.vcpus == 2
+    session.drop_guest()
+    session.drop_guest()
+    assert GUESTS.closed == [one, two, three]
+
+
+def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
+    one = session.guest(series, 0)
+    one.machine.alive = False  # type: ignore[misc]
+    assert session.guest(series, 0) is not one
+    assert [launch.boot for launch in session.result(series).launches] == [0, 0]
+    ids = [launch.id for launch in session.result(series).launches]
+    assert len(set(ids)) == 2
+
+
+def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT]
+    for _ in range(3):
+        with pytest.raises(LaunchError, match="did not become ready"):
+            session.guest(series, 0)
+    assert GUESTS.launches == GUESTS.made == []
+    session.guest(series, 1)  # another boot may do
+
+
+def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT, shell_backend.NO_BOOT]
+    for boot in range(3):
+        with pytest.raises(LaunchError):
+            session.guest(series, boot)
+    assert GUESTS.made == []
+    session.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
+
+
+def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT, None, shell_backend.NO_BOOT]
+    with pytest.raises(LaunchError):
+        session.guest(series, 0)
+    session.guest(series, 1).machine.alive = False  # type: ignore[misc]
+    with pytest.raises(LaunchError):
+        session.guest(series, 1)
+    session.guest(series, 2)
+
+
+def test_a_mislabelled_guest_is_ended_and_not_measured(session: Session, series: Series) -> None:
+    GUESTS.attests[:] = [shell_backend.MISLABELLED]
+    with pytest.raises(AttestationError):
+        measured(session, series)
+    assert GUESTS.closed == GUESTS.made
+    item = session.item_of(series, "cpu-x")
+    assert (item.status, item.pairs, item.launches) == (Status.FAILED, (), ())
+    assert "is not shell" in item.reason
+
+
+# ------------------------------------------------------------------ items
+
+
+def test_a_good_item(session: Session, series: Series, out: Path) -> None:
+    measured(session, series)
+    item = session.item_of(series, "cpu-x")
+    assert item.status is Status.OK
+    assert len(item.pairs) == 2
+    assert item.reason == ""
+    assert "kernel_differs" in item.flags  # the shell says another kernel than this machine
+    assert item.launches == ("local-shell#1",)
+    assert set(item.commands) == {"guest", "native"}
+    assert [record["event"] for record in journal(out)] == ["launch", "pair", "pair", "item"]
+    assert journal(out)[1]["guest_s"] == item.pairs[0].guest_s
+    assert session.failed == []
+    overhead = session.overhead(item)
+    assert overhead is not None
+    assert overhead.ratio == pytest.approx(1.0)
+
+
+def test_later_boots_join_the_same_item(session: Session, series: Series) -> None:
+    for boot in range(3):
+        measured(session, series, boot=boot)
+    (item,) = session.items(series)
+    assert [pair.boot for pair in item.pairs] == [0, 0, 1, 1, 2, 2]
+    assert item.launches == ("local-shell#1", "local-shell#2", "local-shell#3")
+
+
+def test_absolute_items_run_nothing_natively(session: Session, series: Series) -> None:
+    with session.item(series, BOOT, 0) as make:
+        measure = make()
+        measure.absolute(measure.guest.boot_times_s["launch_to_command"])
+    item = session.item_of(series, "boot-x")
+    assert [(pair.native_s, pair.guest_s) for pair in item.pairs] == [(None, 0.5)]
+    assert "kernel_differs" not in item.flags
+
+
+def test_a_failed_workload(session: Session, series: Series) -> None:
+    with pytest.raises(WorkloadError):
+        measured(session, series, "echo why >&2; exit 7")
+    item = session.item_of(series, "cpu-x")
+    assert item.status is Status.FAILED
+    assert item.reason == "boot 1: a command ended with status 7"
+    assert "cpu-x[shell] boot 1" in session.failed[0]
+    assert "why" in session.failed[0]
+    assert session.guest(series, 0) is GUESTS.made[0]  # the guest is not to blame
+
+
+def test_a_failure_on_a_later_boot_keeps_the_item(session: Session, series: Series) -> None:
+    measured(session, series)
+    with pytest.raises(WorkloadError):
+        measured(session, series, "echo nonsense", 1)
+    item = session.item_of(series, "cpu-x")
+    assert item.status is Status.OK
+    assert len(item.pairs) == 2
+    assert "boot 2: the workload's output cannot be read" in item.reason
+    assert len(session.failed) == 1
+
+
+def test_a_hanging_workload(session: Session, series: Series) -> None:
+    session._plan = Plan(boots=1, target_s=0.001, command_timeout_s=1.0)
+    with pytest.raises(WorkloadTimeout, match="did not end within 1 s"):
+        measured(session, series, "sleep 60")
+    assert session.guest(series, 0) is GUESTS.made[0]
+
+
+def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Series) -> None:
+    with pytest.raises(GuestLost, match="the guest's machine ended"):
+        measured(session, series, "die")
+    assert GUESTS.closed == GUESTS.made
+    measured(session, series)
+    item = session.item_of(series, "cpu-x")
+    assert item.status is Status.OK
+    assert "the guest's machine ended" in item.reason
+    assert item.launches == ("local-shell#1", "local-shell#2")
+
+
+def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:
+    with (
+        pytest.raises(GuestLost, match="panicked") as caught,
+        session.item(series, INFO, 0) as make,
+    ):
+        measure = make()
+        measure.guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
+        measure.guest.run("die", timeout_s=5)
+    assert "last line of the console" in caught.value.evidence
+
+
+def test_unsupported_is_a_result_for_all_boots(session: Session, series: Series) -> None:
+    with contextlib.suppress(Unsupported), session.item(series, INFO, 0):
+        raise Unsupported("this CPU has no RDRAND")
+    with pytest.raises(Unsupported):
+        measured(session, series, boot=1)
+    item = session.item_of(series, "cpu-x")
+    assert (item.status, item.reason) == (Status.UNSUPPORTED, "this CPU has no RDRAND")
+    assert session.failed == []
+    assert GUESTS.made == []  # nothing was booted to find out again
+
+
+def test_any_other_error_is_recorded_too(session: Session, series: Series, out: Path) -> None:
+    with pytest.raises(ZeroDivisionError), session.item(series, INFO, 0):
+        1 / 0  # noqa: B018
+    assert session.item_of(series, "cpu-x").status is Status.FAILED
+    assert "ZeroDivisionError: division by zero" in session.failed[0]
+    assert "ZeroDivisionError" in str(journal(out)[-1]["problems"])
+
+
+def test_an_interrupt_keeps_the_pairs(session: Session, series: Series, out: Path) -> None:
+    with contextlib.suppress(KeyboardInterrupt), session.item(series, INFO, 0) as make:
+        make().absolute(1.5)
+        raise KeyboardInterrupt
+    item = session.item_of(series, "cpu-x")
+    assert item.status is Status.OK
+    assert item.reason == "boot 1: interrupted"
+    assert len(item.pairs) == 1
+    assert [record["event"] for record in journal(out)][-2:] == ["pair", "item"]
+    assert session.failed == []
+
+
+# ------------------------------------------------------------------ results, the end
+
+
+def test_the_result_says_all(session: Session, series: Series) -> None:
+    measured(session, series)
+    result = session.result(series)
+    assert (result.variant, result.image, result.argv) == ("shell", "d1935c", ("vbench", "run"))
+    assert result.facts == {"windows": {"text": "no", "source": "a test"}}
+    assert result.unavailable == (("kvm", "hardware-assisted", "no", "buy"),)
+    (launch,) = result.launches
+    assert launch.attestation.summary == "a shell of this machine"
+    assert launch.versions["sh"] == "1"
+    assert session.result(session.series["local-shell,vcpus=2"]).items == ()
+
+
+def test_the_variants_of_a_host_share_what_native_needs(session: Session, series: Series) -> None:
+    measured(session, series)
+    other = session.series["local-shell,vcpus=2"]
+    measured(session, other)
+    sizes = [session.item_of(each, "cpu-x").native_work for each in (series, other)]
+    assert sizes[0] == sizes[1] > 0
+
+
+def test_close_ends_all_and_may_be_repeated(session: Session, series: Series) -> None:
+    guest = session.guest(series, 0)
+    session.close()
+    session.close()
+    assert GUESTS.closed == [guest]
+
+
+def test_phases_know_where_the_time_went(session: Session, series: Series) -> None:
+    measured(session, series)
+    spent = session.phases.seconds()
+    assert spent["measuring"] > 0
+    assert spent["calibrating"] > 0
+
+
+def test_nothing_is_written_without_a_folder(series: Series, image: ImageFiles) -> None:
+    with Session(registry=Registry(), series=[series], image=image, plan=Plan()) as session:
+        measured(session, series)
+        assert len(session.item_of(series, "cpu-x").pairs) >= 2
+
+
+def test_pairs_in_the_journal_come_back(session: Session, series: Series, out: Path) -> None:
+    measured(session, series)
+    for record, pair in zip(journal(out)[1:3], session.item_of(series, "cpu-x").pairs, strict=True):
+        assert json.loads(json.dumps(record["native_s"])) == pair.native_s
+        assert record["boot"] == pair.boot
