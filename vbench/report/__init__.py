@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vbench.errors import StoreError
 from vbench.model import HostKind, Result
-from vbench.report import plots, provenance, published, sections
+from vbench.report import claims, exits, plots, provenance, published, sections
 from vbench.report.gather import Panel, gather
 from vbench.report.overview import comparison
 from vbench.store import write_atomic
@@ -59,11 +59,15 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
         if not panel.wall:
             out += [_INSTRUCTIONS, published.figures()]
     out += [sections.how_to_read(gathered.panels)]
+    out += [f"## {claims.TITLE}", *claims.section(gathered)]
     for panel in gathered.panels:
         out.append(f"## Overhead per workload: {_name(panel)}")
         alt = f"Overhead of each workload by variant, {_name(panel)}: the figures of the tables"
         out += picture(panel, "overhead", plots.overheads(panel), alt)
         out += sections.workloads(panel) + sections.quantiles(panel) + sections.counters(panel)
+        alt = f"Overhead explained by exits, {_name(panel)}: the figures of the table"
+        told = exits.section(panel, picture(panel, "exits", plots.explained(panel), alt))
+        out += [f"## VM exits: {_name(panel)}", *told] if told else []
         times = sections.boots(panel)
         if times:
             out += [f"## Boot times: {_name(panel)}"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 
 from vbench import stats
+from vbench.report import exits
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
+from vbench.report.stacked import Bar, stacked_plot
 from vbench.report.svg import Axis, Dot, Row, dot_plot
 from vbench.text import TIMES
 
@@ -45,6 +47,46 @@ def overheads(panel: Panel) -> str | None:
         "" if panel.wall else ", in instructions (counted, not timed)"
     )
     return dot_plot(title, axis, rows, legend)
+
+
+def explained(panel: Panel) -> str | None:
+    """Overhead explained by exits, as shares of what was measured; None without any.
+
+    Left out: what is within a hundredth of native, where shares of nothing would be drawn.
+    """
+    shown = [
+        one
+        for one in exits.attributions(panel)
+        if (value := panel.overheads.get(one.item.name)) is not None and value.ratio > 1.01
+    ]
+    if not shown:
+        return None
+    weight: dict[str, float] = {}
+    for one in shown:
+        for reason, seconds in one.parts:
+            weight[reason] = weight.get(reason, 0.0) + seconds / one.measured
+    # four reasons have colours of their own, what is left shares the fifth
+    named = sorted(weight, key=lambda reason: (-weight[reason], reason))[:4]
+    legend = [*named, "other exits"]
+    bars = []
+    for one in shown:
+        shares = [0.0] * len(legend)
+        for reason, seconds in one.parts:
+            at = named.index(reason) if reason in named else len(named)
+            shares[at] += seconds / one.measured
+        bars.append(
+            Bar(
+                f"{one.item.workload} {one.item.variant}",
+                tuple(enumerate(shares)),
+                one.rest / one.measured,
+            )
+        )
+    return stacked_plot(
+        "Overhead explained by exits",
+        "exits per unit of work, times what one costs, as a share of guest less native",
+        bars,
+        legend,
+    )
 
 
 def boots(panel: Panel) -> str | None:

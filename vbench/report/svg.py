@@ -108,6 +108,18 @@ def _range(rows: Sequence[Row], axis: Axis) -> tuple[float, float]:
     return low / 1.08, max(high * 1.08, low * 2)
 
 
+def frame(title: str, height: int) -> list[str]:
+    """The beginning of a plot: size, style, card and title."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" role="img"><title>{escape(title)}</title>',
+        f"<style>{_STYLE}{_colours(_LIGHT)}\n@media(prefers-color-scheme:dark){{{_STYLE_DARK}"
+        f"{_colours(_DARK)}}}</style>",
+        f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
+        f'<text class="t" x="16" y="24">{escape(title)}</text>',
+    ]
+
+
 def dot_plot(title: str, axis: Axis, rows: Sequence[Row], legend: Sequence[str]) -> str:
     """The plot of `rows` as SVG. Raises ValueError without any dot."""
     low, high = _range(rows, axis)
@@ -120,18 +132,11 @@ def dot_plot(title: str, axis: Axis, rows: Sequence[Row], legend: Sequence[str])
         return left + span * part
 
     heights = [len(row.dots) * _LINE + 9 if row.dots else 26 for row in rows]
-    legend_lines = _legend_lines(legend)
-    top = _TOP + 20 * len(legend_lines) - 20
+    wrapped = legend_lines(legend)
+    top = _TOP + 20 * len(wrapped) - 20
     height = top + sum(heights) + _BOTTOM
-    out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img"><title>{escape(title)}</title>',
-        f"<style>{_STYLE}{_colours(_LIGHT)}\n@media(prefers-color-scheme:dark){{{_STYLE_DARK}"
-        f"{_colours(_DARK)}}}</style>",
-        f'<rect class="card" x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
-        f'<text class="t" x="16" y="24">{escape(title)}</text>',
-    ]
-    for number, line in enumerate(legend_lines):
+    out = frame(title, height)
+    for number, line in enumerate(wrapped):
         base = 44 + 20 * number
         for series, x in line:
             out.append(_mark(series, x, base - 4))
@@ -190,7 +195,7 @@ def _grid(
     return out
 
 
-def _legend_lines(legend: Sequence[str]) -> list[list[tuple[int, float]]]:
+def legend_lines(legend: Sequence[str]) -> list[list[tuple[int, float]]]:
     """(series, x) of each entry, wrapped into lines."""
     lines: list[list[tuple[int, float]]] = [[]]
     x = 22.0
