@@ -130,7 +130,7 @@ class Measure:
         *,
         guest: Guest,
         native: Native | None,
-        client: Native | None,
+        clients: Mapping[str, Native],
         boot: int,
         plan: Plan,
         sizes: Sizes,
@@ -141,14 +141,15 @@ class Measure:
         census: Callable[[Guest], Census | None] = lambda guest: None,
         watch: Watch | None = None,
     ) -> None:
-        """`native` None: no native counterpart; `client` runs the client of network workloads;
-        `on_pair` is called at once for each pair (the journal); `phase` names what comes."""
+        """`native` None: no native counterpart; `clients` run the clients of network workloads,
+        by side; `on_pair` is called at once for each pair (the journal); `phase` names what
+        comes."""
         self.guest = guest
         self.boot = boot
         self._targets: dict[str, Target] = {GUEST: guest}
         if native is not None:
             self._targets = {NATIVE: native, GUEST: guest}
-        self.client = client
+        self.clients = clients
         self.plan = plan
         self._sizes = sizes
         self.outcome = outcome
@@ -379,9 +380,9 @@ def _runner(
     if server is None:
         yield runner
         return
-    if measure.client is None:
+    if side not in measure.clients:
         raise WorkloadError("this workload needs a network, and this host has none")
-    runner.become_client(measure.client)
+    runner.become_client(measure.clients[side])
     with target.server(server(target.place)):
         succeed(target, _LISTENING, timeout_s=30)
         yield runner

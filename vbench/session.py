@@ -24,7 +24,7 @@ from vbench.errors import (
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.journal import Journal
-from vbench.measure import Census, Measure, Outcome, Plan, Sizes
+from vbench.measure import GUEST, NATIVE, Census, Measure, Outcome, Plan, Sizes
 from vbench.model import (
     ImageFiles,
     Item,
@@ -104,7 +104,7 @@ class Session:
         self._guest_key: tuple[str, int] | None = None
         self._launch_errors: dict[tuple[str, int], VbenchError] = {}
         self._given_up: dict[str, int] = dict.fromkeys(self.series, 0)
-        self._natives: dict[tuple[str, int, str], Native] = {}
+        self._natives: dict[tuple[Host, int, tuple[str, ...]], Native] = {}
         self.failed: list[str] = []
 
     def plan(self, series: Series) -> Plan:
@@ -228,21 +228,24 @@ class Session:
             state.launches.append(launch_id)
         host, vcpus = series.host, guest.place.vcpus
         if state.info.category == "disk":
-            host.fill_scratch()
-        network = host.network()
+            for each in {host, guest.host}:
+                each.fill_scratch()
         native: Native | None = None
-        client: Native | None = None
+        clients: dict[str, Native] = {}
         if state.info.category == "network":
-            if network is None:
-                client = self._native(host, vcpus)
+            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or ())
+            network = host.network()
+            if guest.peer_prefix is None:
                 state.outcome.flags.add("slirp")
-            else:
-                client = self._native(host, vcpus, network.peer_prefix)
+            elif network is not None:
+                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix)
                 native = self._native(host, vcpus, network.native_prefix, network.native_address)
         elif state.info.statistic is not Statistic.ABSOLUTE:
             native = self._native(host, vcpus)
         if native and guest.observed.get("kernel") != host.facts().facts.get("kernel"):
             state.outcome.flags.add("kernel_differs")
+        if native and guest.device.get("native") == "dom0":
+            state.outcome.flags.add("native_is_dom0")
 
         def on_pair(pair: Pair) -> None:
             self._note(
@@ -257,7 +260,7 @@ class Session:
         return Measure(
             guest=guest,
             native=native,
-            client=client,
+            clients=clients,
             boot=boot,
             plan=self.plan(series),
             sizes=state.sizes,
@@ -271,7 +274,7 @@ class Session:
     def _native(
         self, host: Host, vcpus: int, prefix: tuple[str, ...] = (), address: str = ""
     ) -> Native:
-        key = (host.name, vcpus, " ".join(prefix))
+        key = (host, vcpus, prefix)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,

@@ -1,0 +1,192 @@
+"""Xen without Xen: configuration files, what xl prints, and a domain's life with a made-up xl."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vbench.errors import GuestLost, HostError, LaunchError
+from vbench.hosts.local import LocalHost
+from vbench.xen import dom0
+from vbench.xen.backend import XenOptions
+from vbench.xen.config import XlSpec, xl_config
+from vbench.xen.machine import XlMachine
+
+SPEC = XlSpec(
+    name="vbench-1",
+    kernel="/images/vmlinux",
+    ramdisk="/tmp/initrd",
+    cmdline=("console=hvc0", "quiet"),
+    disk="/dev/ram0",
+    bridge="vbench0",
+    mac="00:16:3e:00:00:01",
+)
+
+LIST = """\
+Name                                        ID   Mem VCPUs\tState\tTime(s)
+Domain-0                                     0  1536     1     r-----       9.5
+vbench-0a1b2c3d                              7   512     2     -b----       3.5
+two words                                    8   512     1     --p---      12.0
+"""
+
+
+def test_a_configuration() -> None:
+    assert xl_config(SPEC).splitlines() == [
+        'name = "vbench-1"',
+        'type = "pv"',
+        'kernel = "/images/vmlinux"',
+        'ramdisk = "/tmp/initrd"',
+        'cmdline = "console=hvc0 quiet"',
+        "memory = 512",
+        "vcpus = 1",
+        'tsc_mode = "native"',
+        'disk = ["format=raw,vdev=xvda,access=rw,backendtype=phy,script=block,target=/dev/ram0"]',
+        'vif = ["mac=00:16:3e:00:00:01,bridge=vbench0,script=vif-bridge"]',
+        'on_poweroff = "destroy"',
+        'on_reboot = "destroy"',
+        'on_crash = "destroy"',
+    ]
+
+
+def test_quotes_in_a_path() -> None:
+    config = xl_config(dataclasses.replace(SPEC, kernel='/a "b"/vmlinux'))
+    assert "kernel = '/a \"b\"/vmlinux'" in config.splitlines()
+    with pytest.raises(ValueError, match="cannot hold"):
+        xl_config(dataclasses.replace(SPEC, kernel='/it\'s "b"'))
+
+
+@pytest.mark.parametrize("path", ["/a,b", "/a'b", '/a"b', "/a\nb"])
+def test_a_disk_that_xl_cannot_take(path: str) -> None:
+    with pytest.raises(ValueError, match="disk's path"):
+        xl_config(dataclasses.replace(SPEC, disk=path))
+
+
+def test_xl_list() -> None:
+    assert dom0.parse_list(LIST) == {
+        "Domain-0": (0, 9.5),
+        "vbench-0a1b2c3d": (7, 3.5),
+        "two words": (8, 12.0),
+    }
+    assert dom0.parse_list("") == {}
+
+
+def test_xl_info() -> None:
+    info = dom0.parse_info("xen_version            : 4.17.7\nxen_caps : a b:c\nnonsense\n")
+    assert info == {"xen_version": "4.17.7", "xen_caps": "a b:c"}
+
+
+@pytest.mark.parametrize(("text", "found"), [("000228f0\n", True), ("000020f0\n", False)])
+def test_dom0_is_told_by_its_features(
+    monkeypatch: pytest.MonkeyPatch, text: str, found: bool
+) -> None:
+    files = {"/sys/hypervisor/type": "xen\n", "/sys/hypervisor/properties/features": text}
+    monkeypatch.setattr(LocalHost, "read", lambda self, path: files[path])
+    assert dom0.is_dom0(LocalHost()) is found
+
+
+def test_no_xen_no_dom0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: LocalHost, path: str) -> str:
+        raise HostError(f"cannot read {path}")
+
+    monkeypatch.setattr(LocalHost, "read", read)
+    assert not dom0.is_dom0(LocalHost())
+
+
+@pytest.mark.parametrize("options", [{"vcpus": 0}, {"memory": 128}])
+def test_options_out_of_range(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        XenOptions(**options)
+
+
+# ------------------------------------------------------------------ a domain's life
+
+# A domain is a file named after its id; its console a program that ends with it.
+XL = r"""#!/bin/sh
+cd "$XL" || exit 1
+echo "$*" >>calls
+case $1 in
+create) [ -f refuse ] && { cat refuse >&2; exit 3; }; touch 7;;
+domid) echo 7;;
+unpause) touch running;;
+pause) rm running;;
+console) until [ -f running ]; do sleep 0.01; done
+  echo "VBENCH-READY userspace=1.5 ready=2.25"; while [ -f 7 ]; do sleep 0.01; done;;
+list) echo "Name ID Mem VCPUs State Time(s)"; echo "Domain-0 0 9 1 r----- 2.5"
+  [ -f 7 ] && echo "mine 7 9 1 r----- 1.5"; true;;
+destroy) rm 7;;
+esac
+"""
+
+
+@pytest.fixture
+def xl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "xl"
+    program.write_text(XL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XL", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def host() -> Iterator[LocalHost]:
+    here = LocalHost()
+    yield here
+    here.close()
+
+
+def start(host: LocalHost, folder: Path) -> XlMachine:
+    return XlMachine(host, "mine", "name = x\n", str(folder / "config"))
+
+
+def test_from_create_to_destroy(host: LocalHost, xl: Path) -> None:
+    machine = start(host, xl)
+    assert machine.domid == 7
+    assert machine.wait_ready(10) == {"userspace": 1.5, "ready": 2.25}
+    assert machine.alive
+    assert machine.usage() == {"host_cpu_s": 4.0}
+    machine.pause()
+    machine.resume()
+    machine.close()
+    machine.close()
+    assert not (xl / "7").exists()
+    assert not machine.alive
+    calls = (xl / "calls").read_text().splitlines()
+    assert calls[0] == f"create -q -p {xl / 'config'}"
+    assert {"console -t pv 7", "pause 7", "unpause 7", "destroy 7"} <= set(calls)
+
+
+def test_xl_refuses(host: LocalHost, xl: Path) -> None:
+    (xl / "refuse").write_text("libxl: error: not enough memory\n")
+    with pytest.raises(LaunchError, match=r"created no domain \(exit status 3\)") as caught:
+        start(host, xl)
+    assert "not enough memory" in caught.value.evidence
+    assert "name = x" in caught.value.evidence
+
+
+def test_a_domain_that_vanishes(host: LocalHost, xl: Path) -> None:
+    machine = start(host, xl)
+    machine.wait_ready(10)
+    (xl / "7").unlink()
+    assert machine.process.wait(10) == 0
+    assert not machine.alive
+    with pytest.raises(GuestLost, match="domain is gone"):
+        machine.usage()
+    machine.close()
+
+
+def test_no_domain_outlives_its_owner(host: LocalHost, xl: Path) -> None:
+    """The way a killed vbench ends: its process dies, its end of standard input closes."""
+    machine = start(host, xl)
+    machine.wait_ready(10)
+    machine.process.kill()
+    for _ in range(500):
+        if not (xl / "7").exists():
+            break
+        os.sched_yield()
+        host.run(["sleep", "0.01"], timeout_s=5)
+    assert not (xl / "7").exists()
