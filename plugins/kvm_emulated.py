@@ -6,8 +6,8 @@ QEMU, which plays an Intel PIIX3 IDE controller and an Intel 82540EM network car
 
 from vbench.hookspecs import hookimpl
 from vbench.model import Fact, Technique
-from vbench.qemu.backend import QemuBackend
-from vbench.qemu.kvm import usable
+from vbench.qemu.backend import KvmOptions, QemuBackend
+from vbench.qemu.kvm import can_switch, nested_paging, usable
 
 FACTS = {
     "guest_os": Fact("modification not required", "stock Debian kernel boots unchanged"),
@@ -28,7 +28,10 @@ BACKEND = QemuBackend(
     nic="e1000",
     drivers={"disk": "ata_piix", "nic": "e1000"},
     facts=FACTS,
+    options=KvmOptions(),
     usable=usable,
+    prepare=nested_paging,
+    preparable=can_switch,
 )
 
 

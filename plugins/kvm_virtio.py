@@ -3,8 +3,8 @@
 from vbench.hookspecs import hookimpl
 from vbench.model import Technique
 from vbench.plugins.kvm_emulated import FACTS
-from vbench.qemu.backend import QemuBackend
-from vbench.qemu.kvm import usable
+from vbench.qemu.backend import KvmOptions, QemuBackend
+from vbench.qemu.kvm import can_switch, nested_paging, usable
 
 BACKEND = QemuBackend(
     name="kvm-virtio",
@@ -16,7 +16,10 @@ BACKEND = QemuBackend(
     nic="virtio-net-pci",
     drivers={"disk": "virtio_blk", "nic": "virtio_net"},
     facts=FACTS,
+    options=KvmOptions(),
     usable=usable,
+    prepare=nested_paging,
+    preparable=can_switch,
 )
 
 

@@ -6,13 +6,13 @@ import dataclasses
 
 from vbench.hookspecs import hookimpl
 from vbench.plugins.kvm_virtio import BACKEND as PLAIN
-from vbench.qemu.backend import QemuBackend, QemuOptions
+from vbench.qemu.backend import KvmOptions, QemuBackend
 
 BACKEND = dataclasses.replace(
     PLAIN,
     name="kvm-virtio-tuned",
     summary="kvm-virtio with I/O thread, io_uring, multiqueue and vhost-net",
-    options=QemuOptions(aio="io_uring"),
+    options=KvmOptions(aio="io_uring"),
     iothread=True,
     multiqueue=True,
     vhost=True,

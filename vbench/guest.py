@@ -174,6 +174,12 @@ class Guest:
     def alive(self) -> bool:
         return self._ssh.alive and self.machine.alive
 
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Call `undo` when the guest has been ended, last of all."""
+        inner, self._cleanup = self._cleanup, ExitStack()
+        self._cleanup.callback(undo)
+        self._cleanup.callback(inner.close)
+
     def close(self) -> None:
         """End the guest and everything made for it. Safe to repeat."""
         self._cleanup.close()

@@ -30,6 +30,16 @@ def bench_memory_random(measure: Measure) -> None:
     )
 
 
+@pytest.mark.workload(unit="load")
+def bench_memory_random_huge(measure: Measure) -> None:
+    """The same in huge pages, where the kernel grants them: few TLB entries do."""
+    measure(
+        lambda loads, place: f"vbench-probe memrandom {loads} --huge",
+        read=reading.probe,
+        first=10_000,
+    )
+
+
 @pytest.mark.workload(unit="fault")
 def bench_memory_pagefault(measure: Measure) -> None:
     """First touch of fresh anonymous 4 KiB pages."""

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from vbench.errors import AttestationError, HostError, LaunchError
 from vbench.guest import Guest, bring_up
@@ -54,6 +55,14 @@ class QemuOptions:
 
 
 @dataclass(frozen=True)
+class KvmOptions(QemuOptions):
+    """Further options of a KVM backend. `nested_paging` off: KVM keeps shadow page tables, as
+    all hypervisors did before EPT and NPT; its module is loaded anew for that."""
+
+    nested_paging: bool = True
+
+
+@dataclass(frozen=True)
 class QemuBackend:
     """One technique and one device model under QEMU."""
 
@@ -68,22 +77,40 @@ class QemuBackend:
     facts: Mapping[str, Fact]
     options: QemuOptions = field(default_factory=QemuOptions)
     usable: Callable[[Host], Availability] | None = None  # what the accelerator needs of a host
+    # brings the host into the state that the options ask for; returns what undoes it
+    prepare: Callable[[Host, Any], Callable[[], None]] | None = None
+    preparable: Callable[[Host, Any], Availability] | None = None  # whether that may be done
     iothread: bool = False  # the disk's requests are served in a thread of their own
     multiqueue: bool = False  # the disk has a queue for each vCPU
     vhost: bool = False  # the tap is served by the host's kernel, where it can be
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
-        del options
         version = qemu_version(host)
         if version is None:
             return Availability(False, f"{BINARY} is not installed", "run `vbench setup`")
-        if self.usable is not None:
-            return self.usable(host)
-        return Availability(True)
+        usable = Availability(True) if self.usable is None else self.usable(host)
+        if usable.ok and self.preparable is not None:
+            return self.preparable(host, options)
+        return usable
 
     def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
         """Start a guest and wait until it runs commands. Raises LaunchError."""
+        if self.prepare is None:
+            return self._launch(host, image, options)
+        undo = self.prepare(host, options)
+        try:
+            guest = self._launch(host, image, options)
+        except BaseException:
+            undo()
+            raise
+        guest.at_end(undo)
+        nested = getattr(options, "nested_paging", None)
+        if nested is not None:
+            guest.device = {**guest.device, "nested_paging": "on" if nested else "off"}
+        return guest
+
+    def _launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
         files = host.place(image)
         scratch, network = host.scratch(), host.network()
         cpu = options.cpu or self.cpu
@@ -198,6 +225,9 @@ class QemuBackend:
             behind = about["host: KVM provider"]
             if behind not in HARDWARE:
                 problems.append(f"the host's KVM is provided by {behind}")
+            paging = about.get("host: nested paging", "unknown").split()[0]
+            if paging != "unknown" and paging != guest.device.get("nested_paging", paging):
+                problems.append(f"the host's nested paging is {paging}")
             if seen.get("cpuid_hypervisor") != "yes":
                 problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
