@@ -350,6 +350,11 @@ class SshConnection:
     def alive(self) -> bool:
         return self._transport.is_active()
 
+    def ended(self, timeout_s: float) -> bool:
+        """Whether the connection is dead, or dies within `timeout_s`."""
+        self._transport.join(timeout_s)
+        return not self._transport.is_alive()
+
     def close(self) -> None:
         self._transport.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import shlex
@@ -30,7 +31,7 @@ umask 022
 t=$(mktemp -d "$1.XXXXXX")
 trap 'rm -rf -- "$t"' EXIT
 trap 'exit 143' TERM HUP INT
-tar -C "$t" -xf -
+tar -C "$t" -xzf -
 (cd "$t" && sha256sum -c SHA256SUMS >/dev/null)
 chmod 755 "$t"
 mv -T "$t" "$1" 2>/dev/null || [ -d "$1" ]
@@ -73,7 +74,11 @@ def _send(image: ImageFiles, pipe: BinaryIO) -> None:
         for name, path in {**files, **trees}.items()
         if path.is_file() and not path.is_symlink()
     ).encode()
-    with tarfile.open(fileobj=pipe, mode="w|", bufsize=1 << 18) as archive:
+    # To a third of its size, at a speed that few networks have.
+    with (
+        gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=1) as packed,
+        tarfile.open(fileobj=packed, mode="w|", bufsize=1 << 18) as archive,
+    ):
         entry = tarfile.TarInfo("SHA256SUMS")
         entry.size = len(sums)
         archive.addfile(entry, io.BytesIO(sums))

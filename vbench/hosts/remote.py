@@ -193,7 +193,9 @@ class SshHost:
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         limit = f"{max(1.0, timeout_s):.0f}"
-        command = shlex.join([*_TIED, "timeout", "-s", "KILL", limit, *_TIED, *argv])
+        # A shell in between, for SSH has no exit status for what was killed as `timeout` then is.
+        keep = [*_TIED, "sh", "-c", '"$@"; exit $?', "vbench"]
+        command = shlex.join([*keep, *_TIED, "timeout", "-s", "KILL", limit, *_TIED, *argv])
         output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
         if output.status in _KILLED:
             raise HostTimeout(
@@ -204,8 +206,15 @@ class SshHost:
 
     def _shell(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
         patience_s = timeout_s * self.patience + _GRACE_S
+        connection = self.connection
         try:
-            return self.connection.run(command, timeout_s=patience_s, stdin=stdin)
+            return connection.run(command, timeout_s=patience_s, stdin=stdin)
+        except ConnectionLost as error:
+            if not connection.ended(1.0):
+                raise
+            lost = self._why_lost()
+            self.close()
+            raise lost from error
         except WorkloadTimeout as error:
             raise HostTimeout(error.what, evidence=error.evidence) from error
         except WorkloadError as error:

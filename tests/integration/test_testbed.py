@@ -1,0 +1,156 @@
+"""The testbed, for real: L1 under TCG, KVM guests in it, and what happens when they die."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from vbench import image
+from vbench.errors import AttestationError, ConnectionLost, GuestLost, UsageError
+from vbench.guest import Guest
+from vbench.model import Technique, TimeBase
+from vbench.plugins.kvm_exits import vbench_counters
+from vbench.plugins.kvm_virtio import BACKEND
+from vbench.plugins.tcg_virtio import BACKEND as TCG
+from vbench.target import Native, Target, succeed
+from vbench.testbed import TestbedHost
+
+pytestmark = pytest.mark.testbed
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[TestbedHost]:
+    host = TestbedHost.parse("testbed", image.ensure)
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
+def native(testbed: TestbedHost) -> Native:
+    return Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
+
+
+@pytest.fixture(scope="module")
+def guest(testbed: TestbedHost) -> Iterator[Guest]:
+    """One that is used up by the last tests of this file."""
+    with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as each:
+        yield each
+
+
+def elapsed_ns(target: Target, command: str) -> int:
+    return int(json.loads(succeed(target, command, timeout_s=30))["elapsed_ns"])
+
+
+def test_its_clock_counts_instructions(testbed: TestbedHost, native: Native) -> None:
+    assert testbed.time_base is TimeBase.INSTRUCTIONS
+    # five instructions a step: the same on every machine
+    spun = elapsed_ns(native, "vbench-probe spin 20000000")
+    assert spun == pytest.approx(100_000_000, rel=0.01)
+    assert elapsed_ns(native, "vbench-probe spin 20000000") == pytest.approx(spun, rel=0.001)
+
+
+def test_system_calls_cost_the_same_twice(native: Native) -> None:
+    first = elapsed_ns(native, "vbench-probe getppid 1000000")
+    assert elapsed_ns(native, "vbench-probe getppid 1000000") == pytest.approx(first, rel=0.002)
+
+
+def test_facts(testbed: TestbedHost) -> None:
+    facts = testbed.facts()
+    assert facts.identity.startswith("testbed:")
+    assert facts.facts["cpus"] == "1"
+    assert facts.facts["qemu"] != "none"
+    assert "instruction" in facts.facts["clock"]
+
+
+def test_hardware_assisted_virtualization_can_be_used(testbed: TestbedHost) -> None:
+    assert BACKEND.probe(testbed, BACKEND.options).ok
+
+
+def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
+    seen = BACKEND.attest(guest)
+    assert seen.summary == "KVM; disk virtio_blk; network virtio_net"
+    assert seen.evidence["guest: clocksource"] == "kvm-clock"
+    assert seen.evidence["guest: hypervisor"] == "KVM"
+    assert seen.evidence["host: KVM provider"] == "kvm_amd"
+    assert seen.evidence["host: nested paging"].startswith("on")
+
+
+def test_a_kvm_guest_labelled_tcg_is_refused(guest: Guest) -> None:
+    with pytest.raises(AttestationError, match="enabled=True"):
+        TCG.attest(guest)
+
+
+def test_a_virtio_disk_labelled_ide_is_refused(guest: Guest) -> None:
+    mislabelled = dataclasses.replace(BACKEND, drivers={"disk": "ata_piix", "nic": "virtio_net"})
+    with pytest.raises(AttestationError, match="disk driver is virtio_blk, not ata_piix"):
+        mislabelled.attest(guest)
+
+
+def test_a_hypervisor_without_hardware_is_refused(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vbench.qemu.kvm.provider", lambda _: "kvm_pvm")
+    with pytest.raises(AttestationError, match="provided by kvm_pvm"):
+        BACKEND.attest(guest)
+
+
+def test_user_code_runs_at_native_speed(guest: Guest, native: Native) -> None:
+    there = elapsed_ns(guest, "vbench-probe spin 20000000")
+    assert there == pytest.approx(elapsed_ns(native, "vbench-probe spin 20000000"), rel=0.03)
+
+
+def test_exits_are_counted(guest: Guest) -> None:
+    before = vbench_counters(guest)
+    succeed(guest, "vbench-probe cpuid 1000", timeout_s=30)
+    after = vbench_counters(guest)
+    assert 1000 <= after["exits"] - before["exits"] < 3000
+
+
+def test_its_disk_is_the_scratch_disk_and_random(guest: Guest, testbed: TestbedHost) -> None:
+    testbed.fill_scratch()
+    digest = "dd if=%s bs=1M skip=60 count=1 iflag=direct 2>/dev/null | sha256sum"
+    in_guest = succeed(guest, digest % guest.place.scratch, timeout_s=30)
+    assert in_guest == testbed.run(["sh", "-c", digest % "/dev/ram0"], timeout_s=30).stdout
+    empty = testbed.run(["sh", "-c", "head -c 1048576 /dev/zero | sha256sum"], timeout_s=30)
+    assert in_guest != empty.stdout
+
+
+def test_its_network_is_a_tap_to_the_testbed(guest: Guest, testbed: TestbedHost) -> None:
+    ping = ["ping", "-c", "1", "-W", "2", guest.place.address]
+    assert testbed.run(ping, timeout_s=10).status == 0
+    assert guest.device["netdev"] == "tap"
+
+
+def test_qemu_killed_in_the_testbed_is_a_lost_guest(guest: Guest, testbed: TestbedHost) -> None:
+    testbed.run(["kill", "-KILL", str(guest.machine.pid)], timeout_s=10)  # type: ignore[attr-defined]
+    with pytest.raises(GuestLost, match=r"machine ended|the connection|is gone"):
+        guest.run("sleep 5", timeout_s=10)
+    assert not guest.alive
+    guest.close()
+    assert testbed.run(["pidof", "qemu-system-x86_64"], timeout_s=10).status == 1
+
+
+def test_a_dead_testbed_says_so_and_comes_back(testbed: TestbedHost) -> None:
+    first = testbed.read("/proc/sys/kernel/random/boot_id")
+    inside = testbed._guest
+    assert inside is not None
+    pid = inside.machine.pid  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ConnectionLost, match="testbed"):
+        testbed.run(["sleep", "2"], timeout_s=5)
+    testbed.close()
+    assert not os.path.exists(f"/proc/{pid}")
+    assert testbed.read("/proc/sys/kernel/random/boot_id") != first
+
+
+def test_its_options() -> None:
+    assert TestbedHost.parse("testbed,clock=wall", image.ensure).time_base is TimeBase.WALL
+    assert TestbedHost.parse("testbed,clock=wall", image.ensure).name == "testbed,clock=wall"
+    with pytest.raises(UsageError, match="cpu=max"):
+        TestbedHost.parse("testbed,cpu=max", image.ensure)
+    assert BACKEND.technique is Technique.HARDWARE
