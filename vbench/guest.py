@@ -115,7 +115,9 @@ class Guest:
         The guest's own `timeout` ends what is late, so that nothing goes on behind our back.
         Raises WorkloadTimeout (the guest is well), GuestLost (it is not).
         """
-        wrapped = f"timeout -s KILL {max(1, round(timeout_s))} sh -c {shlex.quote(command)}"
+        # The login shell stays for `exit $?`: SSH has no exit status for what a signal ended.
+        limit_s = max(1, round(timeout_s))
+        wrapped = f"timeout -s KILL {limit_s} sh -c {shlex.quote(command)}; exit $?"
         began = time.monotonic()
         try:
             patience_s = timeout_s * self.host.patience + _GRACE_S

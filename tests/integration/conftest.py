@@ -1,0 +1,123 @@
+"""Real runs of the `vbench` command, and proof that each of them cleaned up behind itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether `condition` came true within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@dataclasses.dataclass
+class Vbench:
+    """Runs `vbench` in folders of its own, so that all it leaves behind can be found."""
+
+    root: Path
+
+    @property
+    def tmp(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
+        self.tmp.mkdir(exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "vbench.cli", *map(str, words)],
+            cwd=self.root,
+            env={**os.environ, "VBENCH_TMP": str(self.tmp), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words, **environment)
+        stdout, stderr = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def measure(self, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`vbench run` on tcg-virtio into `out`."""
+        return self.run("run", "--backend", "tcg-virtio", "--out", self.out, *words, **environment)
+
+    def workload(self, text: str, name: str = "bench_given.py") -> Path:
+        """A workload file of the user's own."""
+        path = self.root / name
+        head = "import pytest\nfrom vbench import reading\n"
+        path.write_text(
+            f'{head}pytestmark = pytest.mark.workload(category="cpu", unit="step")\n{text}'
+        )
+        return path
+
+    def processes(self) -> list[str]:
+        """Command lines of all processes that have to do with this test's temporary folder."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.tmp) in line and "pytest" not in line:
+                found.append(f"{path.parent.name}: {line}")
+        return found
+
+    def qemu(self) -> int | None:
+        """The pid of this test's QEMU."""
+        pids = [int(line.split(":")[0]) for line in self.processes() if "qemu-system" in line]
+        return pids[0] if pids else None
+
+    def json(self) -> dict[str, Any]:
+        """The one result file."""
+        (path,) = self.out.glob("*.json")
+        loaded: dict[str, Any] = json.loads(path.read_text())
+        return loaded
+
+    def pairs(self, workload: str) -> int:
+        """How many finished pairs of a workload are in the result file."""
+        for entry in self.json()["benchmarks"]:
+            if entry["extra_info"]["vbench"]["workload"] == workload:
+                return len(entry["extra_info"]["vbench"]["pairs"])
+        return 0
+
+    def reason(self, workload: str) -> str:
+        (item,) = [i for i in self.json()["vbench"]["items"] if i["workload"] == workload]
+        return str(item["reason"])
+
+    def left(self) -> list[str]:
+        """Processes and files that are still there, after a moment to end."""
+        until(lambda: not self.processes() and not any(self.tmp.iterdir()), 3)
+        return [*self.processes(), *map(str, self.tmp.iterdir())]
+
+
+@pytest.fixture
+def vbench(tmp_path: Path) -> Iterator[Vbench]:
+    """Every test that uses it also proves that nothing was left behind."""
+    each = Vbench(tmp_path)
+    each.tmp.mkdir()
+    yield each
+    left = each.left()
+    for line in left:  # so that one failure does not become many
+        if line[0].isdigit():
+            os.kill(int(line.split(":")[0]), signal.SIGKILL)
+    assert left == []
