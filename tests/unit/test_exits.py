@@ -1,0 +1,301 @@
+"""Exits: names, the kernel's histogram, what they cost and how much they explain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sample_results import TESTBED, item, pairs, result
+
+from vbench import exits, stats
+from vbench.errors import LaunchError
+from vbench.model import HostFacts, Item, Output, Pair, Result, Statistic, Technique
+from vbench.plugins import kvm_exits
+from vbench.qemu import kvm
+from vbench.report import claims, render
+from vbench.report import exits as told
+from vbench.report.gather import Panel, gather
+from vbench.report.published import likely_cause
+
+# As Linux 6.1 prints it.
+HISTOGRAM = """# event histogram
+#
+# trigger info: hist:keys=common_pid,isa,exit_reason:vals=hitcount:sort=hitcount:size=4096 [active]
+#
+
+{ common_pid:        512, isa:          2, exit_reason:         96 } hitcount:          7
+{ common_pid:        512, isa:          2, exit_reason:        114 } hitcount:       1000
+{ common_pid:        900, isa:          2, exit_reason:        114 } hitcount:         55
+
+Totals:
+    Hits: 1062
+    Entries: 3
+    Dropped: 0
+{ common_pid:        512, reason:          2 } hitcount:         20
+{ common_pid:        512, reason:          6 } hitcount:          3
+"""
+
+
+def test_the_kernels_histogram_is_read_for_our_threads_only() -> None:
+    assert kvm_exits.parse(HISTOGRAM, frozenset({512})) == {
+        "INTR": 7,
+        "CPUID": 1000,
+        "to QEMU: IO": 20,
+        "to QEMU: MMIO": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("isa", "code", "name"),
+    [
+        (exits.SVM, 0x400, "NPF"),
+        (exits.SVM, 0x4E, "EXCP_PF"),
+        (exits.SVM, 0x13, "WRITE_CR3"),
+        (exits.SVM, 0x999, "SVM_0x999"),
+        (exits.VMX, 30, "IO_INSTRUCTION"),
+        (exits.VMX, 0x80000000 + 48, "EPT_VIOLATION"),  # the upper bits are flags
+        (exits.VMX, 200, "VMX_200"),
+    ],
+)
+def test_reasons_have_the_processors_names(isa: int, code: int, name: str) -> None:
+    assert exits.reason(isa, code) == name
+
+
+def test_exits_for_devices_are_told_apart_by_who_answers() -> None:
+    counts = {"IOIO": 10.0, "NPF": 4.0, "HLT": 1.0, "to QEMU: IO": 8.0, "to QEMU: MMIO": 1.0}
+
+    assert exits.split(counts) == {
+        "port I/O in QEMU": 8.0,
+        "port I/O in kernel": 2.0,
+        "MMIO in QEMU": 1.0,
+        "NPF": 3.0,
+        "HLT": 1.0,
+    }
+    assert sum(exits.split(counts).values()) == 15  # nothing is lost, nothing counted twice
+
+
+def test_every_price_and_control_is_a_trigger_or_a_control() -> None:
+    assert set(exits.PRICES.values()) <= set(exits.TRIGGERS)
+    assert exits.CHEAPEST in exits.TRIGGERS
+
+
+# ---------------------------------------------------------------- report
+
+
+def event(workload: str, guest_ns: float, native_ns: float | None = 10.0, **changes: Any) -> Item:
+    native = None if native_ns is None else native_ns / 1e9
+    quantiles = dict.fromkeys(("min", "p50", "p99", "mean"), (native, guest_ns / 1000000000.0))
+    made = [
+        Pair(native, guest_ns / 1e9, boot, (), {"tsc_ticks": 1.5 * guest_ns}, quantiles)
+        for boot in (0, 1)
+    ]
+    return item(
+        workload,
+        made,
+        category="exit",
+        statistic=Statistic.QUANTILES,
+        backend="kvm-virtio",
+        **{"variant": "kvm-virtio", "technique": Technique.HARDWARE, **changes},
+    )
+
+
+def kvm_result(host: HostFacts = TESTBED, **changes: Any) -> Result:
+    """Empty loops of 100, CPUID of 1100, ports of 5700; 4 port exits explain 20,000 of 25,000."""
+    common: dict[str, Any] = {
+        "variant": "kvm-virtio",
+        "backend": "kvm-virtio",
+        "technique": Technique.HARDWARE,
+    }
+    items = [
+        event("exit-control-empty", 100),
+        event("exit-control-read", 700),
+        event("exit-cpuid", 1100, exits={"CPUID": 1.0}),
+        event("exit-port-qemu", 5700, exits={"IOIO": 1.0, "to QEMU: IO": 1.0}),
+        event("exit-hypercall", 1300, None),
+        item(
+            "disk-randread",
+            pairs(3.5, 1e-5, spread=0.0),
+            category="disk",
+            unit="read",
+            exits={"IOIO": 4.0, "to QEMU: IO": 4.0, "INTR": 2.0},
+            **common,
+        ),
+        item("cpu-primes", pairs(1.02, 1e-3, spread=0.0), **common),
+    ]
+    moved = [
+        replace(i, host=host.identity, host_kind=host.kind, time_base=host.time_base) for i in items
+    ]
+    return result(*moved, host=host, **changes)
+
+
+def panel_of(*results: Result) -> Panel:
+    (panel,) = gather(results).panels
+    return panel
+
+
+def test_cost_is_the_median_less_its_control() -> None:
+    panel = panel_of(kvm_result())
+
+    cpuid = told.cost(panel, "kvm-virtio", "exit-cpuid")
+    port = told.cost(panel, "kvm-virtio", "exit-port-qemu")
+    assert cpuid is not None
+    assert port is not None
+    assert cpuid.net == pytest.approx(1000e-9)
+    assert cpuid.ticks == pytest.approx(1500)
+    assert port.net == pytest.approx(5000e-9)
+    assert told.cost(panel, "kvm-virtio", "exit-rdmsr") is None  # not measured
+
+
+def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
+    (one,) = told.attributions(panel_of(kvm_result()))
+
+    assert one.measured == pytest.approx(25e-6)
+    assert dict(one.parts) == {
+        "port I/O in QEMU": pytest.approx(20e-6),
+        "INTR": pytest.approx(2e-6),  # priced as the cheapest exit
+    }
+    assert one.rest == pytest.approx(3e-6)
+    assert one.predicted + one.rest == pytest.approx(one.measured)
+
+
+def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
+    report = render([kvm_result()], plots_dir="plots")
+
+    assert "| port I/O answered in QEMU" in report.markdown
+    assert "88%" in report.markdown
+    assert any(name.startswith("exits-") for name in report.plots)
+    assert report == render([kvm_result()], plots_dir="plots")
+
+
+# ---------------------------------------------------------------- claims
+
+
+def verdicts(*results: Result) -> dict[str, list[str]]:
+    text = claims.section(gather(results))[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" |")] for line in text.splitlines()]
+    return {row[0]: row for row in rows[2:]}
+
+
+def test_every_claim_has_a_verdict_whatever_was_measured() -> None:
+    keys = [claim.key for claim in claims.CLAIMS]
+    counts = (("T", 5), ("E", 4), ("W", 4), ("H", 3), ("D", 3))  # as the document has them
+    assert keys == [f"{group}{n + 1}" for group, count in counts for n in range(count)]
+
+    nothing = verdicts(result(item("cpu-primes", ())))
+    assert sorted(nothing) == sorted(keys)
+    assert all(row[2].startswith("not measured here") for key, row in nothing.items() if key in
+               ("T1", "E1", "E2", "E4", "W1"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("virtualization", "base", "verdict"),
+    [
+        ("none", TESTBED, "counted, not timed (the count agrees)"),
+        ("none", None, "confirmed"),
+        ("kvm", None, "nested (the figure agrees)"),
+    ],
+)
+def test_a_verdict_in_time_needs_hardware_of_its_own(
+    virtualization: str, base: HostFacts | None, verdict: str
+) -> None:
+    host = base or replace(
+        result().host, facts={**result().host.facts, "virtualization": virtualization}
+    )
+    row = verdicts(kvm_result(host))["T3"]
+
+    assert row[2] == verdict
+    assert "1.02" in row[3]
+
+
+def test_bounds_decide_by_the_whole_interval() -> None:
+    value = stats.Overhead(1.5, 1.05, 2.2, 15, 5)
+    assert claims._above(value, 2.0) is None
+    assert claims._above(replace(value, low=2.01), 2.0) is True
+    assert claims._above(replace(value, high=1.9), 2.0) is False
+    assert claims._above(replace(value, low=None), 2.0) is None
+
+
+def test_exit_cost_outside_the_stated_range_is_refuted() -> None:
+    host = replace(result().host, facts={**result().host.facts, "virtualization": "none"})
+    slow = kvm_result(host)
+    slow = replace(
+        slow,
+        items=tuple(
+            replace(event("exit-cpuid", 9000), host=i.host, host_kind=i.host_kind,
+                    time_base=i.time_base)
+            if i.workload == "exit-cpuid" else i
+            for i in slow.items
+        ),
+    )  # fmt: skip
+
+    assert verdicts(kvm_result(host))["E2"][2] == "confirmed"
+    assert verdicts(slow)["E2"][2] == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("cycles", "nested", "cause"),
+    [(300, False, "did not leave"), (90_000, True, "interprets"), (13_000, True, "itself"),
+     (5000, False, "tracing")],
+)  # fmt: skip
+def test_a_strange_cpuid_names_its_likely_cause(cycles: float, nested: bool, cause: str) -> None:
+    assert cause in likely_cause(cycles, nested)
+
+
+# ---------------------------------------------------------------- nested paging
+
+
+class Host(SimpleNamespace):
+    """A host whose module has a parameter that a reload sets."""
+
+    name, patience = "fake", 1.0
+
+    def run(self, argv: list[str], **_: object) -> Output:
+        if argv[0] == "ls":
+            return Output(0, "kvm\nkvm_amd", "")
+        if argv[0] == "id":
+            return Output(0, self.uid, "")
+        self.scripts.append(argv[-1])
+        if self.busy:
+            return Output(1, "", "Module kvm_amd is in use.")
+        self.npt = "Y" if argv[-1].endswith("=1") else "N"
+        return Output(0, "", "")
+
+    def read(self, path: str) -> str:
+        return self.npt
+
+
+def paging_host(**changes: Any) -> Any:
+    return Host(**{"npt": "Y", "uid": "0", "busy": False, "scripts": [], **changes})
+
+
+def test_nested_paging_is_switched_and_switched_back() -> None:
+    host = paging_host()
+    undo = kvm.nested_paging(host, SimpleNamespace(nested_paging=False))
+    assert host.npt == "N"
+    undo()
+    assert host.npt == "Y"
+    assert host.scripts == [
+        "modprobe -r kvm_amd && modprobe kvm_amd npt=0",
+        "modprobe -r kvm_amd && modprobe kvm_amd npt=1",
+    ]
+
+
+def test_what_is_as_asked_for_is_left_alone() -> None:
+    host = paging_host(uid="1000")
+    kvm.nested_paging(host, SimpleNamespace(nested_paging=True))()
+    assert host.scripts == []
+
+
+def test_a_module_in_use_is_an_error_with_its_words_and_a_remedy() -> None:
+    with pytest.raises(LaunchError, match="cannot be switched off") as caught:
+        kvm.nested_paging(paging_host(busy=True), SimpleNamespace(nested_paging=False))
+    assert "in use" in str(caught.value)
+
+
+def test_without_root_it_is_unavailable_beforehand() -> None:
+    options = SimpleNamespace(nested_paging=False)
+    assert not kvm.can_switch(paging_host(uid="1000"), options).ok
+    assert kvm.can_switch(paging_host(), options).ok
+    assert kvm.can_switch(paging_host(uid="1000", npt="N"), options).ok
