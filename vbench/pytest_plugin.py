@@ -7,7 +7,9 @@ lose the samples of an item that fails, and could not stop when it has enough.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import difflib
 import hashlib
 import inspect
 import io
@@ -21,7 +23,7 @@ from typing import Any
 import pytest
 
 from vbench import store
-from vbench.errors import PluginError, Unsupported, UsageError, VbenchError
+from vbench.errors import PluginError, StoreError, Unsupported, UsageError, VbenchError
 from vbench.measure import Measure
 from vbench.model import CATEGORIES, Item, Statistic, WorkloadInfo
 from vbench.progress import Progress
@@ -51,7 +53,8 @@ class Replay:
 def workload_info(function: Callable[..., object], marks: Sequence[pytest.Mark]) -> WorkloadInfo:
     """What a `bench_*` function and its `workload` marks say. Raises UsageError.
 
-    The definition digest covers the function's whole file: helpers in it count too.
+    The definition digest covers the function's whole file but its other workloads: helpers and
+    constants count too.
     """
     stated: dict[str, Any] = {}
     for mark in reversed(marks):  # the function's own mark wins over the file's
@@ -71,16 +74,36 @@ def workload_info(function: Callable[..., object], marks: Sequence[pytest.Mark])
             f"workload {name} in {path}: there is no category {category!r}",
             remedy=f"one of {', '.join(CATEGORIES)}",
         )
-    source = inspect.getsource(function)
+    statistic = stated.get("statistic", "ratio")
+    if statistic not in set(Statistic):
+        raise UsageError(
+            f"workload {name} in {path}: there is no statistic {statistic!r}",
+            remedy=f"one of {', '.join(Statistic)}",
+        )
     return WorkloadInfo(
         name=name,
         category=category,
         unit=stated["unit"],
-        statistic=Statistic(stated.get("statistic", "ratio")),
+        statistic=Statistic(statistic),
         summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
-        definition=hashlib.sha256(source.encode()).hexdigest()[:16],
+        definition=hashlib.sha256(_definition(function).encode()).hexdigest()[:16],
         path=path,
     )
+
+
+def _definition(function: Callable[..., object]) -> str:
+    """The source of the function's file without that of the other `bench_*` functions."""
+    lines, _ = inspect.findsource(function)
+    dropped: set[int] = set()
+    for node in ast.parse("".join(lines)).body:
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name.startswith(_PREFIX)
+            and node.name != function.__name__
+        ):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            dropped.update(range(first - 1, node.end_lineno or node.lineno))
+    return "".join(line for number, line in enumerate(lines) if number not in dropped)
 
 
 class RunPlugin:
@@ -132,8 +155,11 @@ class RunPlugin:
             (kept if wanted else dropped).append(item)
         for glob in self._globs:
             if not any(fnmatchcase(name, glob) for name in names):
+                near = difflib.get_close_matches(glob, names, 1)
                 raise pytest.UsageError(
-                    f"no workload is called {glob!r}; there are: {', '.join(sorted(names))}"
+                    f"no workload is called {glob!r}; "
+                    + (f"did you mean {near[0]!r}? " if near else "")
+                    + f"there are: {', '.join(sorted(names))}"
                 )
         labels = list(self.session.series)
 
@@ -181,14 +207,27 @@ class RunPlugin:
                 return (yield)
         except Unsupported as error:
             pytest.skip(f"unsupported: {error.what}")
+        except StoreError:
+            self._stop(pyfuncitem)
+            raise
         finally:
             # also on failure and Ctrl-C: what was measured is kept
             item = self.session.item_of(series, info.name)
             if item.pairs:
                 self._replay(pyfuncitem.config, late.benchmark, series, item)
-            self._write(pyfuncitem.config, series, item)
-            if self._progress:
-                self._progress.end(item, self.session.overhead(item))
+            try:
+                self._write(pyfuncitem.config, series, item)
+            except StoreError as error:
+                self._stop(pyfuncitem)
+                self.session.failed.append(str(error))
+                raise
+            finally:
+                if self._progress:
+                    self._progress.end(item, self.session.overhead(item))
+
+    def _stop(self, item: pytest.Item) -> None:
+        """Nothing more can be kept, so nothing more is measured."""
+        item.session.shouldfail = "results cannot be written"
 
     def _replay(self, config: pytest.Config, benchmark: Any, series: Series, item: Item) -> None:
         """Hand all pairs so far to pytest-benchmark, in place of those of earlier boots."""
@@ -240,6 +279,12 @@ class RunPlugin:
             (series,) = self.session.series.values()
             output_json.update(store.attach(output_json, self.session.result(series)))
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be loaded is a failure; the other files are measured."""
+        if report.failed:
+            self.session.failed.append(f"{report.nodeid or 'workloads'}:\n{report.longreprtext}")
+            self._failures = len(self.session.failed)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A failure that no item recorded is a fault of ours or of a plugin: never hidden."""
         if report.failed and self._failures == len(self.session.failed):
@@ -286,6 +331,7 @@ def arguments(files: Sequence[Path]) -> list[str]:
         f"--rootdir={ini.parent}",
         "--noconftest",
         *("-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"),
+        "--continue-on-collection-errors",
         *("--capture=no", "-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
         *map(str, files),
     ]

@@ -40,6 +40,7 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.problems: list[PluginError] = []
+        self._told = 0
         self.backends: dict[str, Backend] = {}
         self._origin: dict[str, str] = {}
 
@@ -103,6 +104,11 @@ class Registry:
         """Each problem once, however often its hook is called."""
         if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
+
+    def news(self) -> list[PluginError]:
+        """The problems since the last call."""
+        seen, self._told = self._told, len(self.problems)
+        return self.problems[seen:]
 
     def call(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
         """Call each implementation by itself, in plugin-name order; (plugin, result) pairs.

@@ -71,9 +71,14 @@ def say(text: str) -> None:
 def load_plugins(files: Sequence[Path]) -> Registry:
     """The registry; plugins that could not be loaded are reported and left out."""
     registry = Registry.load(files)
-    for problem in registry.problems:
-        say(f"vbench: {problem}")
+    _say_problems(registry)
     return registry
+
+
+def _say_problems(registry: Registry) -> None:
+    """What plugins did wrong since this was called last."""
+    for problem in registry.news():
+        say(f"vbench: {problem}")
 
 
 def find_host(text: str, options: RunOptions) -> Host:
@@ -176,6 +181,7 @@ def run(options: RunOptions) -> int:
         _finish(session, out)
         for problem in session.failed[:20]:
             say(f"vbench: failed: {problem}")
+        _say_problems(session.registry)
         return status
 
 
@@ -197,8 +203,7 @@ def _pytest(session: Session, options: RunOptions) -> int:
     files = [*session.registry.workload_files(), *(file.resolve() for file in options.files)]
     if options.files and not options.workloads:
         files = [file.resolve() for file in options.files]
-    for problem in session.registry.problems:
-        say(f"vbench: {problem}")
+    _say_problems(session.registry)
     plugin = pytest_plugin.RunPlugin(session, options.workloads)
     with pytest_plugin.isolated():
         code = pytest.main(pytest_plugin.arguments(files), plugins=[_named(plugin)])

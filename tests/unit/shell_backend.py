@@ -130,7 +130,7 @@ class ShellBackend:
             observed={"kernel": "6.1.0-shell"},
             boot_times_s={"launch_to_command": 0.5, "kernel_to_userspace": 0.25},
             image=image,
-            device={"vcpus": str(options.vcpus)},
+            device={"vcpus": str(options.vcpus), "speed": options.speed},
             versions={"sh": "1"},
             host=host,
         )

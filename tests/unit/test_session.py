@@ -242,13 +242,10 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
 
 
 def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:
-    with (
-        pytest.raises(GuestLost, match="panicked") as caught,
-        session.item(series, INFO, 0) as make,
-    ):
-        measure = make()
-        measure.guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
-        measure.guest.run("die", timeout_s=5)
+    guest = session.guest(series, 0)
+    guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
+    with pytest.raises(GuestLost, match="panicked") as caught:
+        measured(session, series, "die")
     assert "last line of the console" in caught.value.evidence
 
 

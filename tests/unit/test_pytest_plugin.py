@@ -1,0 +1,482 @@
+"""Workloads as pytest sees them, and whole runs through pytest with shells for guests."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shell_backend
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vbench import lock, runner, store
+from vbench.errors import PluginError, UsageError
+from vbench.model import CATEGORIES, Statistic, Status, WorkloadInfo
+from vbench.pytest_plugin import Replay, collect, workload_info
+from vbench.runner import RunOptions
+
+# ------------------------------------------------------------------ the replay timer
+
+
+@given(st.lists(st.floats(0, allow_nan=False, allow_infinity=False)))
+def test_replayed_durations_are_the_same_bits(durations: list[float]) -> None:
+    timer = Replay()
+    timer.load(durations)
+    seen = []
+    for _ in durations:
+        start = timer()
+        seen.append(timer() - start)
+    assert [one.hex() for one in seen] == [one.hex() for one in durations]
+    with pytest.raises(IndexError):
+        timer()
+
+
+def test_pytest_benchmark_keeps_every_bit(tmp_path: Path) -> None:
+    """Through the real plugin: what it writes is what was measured, odd numbers included."""
+    odd = [0.1, 1 / 3, 5e-324, 1e-9, 123456.789, 2**-40, 7.000000000000001]
+    (tmp_path / "test_it.py").write_text(
+        textwrap.dedent(f"""
+        import pytest
+        from vbench.pytest_plugin import Replay, _nothing
+        timer = Replay()
+        @pytest.mark.benchmark(timer=timer, disable_gc=False)
+        def test_it(benchmark):
+            timer.load({odd})
+            benchmark.pedantic(_nothing, rounds={len(odd)})
+        """)
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull),
+            *("--rootdir", tmp_path, f"--benchmark-json={tmp_path / 'f.json'}", tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (entry,) = json.loads((tmp_path / "f.json").read_text())["benchmarks"]
+    assert entry["stats"]["data"] == odd
+
+
+# ------------------------------------------------------------------ what a workload is
+
+HEAD = "import pytest\nfrom vbench import reading\nworkload = pytest.mark.workload\n"
+
+
+@pytest.fixture
+def infos(tmp_path: Path) -> Callable[[str], dict[str, WorkloadInfo]]:
+    numbers = itertools.count()
+
+    def write(text: str) -> dict[str, WorkloadInfo]:
+        """The workloads of a file with that text."""
+        path = tmp_path / f"bench_{next(numbers)}.py"
+        path.write_text(HEAD + textwrap.dedent(text))
+        return {info.name: info for info in collect([path])}
+
+    return write
+
+
+Infos = Callable[[str], dict[str, WorkloadInfo]]
+
+
+def test_a_workload_from_its_function(infos: Infos) -> None:
+    (info,) = infos('''
+        pytestmark = workload(category="disk", unit="operation")
+        @workload(unit="MiB", statistic="quantiles")
+        def bench_disk_read_1m(measure):
+            """1 MiB reads.
+
+            More words.
+            """
+        ''').values()
+    assert info.name == "disk-read-1m"
+    assert (info.category, info.unit) == ("disk", "MiB")  # the function's own mark wins
+    assert info.statistic is Statistic.QUANTILES
+    assert info.summary == "1 MiB reads."
+    assert Path(info.path).name == "bench_0.py"
+
+
+def test_defaults(infos: Infos) -> None:
+    (info,) = infos("@workload(unit='x')\ndef bench_a(measure): ...\n").values()
+    assert (info.category, info.statistic, info.summary) == ("cpu", Statistic.RATIO, "")
+
+
+def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
+    found = infos("""
+        pytestmark = workload(unit="x")
+        def bench_b(measure): ...
+        def bench_no(): ...
+        def helper(measure): ...
+        def bench_a(measure): ...
+        """)
+    assert set(found) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("", "its unit is not stated"),
+        ("@workload(category='cpu')\n", "its unit is not stated"),
+        ("@workload(unit='x', kind='y')\n", "unknown kind"),
+        ("@workload(unit='x', category='gpu')\n", "no category 'gpu'"),
+        ("@workload(unit='x', statistic='mean')\n", "no statistic 'mean'"),
+    ],
+)
+def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: str) -> None:
+    with pytest.raises((UsageError, PluginError)) as caught:
+        infos(f"{mark}def bench_a(measure): ...\n")
+    assert said in str(caught.value)
+    assert "bench_0.py" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
+    with pytest.raises(PluginError, match="cannot be loaded") as caught:
+        infos("import no_such_module_at_all\n")
+    assert "no_such_module_at_all" in caught.value.evidence
+
+
+BASE = """
+    SIZE = 16
+    def _helper(measure, n):
+        measure(lambda units, place: f"x {n} {units}", read=reading.probe)
+    @workload(unit="x")
+    def bench_a(measure):
+        '''One.'''
+        _helper(measure, SIZE)
+    @workload(unit="x")
+    def bench_b(measure):
+        '''Two.'''
+        _helper(measure, 2 * SIZE)
+    """
+
+
+def test_the_definition_is_the_source(infos: Infos) -> None:
+    base = infos(BASE)
+    assert base["a"].definition != base["b"].definition
+    assert {name: each.definition for name, each in infos(BASE).items()} == {
+        name: each.definition for name, each in base.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("_helper(measure, SIZE)", "_helper(measure, SIZE + 1)", {"a"}),
+        ("_helper(measure, 2 *", "_helper(measure, 3 *", {"b"}),
+        ("'''Two.'''", "'''Second.'''", {"b"}),
+        ("SIZE = 16", "SIZE = 17", {"a", "b"}),  # what both use
+        ('f"x {n}', 'f"y {n}', {"a", "b"}),
+        ('@workload(unit="x")\n    def bench_a', '@workload(unit="y")\n    def bench_a', {"a"}),
+    ],
+)
+def test_a_change_changes_the_definitions_that_it_concerns(
+    infos: Infos, old: str, new: str, changed: set[str]
+) -> None:
+    assert BASE.count(old) == 1
+    before, after = infos(BASE), infos(BASE.replace(old, new))
+    assert {name for name in before if before[name].definition != after[name].definition} == changed
+
+
+def test_built_in_workloads() -> None:
+    files = sorted((Path(__file__).parents[2] / "workloads").glob("bench_*.py"))
+    found = collect(files)
+    assert [CATEGORIES.index(info.category) for info in found] == sorted(
+        CATEGORIES.index(info.category) for info in found
+    )
+    for info in found:
+        assert info.name.startswith(f"{info.category}-")
+        assert info.summary.endswith(".")
+    assert len({info.definition for info in found}) == len(found)
+
+
+def test_a_workload_without_its_mark_is_a_usage_error() -> None:
+    def bench_x(measure: object) -> None: ...
+
+    with pytest.raises(UsageError, match="workload x in"):
+        workload_info(bench_x, [])
+
+
+# ------------------------------------------------------------------ whole runs
+
+
+@dataclass
+class Runs:
+    """`vbench run` on the shell backend, in this process."""
+
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def __call__(self, text: str, **changes: Any) -> int:
+        path = self.folder / "bench_given.py"
+        path.write_text(f'{HEAD}pytestmark = workload(category="cpu", unit="x")\n{text}')
+        options: dict[str, Any] = {
+            "variants": ("shell",),
+            "rounds": 2,
+            "boots": 2,
+            "out": self.out,
+            "plugins": (Path(shell_backend.__file__),),
+            "files": (path,),
+            "argv": ("vbench", "run"),
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # as in a process of its own
+            return runner.run(RunOptions(**{**options, **changes}))
+
+    @property
+    def guests(self) -> shell_backend.Guests:
+        guests: shell_backend.Guests = sys.modules["vbench_plugin_file_shell_backend"].GUESTS
+        return guests
+
+    def document(self, variant: str = "shell") -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.out / f"local-{variant}.json").read_text())
+        return loaded
+
+    def pairs(self) -> dict[str, int]:
+        return {
+            entry["name"]: len(entry["extra_info"]["vbench"]["pairs"])
+            for entry in self.document()["benchmarks"]
+        }
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return shell_backend.small_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    monkeypatch.setenv("VBENCH_TMP", str(tmp))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(runner, "ensure_image", lambda *_: image)
+    monkeypatch.chdir(tmp_path)
+    made = Runs(tmp_path)
+    yield made
+    assert list(tmp.iterdir()) == []
+    if "vbench_plugin_file_shell_backend" in sys.modules:
+        assert len(made.guests.closed) == len(made.guests.made)
+
+
+def bench(name: str, body: str) -> str:
+    return f'def bench_{name}(measure):\n    """Says."""\n    {body}\n'
+
+
+def spin(name: str) -> str:
+    command = """echo '{"elapsed_ns": 300000000}'"""
+    return bench(name, f"measure(lambda units, place: {command!r}, read=reading.probe)")
+
+
+def in_guest(name: str, command: str) -> str:
+    """A workload that natively does well."""
+    good = """echo '{"elapsed_ns": 300000000}'"""
+    return bench(
+        name,
+        f"measure(lambda units, place: {command!r} if place.scratch == '/dev/null' else {good!r}, "
+        "read=reading.probe)",
+    )
+
+
+def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(spin("cpu_a") + spin("cpu_b")) == 0
+    assert run.pairs() == {"cpu-a[shell]": 4, "cpu-b[shell]": 4}
+    (result,) = store.load_all([run.out])
+    assert [item.status for item in result.items] == [Status.OK] * 2
+    assert len(result.launches) == 2
+    entry = run.document()["benchmarks"][0]
+    assert entry["name"] == entry["fullname"] == "cpu-a[shell]"
+    assert entry["stats"]["data"] == [pair.guest_s for pair in result.items[0].pairs]
+    assert "flags" not in run.document()["machine_info"]["cpu"]
+    assert "cpu-a" in (run.out / "report.md").read_text()
+    said = capfd.readouterr()
+    assert said.out.strip() == ""  # pytest's own words are not for the user
+    assert "[4/4]" in said.err
+    assert "cpu-b: x1.00" in said.err
+
+
+def test_boots_interleave_the_variants(run: Runs) -> None:
+    variants = ("shell", "shell,speed=half")
+    assert run(spin("cpu_a") + spin("cpu_b"), variants=variants, rounds=1) == 0
+    speeds = [guest.device["speed"] for guest in run.guests.made]
+    assert speeds == ["full", "half"] * 2  # both workloads share a guest
+    assert {path.name for path in run.out.glob("*.json")} == {
+        "local-shell.json",
+        "local-shell,speed=half.json",
+    }
+
+
+def test_globs_choose(run: Runs) -> None:
+    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",), boots=1) == 0
+    assert set(run.pairs()) == {"cpu-b[shell]"}
+
+
+def test_an_unknown_workload(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(spin("cpu_alpha"), workloads=("cpu-alhpa",)) == 2
+    said = capfd.readouterr().err
+    assert "no workload is called 'cpu-alhpa'; did you mean 'cpu-alpha'?" in said
+    assert not run.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("echo oh no >&2; exit 7", "status 7"),
+        ("echo nonsense", "cannot be read"),
+        ("die", "the guest's machine ended"),
+    ],
+)
+def test_one_bad_workload_spoils_no_other(
+    run: Runs, capfd: pytest.CaptureFixture[str], command: str, reason: str
+) -> None:
+    assert run(spin("cpu_a") + in_guest("cpu_bad", command) + spin("cpu_z"), boots=1) == 1
+    assert run.pairs() == {"cpu-a[shell]": 2, "cpu-z[shell]": 2}
+    items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
+    assert items["cpu-bad"]["status"] == "failed"
+    assert reason in items["cpu-bad"]["reason"]
+    assert reason in capfd.readouterr().err
+    assert "cpu-bad" in (run.out / "report.md").read_text()
+
+
+def test_unsupported_is_no_failure(run: Runs) -> None:
+    text = "from vbench.errors import Unsupported\n"
+    text += bench("cpu_rare", 'raise Unsupported("no such instruction")')
+    assert run(text + spin("cpu_a")) == 0
+    items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
+    assert items["cpu-rare"]["status"] == "unsupported"
+    assert items["cpu-rare"]["reason"] == "no such instruction"
+
+
+def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(bench("cpu_bug", "1 / 0") + spin("cpu_z"), boots=1) == 1
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert run.pairs() == {"cpu-z[shell]": 2}
+
+
+def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
+    text = spin("cpu_a") + bench("cpu_stop", "raise KeyboardInterrupt") + spin("cpu_z")
+    assert run(text, boots=1) == runner.INTERRUPTED
+    assert run.pairs() == {"cpu-a[shell]": 2}
+    assert "cpu-a" in (run.out / "report.md").read_text()
+
+
+def test_a_file_that_does_not_load(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    """Said with its reason; not as if the user had pressed Ctrl-C."""
+    assert run("import no_such_module_at_all\n") == 1
+    assert "no_such_module_at_all" in capfd.readouterr().err
+
+
+def test_a_broken_file_does_not_take_the_others_down(
+    run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "bench_broken.py"
+    broken.write_text("def bench_x(:\n")
+    files = (broken, tmp_path / "bench_given.py")
+    assert run(spin("cpu_a"), files=files, boots=1) == 1
+    assert run.pairs() == {"cpu-a[shell]": 2}
+    assert "bench_broken.py" in capfd.readouterr().err
+
+
+def test_a_file_without_workloads(run: Runs) -> None:
+    with pytest.raises(UsageError, match="nothing to measure"):
+        run("def helper(): ...\n")
+    assert not run.out.exists()
+
+
+def test_the_users_own_pytest_set_up_does_not_matter(
+    run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('theirs')\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option-either")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    assert run(spin("cpu_a"), boots=1) == 0
+    assert os.environ["PYTEST_ADDOPTS"] == "--no-such-option-either"
+
+
+def test_observers_are_told_and_may_fail(
+    run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "observer.py").write_text(
+        "from vbench.hookspecs import hookimpl\n"
+        "@hookimpl\ndef vbench_item_finished(item, out):\n"
+        "    open(out.parent / 'told', 'a').write(item.workload + '\\n')\n"
+        "    raise RuntimeError('observer broke')\n"
+    )
+    plugins = (Path(shell_backend.__file__), tmp_path / "observer.py")
+    assert run(spin("cpu_a") + spin("cpu_b"), boots=1, plugins=plugins) == 0
+    assert (tmp_path / "told").read_text() == "cpu-a\ncpu-b\n"
+    assert capfd.readouterr().err.count("observer broke") == 1
+
+
+def test_a_plugin_problem_is_said_once(
+    run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plugins = (Path(shell_backend.__file__), tmp_path / "absent.py")
+    assert run(spin("cpu_a"), boots=1, plugins=plugins) == 0
+    assert capfd.readouterr().err.count("there is no plugin file") == 1
+
+
+def test_a_full_disk_ends_the_run(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing more can be kept, so nothing more is measured."""
+
+    def full(path: Path, data: bytes | str) -> None:
+        raise store.StoreError(f"{path} cannot be written: No space left", remedy="free some")
+
+    text = "".join(spin(f"cpu_{letter}") for letter in "abcdef")
+    monkeypatch.setattr(store, "write_atomic", full)
+    assert run(text, boots=3) == 1
+    said = capfd.readouterr().err
+    assert "No space left" in said
+    assert "free some" in said
+    assert len(run.guests.made) == 1
+
+
+# ------------------------------------------------------------------ as somebody's own pytest
+
+
+def pytest_way(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    workloads = Path(__file__).parents[2] / "workloads"
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(workloads), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_collecting_starts_nothing(tmp_path: Path) -> None:
+    done = pytest_way(tmp_path, "--collect-only", "-q")
+    assert done.returncode == 0, done.stdout
+    assert "bench_syscall_getppid" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--backend", "tgc"), "did you mean 'tcg'?"),
+        (("--backend", "tcg", "--rounds", "0"), "at least 1"),
+        (("--host", "moon"), "there is no host 'moon'"),
+    ],
+)
+def test_usage_errors_are_pytests(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = pytest_way(tmp_path, *words)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
