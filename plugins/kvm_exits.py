@@ -49,7 +49,9 @@ def vbench_census(
     if not (guest.machine.query("query-kvm") or {}).get("enabled"):
         return None
     threads = [int(cpu["thread-id"]) for cpu in guest.machine.query("query-cpus-fast") or ()]
-    if not threads or not _shell(guest, f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"):
+    if not threads or not _shell(
+        guest, f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"
+    ):
         return None
     if not _shell(guest, f"test -w {TRACING}/events/kvm/kvm_exit/trigger"):
         return None
