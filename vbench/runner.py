@@ -172,8 +172,9 @@ def run(options: RunOptions) -> int:
             raise UsageError(f"there is no workload file {file}")
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(say))
+        theirs = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
-        stack.callback(_remove_if_empty, out)
+        stack.callback(_remove_if_empty, out, keep=theirs)
         session = stack.enter_context(open_session(dataclasses.replace(options, out=out)))
         say(f"vbench: measuring {', '.join(session.series)} -> {out}")
         status = _pytest(session, options)
@@ -185,13 +186,15 @@ def run(options: RunOptions) -> int:
         return status
 
 
-def _remove_if_empty(directory: Path) -> None:
-    """Leave no folder behind for a run that never measured anything."""
+def _remove_if_empty(directory: Path, *, keep: bool) -> None:
+    """Leave nothing behind for a run that never measured anything; `keep`: a folder that the
+    user made stays."""
     journal = directory / JOURNAL_NAME
     with contextlib.suppress(OSError):
         if journal.exists() and journal.stat().st_size == 0:
             journal.unlink()
-        directory.rmdir()
+        if not keep:
+            directory.rmdir()
 
 
 def _pytest(session: Session, options: RunOptions) -> int:

@@ -226,7 +226,7 @@ class Runs:
         options: dict[str, Any] = {
             "variants": ("shell",),
             "rounds": 2,
-            "boots": 2,
+            "boots": 1,
             "out": self.out,
             "plugins": (Path(shell_backend.__file__),),
             "files": (path,),
@@ -292,7 +292,7 @@ def in_guest(name: str, command: str) -> str:
 
 
 def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(spin("cpu_a") + spin("cpu_b")) == 0
+    assert run(spin("cpu_a") + spin("cpu_b"), boots=2) == 0
     assert run.pairs() == {"cpu-a[shell]": 4, "cpu-b[shell]": 4}
     (result,) = store.load_all([run.out])
     assert [item.status for item in result.items] == [Status.OK] * 2
@@ -310,7 +310,7 @@ def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_boots_interleave_the_variants(run: Runs) -> None:
     variants = ("shell", "shell,speed=half")
-    assert run(spin("cpu_a") + spin("cpu_b"), variants=variants, rounds=1) == 0
+    assert run(spin("cpu_a") + spin("cpu_b"), variants=variants, rounds=1, boots=2) == 0
     speeds = [guest.device["speed"] for guest in run.guests.made]
     assert speeds == ["full", "half"] * 2  # both workloads share a guest
     assert {path.name for path in run.out.glob("*.json")} == {
@@ -320,7 +320,7 @@ def test_boots_interleave_the_variants(run: Runs) -> None:
 
 
 def test_globs_choose(run: Runs) -> None:
-    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",), boots=1) == 0
+    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",)) == 0
     assert set(run.pairs()) == {"cpu-b[shell]"}
 
 
@@ -342,7 +342,7 @@ def test_an_unknown_workload(run: Runs, capfd: pytest.CaptureFixture[str]) -> No
 def test_one_bad_workload_spoils_no_other(
     run: Runs, capfd: pytest.CaptureFixture[str], command: str, reason: str
 ) -> None:
-    assert run(spin("cpu_a") + in_guest("cpu_bad", command) + spin("cpu_z"), boots=1) == 1
+    assert run(spin("cpu_a") + in_guest("cpu_bad", command) + spin("cpu_z")) == 1
     assert run.pairs() == {"cpu-a[shell]": 2, "cpu-z[shell]": 2}
     items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
     assert items["cpu-bad"]["status"] == "failed"
@@ -354,21 +354,21 @@ def test_one_bad_workload_spoils_no_other(
 def test_unsupported_is_no_failure(run: Runs) -> None:
     text = "from vbench.errors import Unsupported\n"
     text += bench("cpu_rare", 'raise Unsupported("no such instruction")')
-    assert run(text + spin("cpu_a")) == 0
+    assert run(text + spin("cpu_a"), boots=2) == 0
     items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
     assert items["cpu-rare"]["status"] == "unsupported"
     assert items["cpu-rare"]["reason"] == "no such instruction"
 
 
 def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(bench("cpu_bug", "1 / 0") + spin("cpu_z"), boots=1) == 1
+    assert run(bench("cpu_bug", "1 / 0") + spin("cpu_z")) == 1
     assert "ZeroDivisionError" in capfd.readouterr().err
     assert run.pairs() == {"cpu-z[shell]": 2}
 
 
 def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
     text = spin("cpu_a") + bench("cpu_stop", "raise KeyboardInterrupt") + spin("cpu_z")
-    assert run(text, boots=1) == runner.INTERRUPTED
+    assert run(text) == runner.INTERRUPTED
     assert run.pairs() == {"cpu-a[shell]": 2}
     assert "cpu-a" in (run.out / "report.md").read_text()
 
@@ -385,7 +385,7 @@ def test_a_broken_file_does_not_take_the_others_down(
     broken = tmp_path / "bench_broken.py"
     broken.write_text("def bench_x(:\n")
     files = (broken, tmp_path / "bench_given.py")
-    assert run(spin("cpu_a"), files=files, boots=1) == 1
+    assert run(spin("cpu_a"), files=files) == 1
     assert run.pairs() == {"cpu-a[shell]": 2}
     assert "bench_broken.py" in capfd.readouterr().err
 
@@ -403,7 +403,7 @@ def test_the_users_own_pytest_set_up_does_not_matter(
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option-either")
     monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
-    assert run(spin("cpu_a"), boots=1) == 0
+    assert run(spin("cpu_a")) == 0
     assert os.environ["PYTEST_ADDOPTS"] == "--no-such-option-either"
 
 
@@ -417,7 +417,7 @@ def test_observers_are_told_and_may_fail(
         "    raise RuntimeError('observer broke')\n"
     )
     plugins = (Path(shell_backend.__file__), tmp_path / "observer.py")
-    assert run(spin("cpu_a") + spin("cpu_b"), boots=1, plugins=plugins) == 0
+    assert run(spin("cpu_a") + spin("cpu_b"), plugins=plugins) == 0
     assert (tmp_path / "told").read_text() == "cpu-a\ncpu-b\n"
     assert capfd.readouterr().err.count("observer broke") == 1
 
@@ -426,7 +426,7 @@ def test_a_plugin_problem_is_said_once(
     run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plugins = (Path(shell_backend.__file__), tmp_path / "absent.py")
-    assert run(spin("cpu_a"), boots=1, plugins=plugins) == 0
+    assert run(spin("cpu_a"), plugins=plugins) == 0
     assert capfd.readouterr().err.count("there is no plugin file") == 1
 
 

@@ -1,0 +1,343 @@
+"""The command line: exit statuses, what is said, and how fast it answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import shell_backend
+from sample_results import item, pairs, result
+
+from vbench import cli, commands, lock, runner, store
+from vbench.hosts.local import LocalHost
+
+PLUGIN = ("--plugin", shell_backend.__file__)
+Main = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def main(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Main:
+    """`vbench WORDS...` in an empty folder: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VBENCH_TMP", str(tmp_path))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / ".lock"))
+
+    def call(*words: object) -> tuple[int, str, str]:
+        try:
+            status = cli.main([str(word) for word in words])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small image instead of the real one."""
+    made = shell_backend.small_image(tmp_path)
+    for room in (runner, commands):
+        monkeypatch.setattr(room, "ensure_image", lambda *_: made)
+
+
+def written(path: Path, overhead: float = 1.5) -> Path:
+    """A result file."""
+    path.write_bytes(store.dumps(store.document(result(item("cpu-x", pairs(overhead))))))
+    return path
+
+
+# ------------------------------------------------------------------ answering at once
+
+_HEAVY = (
+    *("pytest", "pytest_benchmark", "paramiko", "cryptography", "scipy", "numpy", "matplotlib"),
+    *("qemu.qmp", "asyncio", "tabulate", "pluggy"),
+)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = f"""
+import contextlib, io, sys
+from vbench import cli
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    cli.main(["--help"])
+print([name for name in {_HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"[]\n"
+
+
+def test_help_is_quick() -> None:
+    """The fastest of some: a busy machine is not our slowness."""
+    took = []
+    for _ in range(5):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "vbench.cli", "--help"], stdout=subprocess.DEVNULL, check=True
+        )
+        took.append(time.monotonic() - began)
+        if took[-1] < 0.3:
+            break
+    assert min(took) < 0.3
+
+
+@pytest.mark.parametrize(
+    "command",
+    "run report compare doctor setup backends workloads exec shell image".split(),  # noqa: SIM905
+)
+def test_every_command_has_help(main: Main, command: str) -> None:
+    status, out, _ = main(command, "--help")
+    assert status == 0
+    assert f"usage: vbench {command}" in out
+    assert "exit status:" in out
+
+
+def test_version(main: Main) -> None:
+    status, out, _ = main("--version")
+    assert status == 0
+    assert out.startswith("vbench 0.")
+
+
+# ------------------------------------------------------------------ wrong words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "COMMAND"),
+        (("rnu",), "invalid choice: 'rnu'"),
+        (("run", "--rounds", "0"), "0 is not at least 1"),
+        (("run", "--rounds", "-1"), "-1 is not at least 1"),
+        (("run", "--boots", "0"), "0 is not at least 1"),
+        (("run", "--rounds", "many"), "many"),
+        (("run", "--back", "tcg"), "unrecognized arguments: --back"),
+        (("run", "--backend", "tgc"), "did you mean 'tcg'?"),
+        (("run", "--backend", "tcg,vcpu=2"), "did you mean 'vcpus'?"),
+        (("run", "--backend", "tcg", "--backend", "tcg,vcpus=1"), "named twice"),
+        (("run", "--host", "moon"), "there is no host 'moon'"),
+        (("run", "absent.py"), "there is no workload file absent.py"),
+        (("run", "--", "true"), "takes no command after --"),
+        (("exec", "tcg"), "there is no command"),
+        (("exec", "tcg", "--"), "there is no command"),
+        (("exec", "tgc", "--", "true"), "did you mean 'tcg'?"),
+        (("shell", "tcg"), "needs a terminal"),
+        (("compare", "a"), "NEW"),
+        (("compare", "a", "b", "--fail-above", "-1"), "-1"),
+        (("report",), "PATH"),
+        (("image",), "ACTION"),
+    ],
+)
+def test_usage_errors(main: Main, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    status, out, err = main(*words)
+    assert status == 2
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir() if path.name not in {".lock"}] in (
+        [],
+        ["vbench-results"],
+    )
+
+
+def test_results_are_never_overwritten(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").touch()
+    status, _, err = main("run", "--backend", "tcg", "--out", "out")
+    assert status == 2
+    assert "out is not empty" in err
+    assert "--out" in err
+
+
+def test_out_is_a_file(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    assert main("run", "--backend", "tcg", "--out", "out")[0] == 2
+    status, _, err = main("run", "--backend", "tcg", "--out", "out/below")
+    assert status == 2
+    assert "out/below is not writable" in err
+
+
+def test_out_is_not_writable(main: Main) -> None:
+    status, _, err = main("run", "--backend", "tcg", "--out", "/proc/vbench")
+    assert status == 2
+    assert "/proc/vbench is not writable" in err
+    assert "name another folder" in err
+
+
+def test_a_folder_of_the_users_is_left(main: Main, tmp_path: Path, image: None) -> None:
+    """A run that measures nothing removes what it made and nothing else."""
+    (tmp_path / "out").mkdir()
+    main("run", "--backend", "nowhere", "--out", "out", *PLUGIN)
+    assert list((tmp_path / "out").iterdir()) == []
+    main("run", "--backend", "nowhere", "--out", "new", *PLUGIN)
+    assert not (tmp_path / "new").exists()
+
+
+# ------------------------------------------------------------------ what cannot be done here
+
+
+def test_a_named_backend_that_cannot_run(main: Main, image: None) -> None:
+    for words in (("run", "--backend", "nowhere", "--out", "o"), ("exec", "nowhere")):
+        tail = ("--", "true") if words[0] == "exec" else ()
+        status, _, err = main(*words, *PLUGIN, *tail)
+        assert status == 3
+        assert "nowhere cannot run on local: there is no such CPU" in err
+        assert "-> buy one" in err
+
+
+def test_a_broken_plugin_is_said_and_the_rest_goes_on(main: Main, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    status, out, err = main("backends", "--plugin", tmp_path / "broken.py")
+    assert status == 0
+    assert "ZeroDivisionError" in err
+    assert "tcg-virtio" in out
+
+
+# ------------------------------------------------------------------ lists
+
+
+def test_backends(main: Main) -> None:
+    status, out, _ = main("backends", *PLUGIN)
+    assert status == 0
+    assert "nowhere: there is no such CPU\n  -> buy one" in out
+    status, out, _ = main("backends", "--json", *PLUGIN)
+    rows = {row["backend"]: row for row in json.loads(out)}
+    assert rows["shell"]["available"] is True
+    assert rows["nowhere"]["available"] is False
+    assert rows["tcg"]["options"]["vcpus"] == 1
+
+
+def test_workloads(main: Main, tmp_path: Path) -> None:
+    status, out, _ = main("workloads")
+    assert status == 0
+    assert "syscall-getppid" in out
+    rows = json.loads(main("workloads", "--json")[1])
+    assert {row["category"] for row in rows} >= {"cpu", "memory", "disk", "network", "boot"}
+
+
+# ------------------------------------------------------------------ exec
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "out", "err"),
+    [
+        (("echo", "a  b", "$HOME", ";"), 0, "a  b $HOME ;\n", ""),
+        (("echo a  b; echo err >&2; exit 7",), 7, "a b\n", "err\n"),
+        (("kill -9 $$",), 137, "", ""),
+        (("echo", "--", "--json"), 0, "-- --json\n", ""),
+    ],
+)
+@pytest.mark.parametrize("variant", ["shell", "native"])
+def test_exec(
+    main: Main,
+    image: None,
+    variant: str,
+    command: tuple[str, ...],
+    status: int,
+    out: str,
+    err: str,
+) -> None:
+    """Nothing but the command's own output, and its exit status."""
+    got = main("exec", variant, *PLUGIN, "--", *command)
+    assert got[:2] == (status, out)
+    if status != 137:
+        assert got[2] == err
+
+
+def test_nothing_is_left_by_exec(main: Main, image: None, tmp_path: Path) -> None:
+    main("exec", "shell", *PLUGIN, "--", "true")
+    main("exec", "native", *PLUGIN, "--", "true")
+    assert list(tmp_path.glob("vbench-*")) == []
+
+
+# ------------------------------------------------------------------ report, compare
+
+
+def test_report(main: Main, tmp_path: Path) -> None:
+    file = written(tmp_path / "a.json")
+    status, out, _ = main("report", file)
+    assert status == 0
+    assert "cpu-x" in out
+    status, out, _ = main("report", tmp_path, "-o", tmp_path / "report.md")
+    assert (status, out) == (0, "")
+    assert "cpu-x" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"benchmarks": []}', '{"vbench": 3}', "\0\xff"]
+)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_damaged_file_is_named(main: Main, tmp_path: Path, command: str, text: str) -> None:
+    file = tmp_path / "damaged.json"
+    file.write_text(text)
+    status, out, err = main(command, *([file] if command == "report" else [file, file]))
+    assert status == 1
+    assert "damaged.json" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_missing_file_is_named(main: Main, tmp_path: Path) -> None:
+    status, _, err = main("report", tmp_path / "absent.json")
+    assert status in {1, 2}
+    assert "absent.json" in err
+
+
+def test_a_report_that_cannot_be_written(main: Main, tmp_path: Path) -> None:
+    status, _, err = main("report", written(tmp_path / "a.json"), "-o", "/proc/vbench/report.md")
+    assert status == 1
+    assert "/proc/vbench" in err
+    assert "Traceback" not in err
+
+
+def test_compare(main: Main, tmp_path: Path) -> None:
+    base, worse = written(tmp_path / "a.json"), written(tmp_path / "b.json", 3.0)
+    status, out, _ = main("compare", base, base, "--fail-above", "5")
+    assert status == 0
+    status, out, _ = main("compare", base, worse, "--fail-above", "5")
+    assert status == 1
+    assert "cpu-x" in out
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    """`vbench report | head`: no traceback."""
+    file = written(tmp_path / "a.json")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vbench.cli", "report", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr == b""
+
+
+# ------------------------------------------------------------------ interrupts
+
+
+def test_ctrl_c_anywhere_is_130(
+    main: Main, image: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalHost, "run", interrupt)
+    status, _, err = main("exec", "native", "--", "true")
+    assert status == 130
+    assert err == "vbench: interrupted\n"
+    assert not list(tmp_path.glob("vbench-*"))
+
+
+def test_sigterm_is_ctrl_c_while_a_command_runs(main: Main, image: None) -> None:
+    status, _, err = main("exec", "shell", *PLUGIN, "--", f"kill -TERM {os.getpid()}; sleep 60")
+    assert status == 130
+    assert err == "vbench: interrupted\n"
