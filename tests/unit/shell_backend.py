@@ -73,7 +73,7 @@ class ShellConnection:
         self._machine = machine
 
     def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
-        if "die" in command.split():
+        if re.search(r"\bdie\b", command):
             self._machine.alive = False
             raise ConnectionLost("the guest closed the connection")
         return self._host.run(["sh", "-c", command], timeout_s=timeout_s, stdin=stdin)
