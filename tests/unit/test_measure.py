@@ -203,7 +203,7 @@ class Bench:
         arguments: dict[str, Any] = {
             "guest": self.guest,
             "native": self.native,
-            "client": self.client,
+            "clients": {NATIVE: self.client, GUEST: self.client},
             "boot": boot,
             "plan": Plan(target_s=1e-3),
             "sizes": self.sizes,
@@ -359,7 +359,7 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
 
 def test_a_server_without_a_network() -> None:
     with pytest.raises(WorkloadError, match="needs a network"):
-        Bench(client=None).measure()(
+        Bench(clients={}).measure()(
             lambda units, _: f"c {units}", read=reading.probe, server=lambda _: "s"
         )
 
