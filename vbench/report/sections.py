@@ -27,6 +27,7 @@ from vbench.text import (
 
 # Counters that have columns of their own; all others share a table.
 _OWN_COLUMNS = ("host_cpu_s", "vcpu_wait_s")
+_SHOWN_ELSEWHERE = ("tsc_ticks",)  # as cycles, in the section about exits
 
 _ROUNDS = f"Boots {TIMES} rounds"
 _HEADINGS = (
@@ -121,7 +122,7 @@ def counters(panel: Panel) -> list[str]:
     """All other counters, per unit of work: VM exits and the like."""
     names = sorted(
         {name for item in panel.items for pair in item.pairs for name in pair.counters}
-        - set(_OWN_COLUMNS)
+        - {*_OWN_COLUMNS, *_SHOWN_ELSEWHERE}
     )
     rows = []
     for item in panel.items:
@@ -136,9 +137,11 @@ def counters(panel: Panel) -> list[str]:
 
 
 def _quantile_order(name: str) -> tuple[float, str]:
-    """p50 < p99 < p99.9 < max; others behind."""
+    """min < p50 < p99 < p99.9 < max; others behind."""
+    if name in ("min", "max"):
+        return (0.0 if name == "min" else 100.0, name)
     try:
-        return (100.0 if name == "max" else float(name.removeprefix("p")), name)
+        return (float(name.removeprefix("p")), name)
     except ValueError:
         return (101.0, name)
 
