@@ -265,7 +265,7 @@ class TestbedHost(SshHost):
                 netdev="tap,ifname=tap0,script=no,downscript=no",
                 pass_fds=(),
                 peer_prefix=(),
-                native_prefix=("nsenter", "--net=/run/netns/native", "--"),
+                native_prefix=("/usr/bin/ip", "netns", "exec", "native"),
                 guest_address="10.77.0.2/24",
                 native_address="10.78.0.2",
             )
