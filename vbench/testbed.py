@@ -42,11 +42,11 @@ SCRATCH_MIB = 128
 BOOT_TIMEOUT_S = 120.0
 _FILES = "/run/vbench"
 
-# The kernel is a file for QEMU's sake, which cannot load one from a block device. $1: its size.
+# The kernel is a file for QEMU's sake, which cannot load one from a block device.
 _PREPARE = f"""
 set -e
 mkdir -p {_FILES}
-head -c "$1" /dev/vda >{_FILES}/vmlinux
+dd if=/dev/vda of={_FILES}/vmlinux bs=1M
 modprobe brd rd_nr=1 rd_size={SCRATCH_MIB << 10}
 """
 
@@ -190,14 +190,12 @@ class TestbedHost(SshHost):
             boot_timeout_s=BOOT_TIMEOUT_S,
         )
         stack.callback(self._end)
-        self._prepare(base)
+        self._prepare()
         return self._guest.ssh
 
-    def _prepare(self, base: ImageFiles) -> None:
+    def _prepare(self) -> None:
         assert self._guest is not None  # noqa: S101 - called when it is up
-        with open(base.kernel, "rb") as kernel:
-            size = kernel.seek(0, 2)
-        script = f"set -- {size}\n{_PREPARE}"
+        script = _PREPARE
         if self._hypervisor == "xen":
             script += dom0.START
         done = self._guest.run(script, timeout_s=60.0 * self.patience)
