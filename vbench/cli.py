@@ -4,6 +4,7 @@ that `vbench --help` answers at once."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command is not None and arguments.name != "exec":
             raise UsageError(f"`vbench {arguments.name}` takes no command after --")
-        return act(arguments)
+        status = act(arguments)
+        sys.stdout.flush()  # here, where a reader that went away can be met, and not at exit
+        return status
     except VbenchError as error:
         print(f"vbench: {error}", file=sys.stderr)
         return error.exit_status
@@ -43,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("vbench: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `vbench report | head`
-        sys.stderr.close()
+        # What is still buffered has nowhere to go; Python would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
