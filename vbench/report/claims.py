@@ -24,9 +24,9 @@ TITLE = "What the document says, and what we measured"
 EXITS_PER_EVENT = 0.9
 # E2: "hundreds to thousands of cycles".
 EXIT_CYCLES = (100.0, 10_000.0)
-# E3: exits explain a workload's overhead if their predicted cost is this share of it. Workloads
-# whose overhead is within a twentieth of native have nothing to explain.
-EXPLAINED, WORTH_EXPLAINING = (0.5, 1.5), 1.05
+# E3: exits explain a workload's overhead if their predicted cost is this share of it, for most
+# workloads that have one worth explaining.
+EXPLAINED = (0.5, 1.5)
 # W3: "within minutes".
 PROVISIONED_S = 300.0
 
@@ -275,12 +275,7 @@ def _exit_cost(panel: Panel) -> Finding | str:
 
 
 def _frequency(panel: Panel) -> Finding | str:
-    found = [
-        one
-        for one in exits.attributions(panel)
-        if (value := panel.overheads.get(one.item.name)) is not None
-        and value.ratio > WORTH_EXPLAINING
-    ]
+    found = [one for one in exits.attributions(panel) if exits.worth(panel, one)]
     if not found:
         return "no overhead beside counted exits"
     shares = sorted(one.predicted / one.measured for one in found)

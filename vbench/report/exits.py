@@ -15,6 +15,8 @@ from vbench.text import NOTHING, TIMES, code, duration, number, plain, small, ta
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 _LEAST_PER_UNIT = 0.005
 _TICKS = "tsc_ticks"
+# Below this ratio to native there is no overhead to explain: a share of it would be noise.
+WORTH_EXPLAINING = 1.05
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,12 @@ def attributions(panel: Panel, *categories: str) -> list[Attribution]:
     return out
 
 
+def worth(panel: Panel, one: Attribution) -> bool:
+    """Whether there is an overhead to explain."""
+    value = panel.overheads.get(one.item.name)
+    return value is not None and value.ratio > WORTH_EXPLAINING
+
+
 def attribution(panel: Panel) -> list[str]:
     """Exits times their cost, beside the overhead that was measured."""
     found = attributions(panel)
@@ -217,7 +225,7 @@ def attribution(panel: Panel) -> list[str]:
             _signed(panel, one.measured),
             _signed(panel, one.predicted),
             _signed(panel, one.rest),
-            f"{one.predicted / one.measured:.0%}" if one.measured > 0 else NOTHING,
+            f"{one.predicted / one.measured:.0%}" if worth(panel, one) else NOTHING,
             "; ".join(f"{plain(n)} {_signed(panel, v)}" for n, v in one.parts[:3] if v > 0)
             or NOTHING,
         ]
@@ -226,7 +234,8 @@ def attribution(panel: Panel) -> list[str]:
     headings = ["Workload", "Variant", "Measured overhead", f"Exits {TIMES} cost", "Rest"]
     body = table([*headings, "Explained", "Largest parts"], rows)
     note = (
-        "Measured is guest less native. A reason that none of the events above makes by itself is "
+        "Measured is guest less native; a share is given where that is more than "
+        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes by itself is "
         "priced as the cheapest exit, CPUID; so the rest holds what dearer exits cost beyond that, "
         "work of QEMU's device models and other threads, waiting, caches and TLB. A negative rest: "
         "the exits explain more than there is, as their prices were taken one by one."

@@ -52,13 +52,9 @@ def overheads(panel: Panel) -> str | None:
 def explained(panel: Panel) -> str | None:
     """Overhead explained by exits, as shares of what was measured; None without any.
 
-    Left out: what is within a hundredth of native, where shares of nothing would be drawn.
+    Left out: what hardly differs from native, where shares of nothing would be drawn.
     """
-    shown = [
-        one
-        for one in exits.attributions(panel)
-        if (value := panel.overheads.get(one.item.name)) is not None and value.ratio > 1.01
-    ]
+    shown = [one for one in exits.attributions(panel) if exits.worth(panel, one)]
     if not shown:
         return None
     weight: dict[str, float] = {}
