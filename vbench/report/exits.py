@@ -235,10 +235,11 @@ def attribution(panel: Panel) -> list[str]:
     body = table([*headings, "Explained", "Largest parts"], rows)
     note = (
         "Measured is guest less native; a share is given where that is more than "
-        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes by itself is "
-        "priced as the cheapest exit, CPUID; so the rest holds what dearer exits cost beyond that, "
-        "work of QEMU's device models and other threads, waiting, caches and TLB. A negative rest: "
-        "the exits explain more than there is, as their prices were taken one by one."
+        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes by "
+        "itself is priced as the cheapest exit, CPUID; so the rest holds what dearer exits cost "
+        "beyond that, work of QEMU's device models and other threads, waiting, caches and TLB. "
+        "A negative rest: the exits explain more than there is, as their prices were taken one "
+        "by one."
     )
     return ["**Overhead explained by exits**", body, note]
 
