@@ -154,6 +154,7 @@ class Guest:
         """Keep `command` running in the guest while the context lasts."""
         try:
             channel = self._ssh.channel()
+            channel.settimeout(20.0 * self.host.patience)
             # a session of its own, so that all of it can be ended by one signal
             inner = shlex.quote(f"echo $$; exec {command}")
             channel.exec_command(f"exec setsid sh -c {inner}")
