@@ -1,0 +1,174 @@
+"""Xen, for real: the testbed booted as dom0, PV guests in it, and what happens when they die."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from vbench import image
+from vbench.errors import AttestationError, GuestLost, LaunchError
+from vbench.guest import Guest
+from vbench.hosts import Host
+from vbench.hosts.local import LocalHost
+from vbench.plugins.xen_pv import BACKEND
+from vbench.target import Native, Target, succeed
+from vbench.testbed import TestbedHost
+from vbench.xen.backend import XenOptions
+from vbench.xen.dom0 import is_dom0, parse_list
+from vbench.xen.machine import XlMachine
+
+pytestmark = pytest.mark.xen
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[TestbedHost]:
+    host = TestbedHost.parse("testbed", image.ensure)
+    yield host
+    host.close()
+
+
+@pytest.fixture(scope="module")
+def dom0(testbed: TestbedHost) -> Host:
+    return testbed.under("xen")
+
+
+@pytest.fixture(scope="module")
+def guest(testbed: TestbedHost) -> Iterator[Guest]:
+    """Destroyed by one of the last tests."""
+    with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as each:
+        yield each
+
+
+def domains(dom0: Host) -> set[str]:
+    return set(parse_list(dom0.run(["xl", "list"], timeout_s=20).stdout))
+
+
+def ns_per_unit(target: Target, command: str) -> float:
+    said = json.loads(succeed(target, f"vbench-probe {command}", timeout_s=30))
+    return float(said["elapsed_ns"]) / float(said["units"])
+
+
+def test_this_machine_is_no_dom0() -> None:
+    if is_dom0(LocalHost()):
+        pytest.skip("it is one")
+    found = BACKEND.probe(LocalHost(), BACKEND.options)
+    assert not found.ok
+    assert "not a Xen dom0" in found.reason
+    assert "--host testbed" in found.remedy
+
+
+def test_the_testbed_is_one(testbed: TestbedHost, dom0: Host) -> None:
+    assert BACKEND.probe(testbed, BACKEND.options).ok
+    assert dom0 is not testbed
+    assert testbed.under("xen") is dom0
+    assert is_dom0(dom0)
+
+
+def test_attested(guest: Guest) -> None:
+    seen = BACKEND.attest(guest)
+    assert "PV domain" in seen.summary
+    assert seen.evidence["guest: /sys/hypervisor"] == "xen PV"
+    assert seen.evidence["guest: hypervisor"] == "Xen PV"
+    assert seen.evidence["disk driver"] == "xvda:vbd"
+    assert seen.evidence["network driver"] == "eth0:vif"
+    assert guest.versions["xen"].startswith("4.")
+
+
+def test_a_wrong_label_is_refused(guest: Guest) -> None:
+    other = dataclasses.replace(BACKEND, name="xen-pvh", type="pvh")
+    with pytest.raises(AttestationError, match="/sys/hypervisor says 'xen PV'"):
+        other.attest(guest)
+
+
+def test_commands_and_the_scratch_disk(guest: Guest, dom0: Host) -> None:
+    assert guest.run("exit 3", timeout_s=20).status == 3
+    write = f"echo vbench | dd of={guest.place.scratch} bs=512 conv=sync oflag=direct"
+    assert guest.run(write, timeout_s=20).status == 0
+    assert dom0.run(["head", "-c", "6", "/dev/ram0"], timeout_s=20).stdout == "vbench"
+
+
+def test_pause_stops_its_clock(guest: Guest) -> None:
+    before = guest.machine.usage()["host_cpu_s"]
+    guest.machine.pause()
+    assert "--p---" in guest.host.run(["xl", "list"], timeout_s=20).stdout
+    guest.machine.resume()
+    assert guest.run("true", timeout_s=20).status == 0
+    assert guest.machine.usage()["host_cpu_s"] >= before
+
+
+def test_native_is_the_machine_without_xen(guest: Guest, testbed: TestbedHost) -> None:
+    native = Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
+    assert not is_dom0(testbed)
+    # Plain computation costs the same; a system call goes through Xen, a new page too.
+    assert ns_per_unit(guest, "spin 20000000") == pytest.approx(
+        ns_per_unit(native, "spin 20000000"), rel=0.05
+    )
+    for command in ("getppid 100000", "pagefault 16384", "switch 1000"):
+        assert ns_per_unit(guest, command) > 1.3 * ns_per_unit(native, command), command
+
+
+def test_time_stamps_are_not_emulated(guest: Guest) -> None:
+    """The domain's default clock is a system call; by the TSC a reading costs what it does
+    natively, so RDTSC does not trap."""
+    clock = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+    try:
+        succeed(guest, f"echo tsc >{clock}", timeout_s=20)
+        said = json.loads(succeed(guest, "vbench-probe empty 1000", timeout_s=20))
+    finally:
+        succeed(guest, f"echo xen >{clock}", timeout_s=20)
+    assert said["p50_ns"] < 200
+
+
+def test_destroyed_in_mid_round(guest: Guest, dom0: Host) -> None:
+    assert isinstance(guest.machine, XlMachine)
+    destroy = ["xl", "destroy", str(guest.machine.domid)]
+    timer = threading.Timer(2.0, lambda: dom0.run(destroy, timeout_s=30))
+    timer.start()
+    with pytest.raises(GuestLost, match="machine ended") as caught:
+        guest.run("while :; do :; done", timeout_s=20)
+    timer.join()
+    assert "xl create" in caught.value.evidence
+    assert not guest.alive
+
+
+def test_a_crash(testbed: TestbedHost, dom0: Host) -> None:
+    with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as other:
+        with pytest.raises(GuestLost, match="panicked") as caught:
+            other.run("echo c >/proc/sysrq-trigger", timeout_s=30)
+        assert "xl create" in caught.value.evidence
+        assert "sysrq" in other.machine.console()
+    assert domains(dom0) == {"Domain-0"}
+
+
+def test_too_little_memory(testbed: TestbedHost, dom0: Host) -> None:
+    with pytest.raises(LaunchError, match="xl created no domain") as caught:
+        BACKEND.launch(testbed, image.ensure(), XenOptions(memory=8192))
+    assert "memory" in caught.value.evidence.replace("memory = 8192", "")
+    assert domains(dom0) == {"Domain-0"}
+
+
+def test_xl_fails(dom0: Host) -> None:
+    config = 'name = "vbench-x"\ntype = "pv"\nkernel = "/nowhere"\nmemory = 64\n'
+    with dom0.workdir() as folder, pytest.raises(LaunchError) as caught:
+        XlMachine(dom0, "vbench-x", config, f"{folder}/config")
+    assert "/nowhere" in caught.value.evidence
+    assert domains(dom0) == {"Domain-0"}
+
+
+def test_no_domain_outlives_its_owner(dom0: Host) -> None:
+    """As when vbench is killed: nobody calls close, our end of standard input closes."""
+    kernel = "/run/vbench/vmlinux"
+    config = f'name = "vbench-y"\ntype = "pv"\nkernel = "{kernel}"\nmemory = 128\n'
+    with dom0.workdir() as folder:
+        machine = XlMachine(dom0, "vbench-y", config, f"{folder}/config")
+        assert "vbench-y" in domains(dom0)
+        machine.process.kill()
+        deadline = time.monotonic() + 60
+        while "vbench-y" in domains(dom0) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert domains(dom0) == {"Domain-0"}
