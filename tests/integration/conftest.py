@@ -45,7 +45,12 @@ class Vbench:
         return subprocess.Popen(
             [sys.executable, "-m", "vbench.cli", *map(str, words)],
             cwd=self.root,
-            env={**os.environ, "VBENCH_TMP": str(self.tmp), **environment},
+            env={
+                **os.environ,
+                "VBENCH_TMP": str(self.tmp),
+                "VBENCH_LOCK": str(self.root / "lock"),
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
