@@ -41,6 +41,7 @@ class XlMachine:
         self.name = name
         self.argv: tuple[str, ...] = ("xl", "create", config_path)
         self._config = config
+        self._closed = False
         host.write(config_path, config.encode())
         self.process: HostProcess = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
         try:
@@ -96,7 +97,9 @@ class XlMachine:
     def close(self) -> None:
         """Destroy the domain. Never raises for one that has ended."""
         try:
-            if self.alive:
+            # One whose console has ended may hold its devices still. Negative: the host is gone.
+            if (self.process.status() or 0) >= 0 and not self._closed:
+                self._closed = True
                 with contextlib.suppress(HostError):
                     self.host.run(["xl", "destroy", str(self.domid)], timeout_s=XL_TIMEOUT_S)
         finally:
