@@ -19,8 +19,18 @@ from vbench.target import Place, parse_facts
 
 # Added to a workload's own deadline for the guest's `timeout` to act and report.
 _GRACE_S = 10.0
+# Between the end of a machine's connections and its own.
+_DYING_S = 1.0
 # status of coreutils' and busybox' `timeout -s KILL`: the program, or timeout itself, was killed
 _KILLED = (124, 137, 143)
+
+# busybox' `timeout` ends one process only; what that started is in the same session, which has
+# `timeout`'s number. The login shell stays: SSH has no exit status for what a signal ended. Standard
+# input is handed on by number, since a shell gives its background /dev/null.
+_TIMED = (
+    "exec 3<&0; setsid timeout -s KILL {limit_s} sh -c {command} <&3 3<&- & "
+    "wait $!; s=$?; case $s in 124|137|143) kill -KILL -- -$! 2>/dev/null;; esac; exit $s"
+)
 
 # What the guest sees of itself. One command, because every one costs a round trip.
 _OBSERVE = r"""
@@ -115,9 +125,7 @@ class Guest:
         The guest's own `timeout` ends what is late, so that nothing goes on behind our back.
         Raises WorkloadTimeout (the guest is well), GuestLost (it is not).
         """
-        # The login shell stays for `exit $?`: SSH has no exit status for what a signal ended.
-        limit_s = max(1, round(timeout_s))
-        wrapped = f"timeout -s KILL {limit_s} sh -c {shlex.quote(command)}; exit $?"
+        wrapped = _TIMED.format(limit_s=max(1, round(timeout_s)), command=shlex.quote(command))
         began = time.monotonic()
         try:
             patience_s = timeout_s * self.host.patience + _GRACE_S
@@ -141,7 +149,10 @@ class Guest:
 
     def lost(self, why: str) -> GuestLost:
         """The error that says how this guest was lost, with the console's last lines."""
-        self.machine.alive  # noqa: B018 - reaps an ended process, so that its log is whole
+        # A dying machine closes its connections first. Its log is whole once it has ended.
+        deadline = time.monotonic() + _DYING_S
+        while self.machine.alive and time.monotonic() < deadline:
+            time.sleep(0.01)
         text = self.machine.console()
         if "Kernel panic" in text:
             why = "the guest's kernel panicked"

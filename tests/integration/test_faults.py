@@ -87,7 +87,7 @@ def test_a_workload_that_hangs_is_ended(vbench: Vbench) -> None:
             with pytest.raises(WorkloadTimeout, match="did not end within 2 s"):
                 guest.run("sleep 1000", timeout_s=2)
             assert guest.alive
-            assert guest.run("pgrep sleep || echo none", timeout_s=10).stdout == "none\n"
+            assert guest.run("pidof sleep || echo none", timeout_s=10).stdout == "none\n"
     finally:
         host.close()
         del os.environ["VBENCH_TMP"]

@@ -221,7 +221,7 @@ def test_quit_may_lose_its_reply(reply: bool) -> None:
 
     with served(act) as (stream, server):
         qmp = Qmp(stream)
-        qmp.quit()
+        qmp.quit(5)
         qmp.close()
         assert server.seen == ["qmp_capabilities", "quit"]
 

@@ -108,7 +108,7 @@ class QemuMachine:
         """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""
         try:
             if self.alive:
-                self.qmp.quit()
+                self.qmp.quit(QUIT_TIMEOUT_S)
                 self.process.wait(QUIT_TIMEOUT_S * self.host.patience)
             self.qmp.close()
         finally:

@@ -74,10 +74,10 @@ class Qmp:
                 return None
             raise
 
-    def quit(self) -> None:
+    def quit(self, timeout_s: float) -> None:
         """Ask QEMU to end; the reply may get lost on the way, which is no error."""
         try:
-            self.execute("quit")
+            self._call(self._client.execute("quit"), timeout_s)
         except (GuestLost, ExecuteError):
             return
 
