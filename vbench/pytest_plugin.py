@@ -125,10 +125,11 @@ class RunPlugin:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "measure" not in metafunc.fixturenames:
             return
+        info = _info(metafunc.function, metafunc.definition)
         params = [
             pytest.param((series, boot), id=f"{series.label}-boot{boot + 1}")
             for series in self.session.series.values()
-            for boot in range(self.session.plan(series).boots)
+            for boot in range(self.session.plan(series).boots_of(info.statistic))
         ]
         metafunc.parametrize("measure", params, indirect=True)
 
@@ -388,6 +389,14 @@ def _nothing() -> None:
     """The work was done before."""
 
 
+def _info(function: Callable[..., object], node: pytest.Item) -> WorkloadInfo:
+    """`workload_info`, with its error as pytest's."""
+    try:
+        return workload_info(function, list(node.iter_markers("workload")))
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 def _key(item: pytest.Item) -> tuple[WorkloadInfo, Series, int] | None:
     """Workload, series and boot of an item of ours."""
     callspec = getattr(item, "callspec", None)
@@ -397,10 +406,7 @@ def _key(item: pytest.Item) -> tuple[WorkloadInfo, Series, int] | None:
     info = getattr(item, "_vbench_info", None)
     if info is None:
         assert isinstance(item, pytest.Function)  # noqa: S101 - it has a callspec
-        try:
-            info = workload_info(item.function, list(item.iter_markers("workload")))
-        except UsageError as error:
-            raise pytest.UsageError(str(error)) from error
+        info = _info(item.function, item)
         item._vbench_info = info  # type: ignore[attr-defined]
     return info, series, boot
 

@@ -60,7 +60,7 @@ class RunOptions:
         if self.rounds is not None:
             plan = dataclasses.replace(plan, min_rounds=self.rounds, max_rounds=self.rounds)
         if self.boots is not None:
-            plan = dataclasses.replace(plan, boots=self.boots)
+            plan = dataclasses.replace(plan, boots=self.boots, quantile_boots=self.boots)
         return plan
 
 
