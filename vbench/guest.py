@@ -25,8 +25,8 @@ _DYING_S = 1.0
 _KILLED = (124, 137, 143)
 
 # busybox' `timeout` ends one process only; what that started is in the same session, which has
-# `timeout`'s number. The login shell stays: SSH has no exit status for what a signal ended. Standard
-# input is handed on by number, since a shell gives its background /dev/null.
+# `timeout`'s number. The login shell stays: SSH has no exit status for what a signal ended.
+# Standard input is handed on by number, since a shell gives its background /dev/null.
 _TIMED = (
     "exec 3<&0; setsid timeout -s KILL {limit_s} sh -c {command} <&3 3<&- & "
     "wait $!; s=$?; case $s in 124|137|143) kill -KILL -- -$! 2>/dev/null;; esac; exit $s"

@@ -1,0 +1,140 @@
+"""vbench as somebody's pytest, and as somebody's own workloads and backends."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Vbench, until
+
+pytestmark = pytest.mark.tcg
+CLONE = Path(__file__).parents[2]
+
+
+def pytest_way(vbench: Vbench, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "workloads", "-p", "no:cacheprovider", *words],
+        cwd=CLONE,
+        env={**os.environ, "VBENCH_TMP": str(vbench.tmp)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_pytest_writes_a_file_for_both(vbench: Vbench, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    done = pytest_way(
+        vbench,
+        *("--backend", "tcg-virtio", "--workload", "syscall-getppid"),
+        *("--boots", "1", "--rounds", "2", "--benchmark-json", str(file)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    (entry,) = json.loads(file.read_text())["benchmarks"]
+    assert entry["name"] == "syscall-getppid[tcg-virtio]"
+    assert len(entry["stats"]["data"]) == 2
+
+    copy = shutil.copy(file, tmp_path / "g.json")  # it cannot read one path twice
+    compared = subprocess.run(
+        [sys.executable, "-m", "pytest_benchmark", "compare", str(file), str(copy)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert compared.returncode == 0, compared.stderr
+    assert compared.stdout.count("syscall-getppid[tcg-virtio]") == 2
+
+    report = vbench.run("report", file)
+    assert report.returncode == 0, report.stderr
+    assert "syscall-getppid" in report.stdout
+    again = vbench.run("report", file)
+    assert again.stdout == report.stdout  # same file, same bytes
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed"
+)
+def test_xdist_is_refused(vbench: Vbench) -> None:
+    done = pytest_way(vbench, "-n", "2", "--backend", "tcg-virtio")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "does not run under pytest-xdist" in done.stdout + done.stderr
+
+
+BACKEND = """
+import dataclasses
+from vbench.hookspecs import hookimpl
+from vbench.plugins.tcg_virtio import BACKEND
+
+@hookimpl
+def vbench_backends():
+    return [dataclasses.replace(BACKEND, name="mine", cpu="qemu64", summary="of my own")]
+
+@hookimpl
+def vbench_counters(guest):
+    return {"asked": guest.machine.query("query-status") is not None}
+"""
+WORKLOAD = '''
+def bench_cpu_mine(measure):
+    """Counts."""
+    measure(lambda n, place: f"vbench-probe spin {n}", read=reading.probe, first=100000)
+'''
+
+
+def test_somebodys_own_backend_and_workload(vbench: Vbench, tmp_path: Path) -> None:
+    """A third party's backend is launched, attested and measured like ours."""
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(BACKEND)
+    done = vbench.run(
+        *("run", "--plugin", plugin, "--backend", "mine,vcpus=2", "--out", vbench.out),
+        *("--boots", "1", "--rounds", "1", vbench.workload(WORKLOAD)),
+    )
+    assert done.returncode == 0, done.stderr
+    entry = vbench.json()["benchmarks"][0]
+    assert entry["name"] == "cpu-mine[mine,vcpus=2]"
+    assert "asked" in entry["extra_info"]["vbench"]["counters"]
+    (launch,) = vbench.json()["vbench"]["launches"]
+    assert "qemu64" in launch["argv"]
+    assert launch["argv"][launch["argv"].index("-smp") + 1] == "2"
+    assert "mine,vcpus=2" in (vbench.out / "report.md").read_text()
+
+
+HANGS_NATIVELY = '''
+def bench_cpu_hang(measure):
+    """Hangs."""
+    measure(lambda n, place: "sleep 985 & sleep 985; true", read=reading.probe)
+'''
+
+
+def test_killed_in_a_native_round(vbench: Vbench) -> None:
+    """What runs natively ends with us as well, and what that started."""
+    process = vbench.start(
+        *("run", "--backend", "tcg-virtio", "--out", vbench.out, vbench.workload(HANGS_NATIVELY))
+    )
+
+    try:
+        assert until(lambda: sleeping() == 2, 120)
+    finally:
+        process.kill()
+        process.communicate()
+    assert until(lambda: sleeping() == 0, 2)
+
+
+def sleeping() -> int:
+    """How many of the workload's own processes there are on this machine."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += path.read_bytes() == b"sleep\0985\0"
+        except OSError:
+            continue
+    return found
