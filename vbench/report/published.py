@@ -8,7 +8,6 @@ from vbench.text import TIMES, code, table
 
 _FIGURES = (
     ("VM exit for CPUID", "about 1,000 to 1,100 cycles", "KVM mailing list, 2024"),
-    ("the same in a nested guest", "13,000 cycles", "KVM mailing list, 2024"),
     ("hypercall", "1,500 to 1,700 cycles", "measured on Skylake and on an i7-3960X"),
     (
         "port I/O handled in user space",
@@ -22,7 +21,7 @@ _FIGURES = (
 # Cycles of a CPUID exit between which nothing needs explaining: the published figure, with a
 # factor of two for older and newer processors and their mitigations.
 CPUID_CYCLES = (500.0, 2200.0)
-# Far more than the 13,000 of nested hardware virtualization: instructions are interpreted.
+# Far more than the some ten exits of the outer hypervisor that a nested exit makes.
 _INTERPRETED_CYCLES = 40_000.0
 
 
