@@ -24,6 +24,7 @@ import pytest
 
 from vbench import store
 from vbench.errors import PluginError, StoreError, Unsupported, UsageError, VbenchError
+from vbench.lock import measuring_alone
 from vbench.measure import Measure
 from vbench.model import CATEGORIES, Item, Statistic, WorkloadInfo
 from vbench.progress import Progress
@@ -437,7 +438,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if config.pluginmanager.has_plugin(PLUGIN_NAME) or config.option.collectonly:
         return
-    from vbench.runner import RunOptions, open_session  # noqa: PLC0415 - it imports us
+    from vbench.runner import RunOptions, open_session, say  # noqa: PLC0415 - it imports us
 
     options = RunOptions(
         variants=tuple(config.getoption("backend")),
@@ -447,10 +448,13 @@ def pytest_configure(config: pytest.Config) -> None:
         quick=config.getoption("quick"),
         plugins=tuple(config.getoption("plugin")),
     )
+    alone = contextlib.ExitStack()
+    config.add_cleanup(alone.close)
     try:
         session = open_session(options)
+        config.add_cleanup(session.close)
+        alone.enter_context(measuring_alone(say))
     except VbenchError as error:
         raise pytest.UsageError(str(error)) from error
-    config.add_cleanup(session.close)
     plugin = RunPlugin(session, config.getoption("workload"), progress=False)
     config.pluginmanager.register(plugin, PLUGIN_NAME)
