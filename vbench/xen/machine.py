@@ -17,7 +17,7 @@ XL_TIMEOUT_S = 60.0
 # $1 configuration file, $2 name. Creates the domain, then is its console, on standard error, for
 # as long as it lives. The domain belongs to Xen and not to us: what destroys it when our end of
 # standard input closes, however that happens, must outlive this process, so it has a session of
-# its own. The domain starts once its console is read.
+# its own.
 _LIFE = r"""
 PATH=$PATH:/usr/sbin:/sbin
 exec 3<&0 >&2
@@ -26,7 +26,7 @@ id=$(xl domid "$2") || exit
 setsid sh -c 'trap "" INT TERM HUP; read -r _ <&3; exec xl destroy "$1"' sh "$id" \
   </dev/null >/dev/null 2>&1 &
 echo "VBENCH-DOMAIN $id"
-{ sleep 0.2; exec xl unpause "$id"; } &
+xl unpause "$id" || exit
 exec xl console -t pv "$id" <&3
 """
 _DOMAIN = "VBENCH-DOMAIN "
