@@ -76,10 +76,19 @@ class QemuMachine:
         raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
 
     def pause(self) -> None:
-        self.qmp.execute("stop")
+        self._tell("stop")
 
     def resume(self) -> None:
-        self.qmp.execute("cont")
+        self._tell("cont")
+
+    def _tell(self, command: str) -> None:
+        """A QMP command without a result. Raises GuestLost with QEMU's command line and console."""
+        try:
+            self.qmp.execute(command)
+        except GuestLost as error:
+            ended = self.process.wait(1.0) is not None
+            what = "the guest's machine ended" if ended else error.what
+            raise GuestLost(what, evidence=self.evidence()) from error
 
     def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """A QMP query; None where this QEMU does not know the command."""
