@@ -184,8 +184,11 @@ class Session:
             state.unsupported = error.what
             raise
         except VbenchError as error:
-            state.problems.append(f"boot {boot + 1}: {error.what}")
-            self.failed.append(f"{info.name}[{series.variant.text}] boot {boot + 1}: {error}")
+            told: VbenchError = error
+            if isinstance(error, GuestLost) and not error.evidence and self._guest is not None:
+                told = self._guest.lost(error.what)  # QMP noticed it: the machine knows more
+            state.problems.append(f"boot {boot + 1}: {told.what}")
+            self.failed.append(f"{info.name}[{series.variant.text}] boot {boot + 1}: {told}")
             if isinstance(error, GuestLost):
                 self.drop_guest()
             raise

@@ -241,6 +241,14 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
     assert item.launches == ("local-shell#1", "local-shell#2")
 
 
+def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series: Series) -> None:
+    with contextlib.suppress(GuestLost), session.item(series, INFO, 0) as make:
+        make().guest.machine.alive = False  # type: ignore[misc]
+        raise GuestLost("the QMP connection ended")
+    assert session.item_of(series, "cpu-x").reason == "boot 1: the guest's machine ended"
+    assert "last line of the console" in session.failed[0]
+
+
 def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:
     guest = session.guest(series, 0)
     guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
