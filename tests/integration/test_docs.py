@@ -18,7 +18,10 @@ def example(page: str, name: str) -> str:
 
 
 @pytest.mark.tcg
-def test_the_example_backend_and_workload_measure_together(tmp_path: Path) -> None:
+def test_the_example_backend_and_workload_measure_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VBENCH_LOCK", str(tmp_path / "lock"))
     backend, workload = tmp_path / "my_backend.py", tmp_path / "bench_mine.py"
     backend.write_text(example("writing-a-backend.md", "my_backend.py"))
     workload.write_text(example("writing-a-workload.md", "bench_mine.py"))

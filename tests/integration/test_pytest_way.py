@@ -22,7 +22,11 @@ def pytest_way(vbench: Vbench, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "workloads", "-p", "no:cacheprovider", *words],
         cwd=CLONE,
-        env={**os.environ, "VBENCH_TMP": str(vbench.tmp)},
+        env={
+            **os.environ,
+            "VBENCH_TMP": str(vbench.tmp),
+            "VBENCH_LOCK": str(vbench.root / "lock"),
+        },
         capture_output=True,
         text=True,
         timeout=240,
