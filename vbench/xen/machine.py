@@ -23,8 +23,8 @@ PATH=$PATH:/usr/sbin:/sbin
 exec 3<&0 >&2
 xl create -q -p "$1" || exit
 id=$(xl domid "$2") || exit
-setsid sh -c 'trap "" INT TERM HUP; read -r _ <&3; exec xl destroy "$1"' sh "$id" \
-  </dev/null >/dev/null 2>&1 &
+{ setsid sh -c 'trap "" INT TERM HUP; echo; exec >/dev/null; read -r _ <&3; exec xl destroy "$1"' \
+  sh "$id" </dev/null 2>/dev/null & } | read -r _  # until it has its session
 echo "VBENCH-DOMAIN $id"
 xl unpause "$id" || exit
 exec xl console -t pv "$id" <&3
