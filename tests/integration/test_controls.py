@@ -50,6 +50,10 @@ def check(target: Target, host: LocalHost) -> None:
     assert slower.overhead.low <= 1 + SLOWDOWN_PERCENT / 100 + 0.01, told
     assert slower.overhead.high >= 1 + SLOWDOWN_PERCENT / 100 - 0.01, told
     if half_width(slower) > HALF_WIDTH:
+        twice = Control(host, 100, PLAN)
+        for number in range(LEAST_BOOTS):
+            twice.measure(target, number)
+        assert twice.overhead.low > 1, twice.overhead
         pytest.skip(f"this machine is too busy to tell {SLOWDOWN_PERCENT} % from nothing: {told}")
     assert slower.overhead.low > 1, told
     assert 1.03 <= slower.overhead.ratio <= 1.07, told
