@@ -18,20 +18,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-
 from vbench.hosts.local import LocalHost
-from vbench.ssh import KeyPair, SshConnection
+from vbench.keys import KeyPair
+from vbench.ssh import SshConnection
 
 
 def private_file(path: Path, key: KeyPair) -> Path:
-    path.write_bytes(
-        key.private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
-    )
+    path.write_text(key.openssh_private())
     path.chmod(0o600)
     return path
 

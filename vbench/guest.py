@@ -13,8 +13,9 @@ import vbench
 from vbench.errors import ConnectionLost, GuestLost, LaunchError, WorkloadTimeout
 from vbench.hosts import Host
 from vbench.image import cpio
+from vbench.keys import KeyPair
 from vbench.model import ImageFiles, Launch, Output
-from vbench.ssh import KeyPair, SshConnection
+from vbench.ssh import SshConnection
 from vbench.target import Place, parse_facts
 
 # Added to a workload's own deadline for the guest's `timeout` to act and report.

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import logging
 import os
 import select
 import shutil
 import socket
-import struct
 import sys
 import termios
 import threading
 import time
 import tty
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 import paramiko
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from vbench.errors import ConnectionLost, HostError, UsageError, WorkloadError, WorkloadTimeout
+from vbench.errors import ConnectionLost, UsageError, WorkloadError, WorkloadTimeout
+from vbench.keys import KeyPair
 from vbench.model import Output
 
 # What it has to say comes to us as exceptions; unhandled it would go to standard error.
@@ -33,10 +30,12 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 # A workload that floods its output is a fault, not a reason to fill our memory.
 OUTPUT_LIMIT_BYTES = 32 << 20
 SILENCE_LIMIT_S = 30.0
+# What paramiko raises when a connection is lost or refused.
+_BROKEN = (paramiko.SSHException, OSError, EOFError)
 
 
-def _string(data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + data
+def paramiko_key(pair: KeyPair) -> paramiko.PKey:
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(pair.openssh_private()))
 
 
 class Stream(Protocol):
@@ -49,49 +48,6 @@ class Stream(Protocol):
     def settimeout(self, timeout_s: float | None, /) -> None: ...
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class KeyPair:
-    """A fresh ed25519 key: the private half and its public line in OpenSSH's form."""
-
-    private: Ed25519PrivateKey
-
-    @classmethod
-    def generate(cls) -> KeyPair:
-        return cls(Ed25519PrivateKey.generate())
-
-    @property
-    def public_blob(self) -> bytes:
-        """The public key as it travels (RFC 8709, section 4)."""
-        return _string(b"ssh-ed25519") + _string(self._raw_public)
-
-    @property
-    def _raw_public(self) -> bytes:
-        return self.private.public_key().public_bytes(
-            serialization.Encoding.Raw, serialization.PublicFormat.Raw
-        )
-
-    @property
-    def authorized_line(self) -> str:
-        return "ssh-ed25519 " + base64.b64encode(self.public_blob).decode() + " vbench\n"
-
-    def dropbear_private(self) -> bytes:
-        """The private half as dropbear's host key file wants it (dropbear, src/ed25519.c)."""
-        raw = self.private.private_bytes(
-            serialization.Encoding.Raw,
-            serialization.PrivateFormat.Raw,
-            serialization.NoEncryption(),
-        )
-        return _string(b"ssh-ed25519") + _string(raw + self._raw_public)
-
-    def paramiko_key(self) -> paramiko.PKey:
-        pem = self.private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.OpenSSH,
-            serialization.NoEncryption(),
-        )
-        return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
 
 
 class _Wake(threading.Event):
@@ -144,8 +100,8 @@ class SshConnection:
             seen = transport.get_remote_server_key().asbytes()
             if seen != host_key.public_blob:
                 raise ConnectionLost(f"{name} shows another host key than it was given")
-            transport.auth_publickey(user, key.paramiko_key())
-        except (paramiko.SSHException, OSError, EOFError) as error:
+            transport.auth_publickey(user, paramiko_key(key))
+        except _BROKEN as error:
             transport.close()
             raise ConnectionLost(f"no SSH login to {name}: {error or type(error).__name__}") from (
                 error
@@ -183,7 +139,7 @@ class SshConnection:
                 auth_timeout=timeout_s,
                 sock=stream,
             )
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             client.close()
             raise ConnectionLost(
                 f"no SSH login to {address}: {error or type(error).__name__}",
@@ -194,12 +150,20 @@ class SshConnection:
         transport.set_keepalive(int(SILENCE_LIMIT_S / 2))
         return cls(transport, address, client)
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """What breaks inside is the connection; a deadline that passes is not."""
+        try:
+            yield
+        except TimeoutError:
+            raise
+        except _BROKEN as error:
+            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+
     def channel(self, timeout_s: float = 20.0) -> paramiko.Channel:
         """A new session channel. Raises ConnectionLost."""
-        try:
+        with self._kept():
             return self._transport.open_session(timeout=timeout_s)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
 
     def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
         """Run a shell command to its end.
@@ -208,20 +172,25 @@ class SshConnection:
         WorkloadError when the output exceeds OUTPUT_LIMIT_BYTES, ConnectionLost when the
         channel dies without an exit status.
         """
+        return self.upload(command, lambda pipe: pipe.write(stdin), timeout_s=timeout_s)
+
+    def upload(
+        self, command: str, fill: Callable[[BinaryIO], object], *, timeout_s: float
+    ) -> Output:
+        """Run a shell command whose standard input is what `fill` writes. Raises as `run`."""
         deadline = time.monotonic() + timeout_s
         channel = self.channel()
         try:
-            channel.settimeout(timeout_s)
-            channel.exec_command(command)
-            if stdin:
-                channel.sendall(stdin)
-            channel.shutdown_write()
-            stdout, stderr = self._drain(channel, command, deadline)
-            status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+            with self._kept():
+                channel.settimeout(timeout_s)
+                channel.exec_command(command)
+                self._feed(channel, fill)
+                stdout, stderr = self._drain(channel, command, deadline)
+                status = channel.recv_exit_status() if channel.exit_status_ready() else -1
         except TimeoutError:
-            raise self._late(command, timeout_s) from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+            raise WorkloadTimeout(
+                f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
+            ) from None
         finally:
             channel.close()
         if status == -1:  # paramiko: the channel closed before an exit status came
@@ -229,6 +198,16 @@ class SshConnection:
                 f"{self.name} closed the connection during a command", evidence=command
             )
         return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    def _feed(self, channel: paramiko.Channel, fill: Callable[[BinaryIO], object]) -> None:
+        try:
+            with channel.makefile_stdin("wb", 1 << 18) as pipe:
+                fill(cast(BinaryIO, pipe))
+            channel.shutdown_write()
+        except OSError:
+            if not self.alive:
+                raise
+            # The command ended without reading all: its status says why.
 
     def _drain(
         self, channel: paramiko.Channel, command: str, deadline: float
@@ -267,44 +246,11 @@ class SshConnection:
             raise TimeoutError
         return bytes(out), bytes(err)
 
-    def _late(self, command: str, timeout_s: float) -> WorkloadTimeout:
-        return WorkloadTimeout(
-            f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
-        )
-
-    def upload(self, command: str, fill: Callable[[BinaryIO], None], *, timeout_s: float) -> Output:
-        """Run a shell command whose standard input is what `fill` writes. Raises as `run`."""
-        deadline = time.monotonic() + timeout_s
-        channel = self.channel()
-        try:
-            channel.settimeout(timeout_s)
-            channel.exec_command(command)
-            try:
-                with channel.makefile_stdin("wb", 1 << 18) as pipe:
-                    fill(cast(BinaryIO, pipe))
-                channel.shutdown_write()
-            except OSError:
-                if not self.alive:
-                    raise
-                # The command ended without reading all: its status says why.
-            stdout, stderr = self._drain(channel, command, deadline)
-            status = channel.recv_exit_status()
-        except TimeoutError:
-            raise self._late(command, timeout_s) from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
-        finally:
-            channel.close()
-        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
-
     def start(self, command: str) -> RunningCommand:
         """A command that goes on while others run. Raises ConnectionLost."""
         channel = self.channel()
-        try:
+        with self._kept():
             channel.exec_command(command)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            channel.close()
-            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
         return RunningCommand(channel)
 
     def interact(self, terminal: str, command: str = "") -> int:
@@ -315,24 +261,23 @@ class SshConnection:
         keys = sys.stdin.fileno()
         before = termios.tcgetattr(keys)
         try:
-            channel.get_pty(terminal, size.columns, size.lines)
-            if command:
-                channel.exec_command(command)
-            else:
-                channel.invoke_shell()
-            tty.setraw(keys)
-            while True:
-                ready, _, _ = select.select([channel, keys], [], [])
-                if channel in ready:
-                    piece = channel.recv(65536)
-                    if not piece:
-                        break
-                    os.write(sys.stdout.fileno(), piece)
-                if keys in ready:
-                    channel.sendall(os.read(keys, 1024))
-            return channel.recv_exit_status()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
+            with self._kept():
+                channel.get_pty(terminal, size.columns, size.lines)
+                if command:
+                    channel.exec_command(command)
+                else:
+                    channel.invoke_shell()
+                tty.setraw(keys)
+                while True:
+                    ready, _, _ = select.select([channel, keys], [], [])
+                    if channel in ready:
+                        piece = channel.recv(65536)
+                        if not piece:
+                            break
+                        os.write(sys.stdout.fileno(), piece)
+                    if keys in ready:
+                        channel.sendall(os.read(keys, 1024))
+                return channel.recv_exit_status()
         finally:
             termios.tcsetattr(keys, termios.TCSADRAIN, before)
             channel.close()
@@ -343,7 +288,7 @@ class SshConnection:
             return self._transport.open_channel(
                 "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=timeout_s
             )
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except _BROKEN as error:
             raise ConnectionLost(f"{self.name} cannot reach {address}:{port}: {error}") from error
 
     @property
@@ -413,8 +358,3 @@ def _target(address: str) -> tuple[str, int, str | None, list[str]]:
         parts.username or (str(said["user"]) if "user" in said else None),
         keys,
     )
-
-
-def as_host_error(error: WorkloadTimeout | WorkloadError) -> HostError:
-    """The same fault when the command was vbench's own, not a workload's."""
-    return HostError(error.what, evidence=error.evidence, remedy=error.remedy)

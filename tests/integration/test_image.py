@@ -17,8 +17,9 @@ import pytest
 
 from vbench import image
 from vbench.image import cpio
+from vbench.keys import KeyPair
 from vbench.model import ImageFiles
-from vbench.ssh import KeyPair, SshConnection
+from vbench.ssh import SshConnection
 
 pytestmark = [
     pytest.mark.tcg,

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 # Rooms from low to high: a module imports from lower lines and its own room only.
 LAYERS = [
-    {"errors", "model", "phases"},
+    {"errors", "keys", "model", "phases"},
     {"exits", "hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
     | {"reading", "stats", "system"},
     {"doctor", "progress", "registry", "text"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"measure", "qemu.backend", "xen.backend"},
     {"testbed"},
     {"session"},
-    {"selection"},
+    {"selection", "workload"},
     {"pytest_plugin"},
     {"commands"},
     {"cli"},

@@ -13,7 +13,8 @@ import paramiko
 import pytest
 
 from vbench.errors import ConnectionLost, WorkloadError, WorkloadTimeout
-from vbench.ssh import OUTPUT_LIMIT_BYTES, KeyPair, SshConnection
+from vbench.keys import KeyPair
+from vbench.ssh import OUTPUT_LIMIT_BYTES, SshConnection, paramiko_key
 
 Act = Callable[[paramiko.Channel, str], None]
 OURS, THEIRS = KeyPair.generate(), KeyPair.generate()
@@ -57,7 +58,7 @@ def connection(
     """A client logged in to a server that answers commands by `act`."""
     ours, theirs = socket.socketpair()
     server = paramiko.Transport(theirs)
-    server.add_server_key(THEIRS.paramiko_key())
+    server.add_server_key(paramiko_key(THEIRS))
     interface = Interface(act)
     server.start_server(server=interface, event=threading.Event())
     try:
@@ -311,7 +312,7 @@ def test_keys_differ_and_have_the_standard_forms() -> None:
     assert (kind, comment) == ("ssh-ed25519", "vbench")
     assert OURS.authorized_line.endswith("\n")
     assert paramiko.PKey.from_type_string("ssh-ed25519", OURS.public_blob).get_base64() == blob
-    assert OURS.paramiko_key().asbytes() == OURS.public_blob
+    assert paramiko_key(OURS).asbytes() == OURS.public_blob
     # RFC 8709: 32 bytes public; dropbear: 32 private and 32 public behind the name
     assert len(OURS.public_blob) == 4 + 11 + 4 + 32
     assert len(OURS.dropbear_private()) == 4 + 11 + 4 + 64
