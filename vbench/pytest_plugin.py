@@ -7,11 +7,8 @@ lose the samples of an item that fails, and could not stop when it has enough.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import difflib
-import hashlib
-import inspect
 import io
 import os
 import sys
@@ -26,12 +23,12 @@ from vbench import store
 from vbench.errors import PluginError, StoreError, Unsupported, UsageError, VbenchError
 from vbench.lock import measuring_alone
 from vbench.measure import Measure
-from vbench.model import CATEGORIES, Item, Statistic, WorkloadInfo
+from vbench.model import CATEGORIES, Item, WorkloadInfo
 from vbench.progress import Progress
 from vbench.session import Series, Session
+from vbench.workload import describe
 
 PLUGIN_NAME = "vbench-run"
-_PREFIX = "bench_"
 
 
 class Replay:
@@ -49,62 +46,6 @@ class Replay:
 
     def __call__(self) -> float:
         return self._readings.pop()
-
-
-def workload_info(function: Callable[..., object], marks: Sequence[pytest.Mark]) -> WorkloadInfo:
-    """What a `bench_*` function and its `workload` marks say. Raises UsageError.
-
-    The definition digest covers the function's whole file but its other workloads: helpers and
-    constants count too.
-    """
-    stated: dict[str, Any] = {}
-    for mark in reversed(marks):  # the function's own mark wins over the file's
-        stated.update(mark.kwargs)
-    path = inspect.getsourcefile(function) or ""
-    name = function.__name__.removeprefix(_PREFIX).replace("_", "-")
-    unknown = set(stated) - {"category", "unit", "statistic"}
-    if unknown or "unit" not in stated:
-        raise UsageError(
-            f"workload {name} in {path}: "
-            + (f"unknown {', '.join(sorted(unknown))}" if unknown else "its unit is not stated"),
-            remedy='write @pytest.mark.workload(category="cpu", unit="event")',
-        )
-    category = stated.get("category", "cpu")
-    if category not in CATEGORIES:
-        raise UsageError(
-            f"workload {name} in {path}: there is no category {category!r}",
-            remedy=f"one of {', '.join(CATEGORIES)}",
-        )
-    statistic = stated.get("statistic", "ratio")
-    if statistic not in set(Statistic):
-        raise UsageError(
-            f"workload {name} in {path}: there is no statistic {statistic!r}",
-            remedy=f"one of {', '.join(Statistic)}",
-        )
-    return WorkloadInfo(
-        name=name,
-        category=category,
-        unit=stated["unit"],
-        statistic=Statistic(statistic),
-        summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
-        definition=hashlib.sha256(_definition(function).encode()).hexdigest()[:16],
-        path=path,
-    )
-
-
-def _definition(function: Callable[..., object]) -> str:
-    """The source of the function's file without that of the other `bench_*` functions."""
-    lines, _ = inspect.findsource(function)
-    dropped: set[int] = set()
-    for node in ast.parse("".join(lines)).body:
-        if (
-            isinstance(node, ast.FunctionDef)
-            and node.name.startswith(_PREFIX)
-            and node.name != function.__name__
-        ):
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            dropped.update(range(first - 1, node.end_lineno or node.lineno))
-    return "".join(line for number, line in enumerate(lines) if number not in dropped)
 
 
 class RunPlugin:
@@ -365,8 +306,7 @@ class _Collector:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "measure" in metafunc.fixturenames:
-            marks = list(metafunc.definition.iter_markers("workload"))
-            info = workload_info(metafunc.function, marks)
+            info = _describe(metafunc.function, metafunc.definition)
             self.infos[info.name] = info
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -390,10 +330,18 @@ def _nothing() -> None:
     """The work was done before."""
 
 
+def _describe(function: Callable[..., object], node: pytest.Item) -> WorkloadInfo:
+    """What the function and its marks say: its own mark wins over its file's."""
+    stated: dict[str, object] = {}
+    for mark in reversed(list(node.iter_markers("workload"))):
+        stated.update(mark.kwargs)
+    return describe(function, stated)
+
+
 def _info(function: Callable[..., object], node: pytest.Item) -> WorkloadInfo:
-    """`workload_info`, with its error as pytest's."""
+    """`_describe`, with its error as pytest's."""
     try:
-        return workload_info(function, list(node.iter_markers("workload")))
+        return _describe(function, node)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -1,0 +1,150 @@
+"""What a workload is: its function, its marks, its definition, as pytest collects them."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vbench.errors import PluginError, UsageError
+from vbench.model import CATEGORIES, Statistic, WorkloadInfo
+from vbench.pytest_plugin import collect
+from vbench.workload import describe
+
+HEAD = "import pytest\nfrom vbench import reading\nworkload = pytest.mark.workload\n"
+
+
+@pytest.fixture
+def infos(tmp_path: Path) -> Callable[[str], dict[str, WorkloadInfo]]:
+    numbers = itertools.count()
+
+    def write(text: str) -> dict[str, WorkloadInfo]:
+        """The workloads of a file with that text."""
+        path = tmp_path / f"bench_{next(numbers)}.py"
+        path.write_text(HEAD + textwrap.dedent(text))
+        return {info.name: info for info in collect([path])}
+
+    return write
+
+
+Infos = Callable[[str], dict[str, WorkloadInfo]]
+
+
+def test_a_workload_from_its_function(infos: Infos) -> None:
+    (info,) = infos('''
+        pytestmark = workload(category="disk", unit="operation")
+        @workload(unit="MiB", statistic="quantiles")
+        def bench_disk_read_1m(measure):
+            """1 MiB reads.
+
+            More words.
+            """
+        ''').values()
+    assert info.name == "disk-read-1m"
+    assert (info.category, info.unit) == ("disk", "MiB")  # the function's own mark wins
+    assert info.statistic is Statistic.QUANTILES
+    assert info.summary == "1 MiB reads."
+    assert Path(info.path).name == "bench_0.py"
+
+
+def test_defaults(infos: Infos) -> None:
+    (info,) = infos("@workload(unit='x')\ndef bench_a(measure): ...\n").values()
+    assert (info.category, info.statistic, info.summary) == ("cpu", Statistic.RATIO, "")
+
+
+def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
+    found = infos("""
+        pytestmark = workload(unit="x")
+        def bench_b(measure): ...
+        def bench_no(): ...
+        def helper(measure): ...
+        def bench_a(measure): ...
+        """)
+    assert set(found) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("", "its unit is not stated"),
+        ("@workload(category='cpu')\n", "its unit is not stated"),
+        ("@workload(unit='x', kind='y')\n", "unknown kind"),
+        ("@workload(unit='x', category='gpu')\n", "no category 'gpu'"),
+        ("@workload(unit='x', statistic='mean')\n", "no statistic 'mean'"),
+    ],
+)
+def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: str) -> None:
+    with pytest.raises((UsageError, PluginError)) as caught:
+        infos(f"{mark}def bench_a(measure): ...\n")
+    assert said in str(caught.value)
+    assert "bench_0.py" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
+    with pytest.raises(PluginError, match="cannot be loaded") as caught:
+        infos("import no_such_module_at_all\n")
+    assert "no_such_module_at_all" in caught.value.evidence
+
+
+BASE = """
+    SIZE = 16
+    def _helper(measure, n):
+        measure(lambda units, place: f"x {n} {units}", read=reading.probe)
+    @workload(unit="x")
+    def bench_a(measure):
+        '''One.'''
+        _helper(measure, SIZE)
+    @workload(unit="x")
+    def bench_b(measure):
+        '''Two.'''
+        _helper(measure, 2 * SIZE)
+    """
+
+
+def test_the_definition_is_the_source(infos: Infos) -> None:
+    base = infos(BASE)
+    assert base["a"].definition != base["b"].definition
+    assert {name: each.definition for name, each in infos(BASE).items()} == {
+        name: each.definition for name, each in base.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("_helper(measure, SIZE)", "_helper(measure, SIZE + 1)", {"a"}),
+        ("_helper(measure, 2 *", "_helper(measure, 3 *", {"b"}),
+        ("'''Two.'''", "'''Second.'''", {"b"}),
+        ("SIZE = 16", "SIZE = 17", {"a", "b"}),  # what both use
+        ('f"x {n}', 'f"y {n}', {"a", "b"}),
+        ('@workload(unit="x")\n    def bench_a', '@workload(unit="y")\n    def bench_a', {"a"}),
+    ],
+)
+def test_a_change_changes_the_definitions_that_it_concerns(
+    infos: Infos, old: str, new: str, changed: set[str]
+) -> None:
+    assert BASE.count(old) == 1
+    before, after = infos(BASE), infos(BASE.replace(old, new))
+    assert {name for name in before if before[name].definition != after[name].definition} == changed
+
+
+def test_built_in_workloads() -> None:
+    files = sorted((Path(__file__).parents[2] / "workloads").glob("bench_*.py"))
+    found = collect(files)
+    assert [CATEGORIES.index(info.category) for info in found] == sorted(
+        CATEGORIES.index(info.category) for info in found
+    )
+    for info in found:
+        assert info.name.startswith(f"{info.category}-")
+        assert info.summary.endswith(".")
+    assert len({info.definition for info in found}) == len(found)
+
+
+def test_a_workload_without_its_mark_is_a_usage_error() -> None:
+    def bench_x(measure: object) -> None: ...
+
+    with pytest.raises(UsageError, match="workload x in"):
+        describe(bench_x, {})

@@ -1,0 +1,62 @@
+"""What a workload is: a `bench_*` function and what is stated about it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+
+from vbench.errors import UsageError
+from vbench.model import CATEGORIES, Statistic, WorkloadInfo
+
+_PREFIX = "bench_"
+_DEFAULTS: Mapping[str, object] = {"category": "cpu", "statistic": "ratio"}
+
+
+def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
+    """What `function` is, with what its marker states: unit, category, statistic.
+
+    The definition digest covers the function's whole file but its other workloads: helpers and
+    constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
+    """
+    path = inspect.getsourcefile(function) or ""
+    name = function.__name__.removeprefix(_PREFIX).replace("_", "-")
+    where = f"workload {name} in {path}"
+    unknown = set(stated) - {"category", "unit", "statistic"}
+    if unknown or "unit" not in stated:
+        raise UsageError(
+            f"{where}: "
+            + (f"unknown {', '.join(sorted(unknown))}" if unknown else "its unit is not stated"),
+            remedy='write @pytest.mark.workload(category="cpu", unit="event")',
+        )
+    said = {key: str(value) for key, value in {**_DEFAULTS, **stated}.items()}
+    for key, known in (("category", CATEGORIES), ("statistic", tuple(Statistic))):
+        if said[key] not in known:
+            raise UsageError(
+                f"{where}: there is no {key} {said[key]!r}", remedy=f"one of {', '.join(known)}"
+            )
+    return WorkloadInfo(
+        name=name,
+        category=said["category"],
+        unit=said["unit"],
+        statistic=Statistic(said["statistic"]),
+        summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
+        definition=hashlib.sha256(_definition(function).encode()).hexdigest()[:16],
+        path=path,
+    )
+
+
+def _definition(function: Callable[..., object]) -> str:
+    """The source of the function's file without that of the other `bench_*` functions."""
+    lines, _ = inspect.findsource(function)
+    dropped: set[int] = set()
+    for node in ast.parse("".join(lines)).body:
+        if (
+            isinstance(node, ast.FunctionDef)
+            and node.name.startswith(_PREFIX)
+            and node.name != function.__name__
+        ):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            dropped.update(range(first - 1, node.end_lineno or node.lineno))
+    return "".join(line for number, line in enumerate(lines) if number not in dropped)
