@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from vbench.disturbance import Watch
 from vbench.errors import Unsupported, UsageError, WorkloadError
 from vbench.guest import Guest
-from vbench.model import Pair, Reading, Statistic, TimeBase
+from vbench.model import Pair, Reading, Statistic, TimeBase, WorkloadInfo
 from vbench.reading import Reader, checked
 from vbench.target import NATIVE_PORT, Native, Place, Target, succeed
 
@@ -49,14 +49,15 @@ class Plan:
     quantile_boots: int = 2
     min_rounds: int = 2
     max_rounds: int = 3
-    target_s: float = 0.3
+    target_s: float = 0.2
     budget_s: float = 60.0
     command_timeout_s: float = 60.0
     spread: float = 0.02
 
-    def boots_of(self, statistic: Statistic) -> int:
+    def boots_of(self, info: WorkloadInfo) -> int:
         """Boots of a workload: a distribution of thousands of events is told by fewer."""
-        return self.quantile_boots if statistic is Statistic.QUANTILES else self.boots
+        boots = self.quantile_boots if info.statistic is Statistic.QUANTILES else self.boots
+        return min(boots, info.boots or boots)
 
     def __post_init__(self) -> None:
         if self.boots < 1:
@@ -67,10 +68,10 @@ class Plan:
 
 QUICK = Plan(boots=3, quantile_boots=1, min_rounds=1, max_rounds=1, target_s=0.15, budget_s=20.0)
 # Where a second is 10^9 instructions. 200 million: a timer tick more or less changes nothing, nor
-# do programs' clocks of 1 ms. A command's time-out is in the target's seconds, which last several
-# of ours.
+# do programs' clocks of 1 ms. Rounds of one boot are alike there, so one does; boots differ. A
+# command's time-out is in the target's seconds, which last several of ours.
 COUNTING = Plan(
-    boots=2, min_rounds=2, max_rounds=2, target_s=0.2, budget_s=300.0, command_timeout_s=20.0
+    boots=2, min_rounds=1, max_rounds=1, target_s=0.2, budget_s=300.0, command_timeout_s=20.0
 )
 
 

@@ -122,6 +122,8 @@ class WorkloadInfo:
     summary: str  # first line of its docstring
     definition: str  # digest of its source: unlike definitions are never compared
     path: str  # file it comes from
+    options: str = ""  # of the backend, beside the variant's own: "firmware=on"
+    boots: int = 0  # at most so many are measured, 0: as many as the plan says
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,8 @@ class Result:
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=_empty)
     # what the run could not measure on this host: (backend, technique, reason, remedy)
     unavailable: tuple[tuple[str, str, str, str], ...] = ()
+    # globs of the only workloads that the run took to this host by itself; empty: no such choice
+    reduced_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,8 @@ class ImageFiles:
     root: str  # the same tree unpacked, for native runs
     kernel_release: str
     versions: Mapping[str, str] = field(default_factory=_empty)  # Debian package -> version
+    # the same kernel as distributed, packed: what firmware starts; "" if it came unpacked
+    bzimage: str = ""
 
 
 def join_flags(pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class RunPlugin:
         params = [
             pytest.param((series, boot), id=f"{series.label}-boot{boot + 1}")
             for series in self.session.series.values()
-            for boot in range(self.session.plan(series).boots_of(info.statistic))
+            for boot in range(self.session.plan(series).boots_of(info))
         ]
         metafunc.parametrize("measure", params, indirect=True)
 

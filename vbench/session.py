@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from vbench.errors import (
     GuestLost,
     HostError,
     Unsupported,
+    UsageError,
     VbenchError,
 )
 from vbench.guest import Guest
@@ -96,14 +98,15 @@ class Session:
         self._plans = dict(plans or {})
         self._argv = tuple(argv)
         self._unavailable = dict(unavailable or {})
+        self._began = time.monotonic()
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._journal = Journal(out) if out else None
         self._states: dict[tuple[str, str], _State] = {}
         self._launches: dict[str, list[Launch]] = {label: [] for label in self.series}
         self._guest: Guest | None = None
-        self._guest_key: tuple[str, int] | None = None
-        self._launch_errors: dict[tuple[str, int], VbenchError] = {}
-        self._given_up: dict[str, int] = dict.fromkeys(self.series, 0)
+        self._guest_key: tuple[str, str, int] | None = None
+        self._launch_errors: dict[tuple[str, str, int], VbenchError] = {}
+        self._given_up: dict[tuple[str, str], int] = {}  # failures running, of a variant's text
         self._natives: dict[tuple[Host, int, tuple[str, ...]], Native] = {}
         self.failed: list[str] = []
 
@@ -112,13 +115,16 @@ class Session:
 
     # ------------------------------------------------------------ the guest broker
 
-    def guest(self, series: Series, boot: int) -> Guest:
-        """The guest of this series and boot, launched or relaunched as needed.
+    def guest(self, series: Series, boot: int, options: str = "") -> Guest:
+        """The guest of this series and boot, launched or relaunched as needed, with `options`
+        beside those of its variant.
 
         Only one guest is up at a time. Raises LaunchError, AttestationError: a boot that failed
         fails again at once for its other items, and so does a variant that failed twice running.
+        Unsupported: its backend has no such options.
         """
-        key = (series.label, boot)
+        variant = self._variant(series, options)
+        key = (series.label, variant.text, boot)
         if self._guest is not None and self._guest_key == key and self._guest.alive:
             return self._guest
         self.drop_guest()
@@ -126,21 +132,31 @@ class Session:
             raise self._launch_errors[key]
         self.phases.enter("booting")
         try:
-            guest = self._launch(series, boot)
+            guest = self._launch(series, variant, boot)
         except (GuestError, HostError) as error:
-            self._given_up[series.label] += 1
-            if self._given_up[series.label] >= LAUNCH_FAILURES_MAX:
+            failures = self._given_up.get(key[:2], 0) + 1
+            self._given_up[key[:2]] = failures
+            if failures >= LAUNCH_FAILURES_MAX:
                 for number in range(self.plan(series).boots):
-                    self._launch_errors[series.label, number] = error
+                    self._launch_errors[*key[:2], number] = error
             self._launch_errors[key] = error
             raise
-        self._given_up[series.label] = 0
+        self._given_up[key[:2]] = 0
         self._guest, self._guest_key = guest, key
         return guest
 
-    def _launch(self, series: Series, boot: int) -> Guest:
-        backend = series.variant.backend
-        guest = backend.launch(series.host, self.image, series.variant.options)
+    def _variant(self, series: Series, options: str) -> Variant:
+        """The series' variant with further options."""
+        if not options:
+            return series.variant
+        try:
+            return self.registry.variant(f"{series.variant.text},{options}")
+        except UsageError as error:
+            raise Unsupported(error.what) from error
+
+    def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
+        backend = variant.backend
+        guest = backend.launch(series.host, self.image, variant.options)
         try:
             attestation = backend.attest(guest)
         except BaseException:
@@ -149,7 +165,7 @@ class Session:
         known = self._launches[series.label]
         launch = guest.launch_record(
             id=f"{series.label}#{len(known) + 1}",
-            variant=series.variant.text,
+            variant=variant.text,
             boot=boot,
             attestation=attestation,
         )
@@ -225,7 +241,7 @@ class Session:
     def _measure(self, series: Series, state: _State, boot: int) -> Measure:
         if state.unsupported:
             raise Unsupported(state.unsupported)
-        guest = self.guest(series, boot)
+        guest = self.guest(series, boot, state.info.options)
         launch_id = self._launches[series.label][-1].id
         if launch_id not in state.launches:
             state.launches.append(launch_id)
@@ -300,8 +316,9 @@ class Session:
         return next((census for census in found if census is not None), None)
 
     def _note(self, record: Mapping[str, Any]) -> None:
+        """To the journal, with the seconds since this run began."""
         if self._journal:
-            self._journal.append(record)
+            self._journal.append({"at_s": round(time.monotonic() - self._began, 2), **record})
 
     # ------------------------------------------------------------ results
 
@@ -367,6 +384,7 @@ class Session:
                 for row, fact in backend.facts.items()
             },
             unavailable=tuple(self._unavailable.get(series.host.name, ())),
+            reduced_to=series.workloads,
         )
 
     def overhead(self, item: Item) -> stats.Overhead | None:

@@ -148,6 +148,7 @@ def top_level(result: Result) -> dict[str, Any]:
             dict(zip(("backend", "technique", "reason", "remedy"), entry, strict=True))
             for entry in result.unavailable
         ],
+        "reduced_to": list(result.reduced_to),
         "items": [_item_head(item) for item in result.items],
         "launches": [_launch(launch) for launch in result.launches],
     }
@@ -331,6 +332,7 @@ def _result(whole: Mapping[str, Any], ours: Mapping[str, Any], source: str) -> R
             (entry["backend"], entry["technique"], entry["reason"], entry["remedy"])
             for entry in ours["unavailable"]
         ),
+        reduced_to=tuple(ours.get("reduced_to", ())),  # not in files of vbench before it
     )
 
 

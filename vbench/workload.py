@@ -11,11 +11,14 @@ from vbench.errors import UsageError
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 
 _PREFIX = "bench_"
-_DEFAULTS: Mapping[str, object] = {"category": "cpu", "statistic": "ratio"}
+_DEFAULTS: Mapping[str, object] = {
+    "category": "cpu", "statistic": "ratio", "options": "", "boots": 0
+}  # fmt: skip
 
 
 def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
-    """What `function` is, with what its marker states: unit, category, statistic.
+    """What `function` is, with what its marker states: unit, category, statistic; `options` that
+    its guest gets beside the variant's own; `boots` to measure at most.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
@@ -23,7 +26,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     path = inspect.getsourcefile(function) or ""
     name = function.__name__.removeprefix(_PREFIX).replace("_", "-")
     where = f"workload {name} in {path}"
-    unknown = set(stated) - {"category", "unit", "statistic"}
+    unknown = set(stated) - {"unit", *_DEFAULTS}
     if unknown or "unit" not in stated:
         raise UsageError(
             f"{where}: "
@@ -36,6 +39,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             raise UsageError(
                 f"{where}: there is no {key} {said[key]!r}", remedy=f"one of {', '.join(known)}"
             )
+    if not said["boots"].isdecimal():
+        raise UsageError(f"{where}: boots is a number, not {said['boots']!r}")
     return WorkloadInfo(
         name=name,
         category=said["category"],
@@ -44,6 +49,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
         definition=hashlib.sha256(_definition(function).encode()).hexdigest()[:16],
         path=path,
+        options=said["options"],
+        boots=int(said["boots"]),
     )
 
 

@@ -71,6 +71,16 @@ def test_hardware_assisted_virtualization_can_be_used(testbed: TestbedHost) -> N
     assert BACKEND.probe(testbed, BACKEND.options).ok
 
 
+def test_an_unmodified_system_boots_through_firmware(testbed: TestbedHost) -> None:
+    options = dataclasses.replace(BACKEND.options, firmware=True)
+    with BACKEND.launch(testbed, image.ensure(), options) as guest:
+        seen = BACKEND.attest(guest)
+        assert seen.evidence["started by"] == "firmware, bzImage"
+        assert seen.evidence["guest: clocksource"] == "tsc"  # KVM's own is not shown
+        assert seen.evidence["guest: hypervisor"] == "none detected"
+        assert "kvm" not in succeed(guest, "dmesg", timeout_s=20).lower()
+
+
 def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
     assert seen.summary == "KVM; disk virtio_blk; network virtio_net"
@@ -78,6 +88,17 @@ def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
     assert seen.evidence["guest: hypervisor"] == "KVM"
     assert seen.evidence["host: KVM provider"] == "kvm_amd"
     assert seen.evidence["host: nested paging"].startswith("on")
+
+
+def test_its_interrupts_begin_with_a_breakpoint(guest: Guest) -> None:
+    """docs/decisions/0004: not a jump, nor ftrace, which are no exceptions."""
+    assert guest.device["interrupts"] == "breakpoint at __common_interrupt+5"
+    listed = succeed(
+        guest, "mount -t debugfs d /sys/kernel/debug; cat /sys/kernel/debug/kprobes/list",
+        timeout_s=20,
+    )  # fmt: skip
+    assert "__common_interrupt+0x5" in listed
+    assert "[" not in listed  # [OPTIMIZED], [FTRACE], [DISABLED]
 
 
 def test_a_kvm_guest_labelled_tcg_is_refused(guest: Guest) -> None:

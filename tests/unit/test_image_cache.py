@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(work: Path, _lock: int) -> dict[str, Any]:
     """A build that takes no time."""
     (work / "vmlinux").write_bytes(b"kernel")
+    (work / "vmlinuz").write_bytes(b"packed")
     (work / "initramfs").write_bytes(b"root")
     (work / "root/bin").mkdir(parents=True)
     (work / "root/bin/sh").write_bytes(b"shell")
@@ -83,6 +84,8 @@ def swap_byte(path: Path) -> None:
     [
         ("vmlinux", swap_byte),
         ("vmlinux", Path.unlink),
+        ("vmlinuz", append),
+        ("vmlinuz", Path.unlink),
         ("initramfs", truncate),
         ("root/bin/sh", append),
         ("root/bin/sh", lambda path: path.chmod(0o4755)),

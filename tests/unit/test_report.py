@@ -21,7 +21,7 @@ from sample_results import full_run, item, launch, pairs, result
 
 from vbench import report, store
 from vbench.errors import StoreError
-from vbench.model import Attestation, Item, Pair, Result, Status, Technique
+from vbench.model import Attestation, Item, Pair, Result, Statistic, Status, Technique
 
 
 def markdown(*results: Result) -> str:
@@ -288,6 +288,25 @@ def test_every_launch_can_be_replayed() -> None:
     odd = (launch("tcg", 0), launch("tcg", 1, kernel="6.2"))
     text = markdown(result(item("a", pairs(2.0)), launches=odd))
     assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text
+
+
+def test_a_reduced_set_is_said() -> None:
+    text = markdown(result(item("a", pairs(2.0)), reduced_to=("cpu-*", "boot-command")))
+    below = text[text.index("## What could not be measured") :]
+    assert "all but `cpu-*`, `boot-command`" in below
+    assert "`vbench run --host testbed --backend tcg`" in below
+
+
+def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
+    other = launch("tcg,firmware=on", 0, device={"start": "firmware, bzImage"})
+    boot = item("boot-firmware", [Pair(None, 7.0, 0)], category="boot", unit="boot")
+    boot = replace(boot, statistic=Statistic.ABSOLUTE, launches=(other.id,))
+    text = markdown(result(item("a", pairs(2.0)), boot, launches=(launch("tcg", 0), other)))
+    seen = cell(text, "## By the clock", "**Guest OS modification**", 1)
+    assert "observed in `tcg,firmware=on`: 6.1.0-37-amd64 booted" in seen
+    assert "booted by firmware, bzImage" in seen
+    assert "tcg,firmware=on" not in cell(text, "## By the clock", "**Measured as**", 1)
+    assert "| `tcg,firmware=on` | 1 " in text[text.index("## Boot times") :]
 
 
 # ---------------------------------------------------------------- form

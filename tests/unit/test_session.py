@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,9 +71,11 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     backend = ShellBackend()
     options = shell_backend.ShellOptions(vcpus=2)
     other = Series(series.host, Variant("shell,vcpus=2", backend, options))
+    registry = Registry()
+    registry.backends["shell"] = backend
     plan = Plan(boots=3, min_rounds=2, max_rounds=2, target_s=0.001, command_timeout_s=5.0)
     with Session(
-        registry=Registry(),
+        registry=registry,
         series=[series, other],
         image=image,
         plan=plan,
@@ -115,6 +118,45 @@ def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> N
     session.drop_guest()
     session.drop_guest()
     assert GUESTS.closed == [one, two, three]
+
+
+def test_a_workload_may_ask_for_another_guest(session: Session, series: Series) -> None:
+    info = dataclasses.replace(BOOT, options="vcpus=3")
+    usual = session.guest(series, 0)
+    with session.item(series, info, 0) as make:
+        measure = make()
+        assert measure.guest.place.vcpus == 3
+        measure.absolute(1.0)
+    assert GUESTS.closed == [usual]
+    assert session.guest(series, 0) is not measure.guest
+    launches = session.result(series).launches
+    assert [launch.variant for launch in launches] == ["shell", "shell,vcpus=3", "shell"]
+    assert session.item_of(series, BOOT.name).launches == (launches[1].id,)
+    assert session.item_of(series, BOOT.name).variant == "shell"
+
+
+def test_options_that_a_backend_does_not_have_are_unsupported(
+    session: Session, series: Series
+) -> None:
+    info = dataclasses.replace(BOOT, options="firmware=on")
+    with (
+        pytest.raises(Unsupported, match="no option 'firmware'"),
+        session.item(series, info, 0) as make,
+    ):
+        make()
+    item = session.item_of(series, BOOT.name)
+    assert item.status is Status.UNSUPPORTED
+    assert "firmware" in item.reason
+    assert GUESTS.made == []
+
+
+def test_a_failure_with_its_options_is_not_the_variants(session: Session, series: Series) -> None:
+    info = dataclasses.replace(BOOT, options="vcpus=3")
+    for boot in range(2):
+        GUESTS.launches[:] = [shell_backend.NO_BOOT]
+        with pytest.raises(LaunchError), session.item(series, info, boot) as make:
+            make()
+    assert session.guest(series, 0).alive
 
 
 def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:

@@ -31,6 +31,7 @@ def sample() -> Result:
         item("broken", (), status=Status.FAILED, reason="exit status 1"),
         item("rdrand", (), status=Status.UNSUPPORTED, reason="no metric"),
         unavailable=(("kvm-virtio", "hardware-assisted", "/dev/kvm interprets", "use hardware"),),
+        reduced_to=("cpu-*",),
     )
 
 
@@ -47,6 +48,7 @@ def test_round_trip(tmp_path: Path) -> None:
         assert before == after
     assert back.launches == sample().launches
     assert back.unavailable == sample().unavailable
+    assert back.reduced_to == ("cpu-*",)
     assert back.facts == sample().facts
     assert back.host == sample().host
     assert (back.image, back.started, back.argv) == (

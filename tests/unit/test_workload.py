@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import textwrap
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vbench.errors import PluginError, UsageError
+from vbench.measure import Plan
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 from vbench.pytest_plugin import collect
 from vbench.workload import describe
@@ -55,6 +57,15 @@ def test_defaults(infos: Infos) -> None:
     assert (info.category, info.statistic, info.summary) == ("cpu", Statistic.RATIO, "")
 
 
+def test_a_workload_may_ask_for_options_and_fewer_boots(infos: Infos) -> None:
+    (info,) = infos(
+        "@workload(unit='x', options='vcpus=2', boots=1)\ndef bench_a(measure): ...\n"
+    ).values()
+    assert (info.options, info.boots) == ("vcpus=2", 1)
+    assert Plan(boots=5).boots_of(info) == 1
+    assert Plan(boots=5).boots_of(dataclasses.replace(info, boots=0)) == 5
+
+
 def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
     found = infos("""
         pytestmark = workload(unit="x")
@@ -74,6 +85,7 @@ def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
         ("@workload(unit='x', kind='y')\n", "unknown kind"),
         ("@workload(unit='x', category='gpu')\n", "no category 'gpu'"),
         ("@workload(unit='x', statistic='mean')\n", "no statistic 'mean'"),
+        ("@workload(unit='x', boots='one')\n", "boots is a number, not 'one'"),
     ],
 )
 def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: str) -> None:

@@ -122,6 +122,7 @@ class LocalHost:
     time_base = TimeBase.WALL
     patience = 1.0
     kvm_cpu: tuple[str, ...] = ()
+    kvm_guest = ""
 
     def __init__(self) -> None:
         self._facts: HostFacts | None = None

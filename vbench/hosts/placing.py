@@ -60,7 +60,11 @@ def place(image: ImageFiles, connection: SshConnection, patience: float = 1.0) -
                 remedy="make room in its cache directory (about 300 MB), or set VBENCH_CACHE there",
             )
     return dataclasses.replace(
-        image, kernel=f"{target}/vmlinux", initramfs=f"{target}/initramfs", root=f"{target}/root"
+        image,
+        kernel=f"{target}/vmlinux",
+        initramfs=f"{target}/initramfs",
+        root=f"{target}/root",
+        bzimage=image.bzimage and f"{target}/vmlinuz",
     )
 
 
@@ -68,6 +72,8 @@ def _send(image: ImageFiles, pipe: BinaryIO) -> None:
     """The image as a tar archive: kernel, initramfs, root tree, and digests of all files."""
     root = Path(image.root)
     files = {"vmlinux": Path(image.kernel), "initramfs": Path(image.initramfs)}
+    if image.bzimage:
+        files["vmlinuz"] = Path(image.bzimage)
     trees = {f"root/{path.relative_to(root)}": path for path in sorted(root.rglob("*"))}
     sums = "".join(
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"

@@ -144,6 +144,7 @@ class SshHost:
     time_base = TimeBase.WALL
     patience = 1.0
     kvm_cpu: tuple[str, ...] = ()
+    kvm_guest = ""
 
     def __init__(self, name: str) -> None:
         """`name`: "ssh://user@host[:port]"."""

@@ -156,7 +156,7 @@ def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> di
     # Packages of one name have several versions in time, so the same inputs may give
     # different images: results are compared by what was built.
     total = hashlib.sha256()
-    for name in cache.FILES:
+    for name in cache.files(work):
         total.update(hashlib.sha256((work / name).read_bytes()).digest())
     return {
         **asdict(built),
@@ -175,6 +175,7 @@ def _files(path: Path, manifest: dict[str, Any]) -> ImageFiles:
         root=str(path / "root"),
         kernel_release=manifest["kernel_release"],
         versions=manifest["versions"],
+        bzimage=str(path / cache.PACKED) if cache.PACKED in manifest["content"] else "",
     )
 
 

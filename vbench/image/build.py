@@ -34,7 +34,7 @@ class Built:
 
 
 def build_debian(work: Path, keep_open: tuple[int, ...], progress: Callable[[str], None]) -> Built:
-    """Build the image with Debian's kernel into `work`: vmlinux, initramfs, root/.
+    """Build the image with Debian's kernel into `work`: vmlinux, vmlinuz, initramfs, root/.
 
     `work` is an empty directory. Raises ImageError; whoever calls removes `work` then.
     """
@@ -71,12 +71,15 @@ def _packaged_kernel(packages: Path) -> kernel.Source:
 
 
 def _finish(work: Path, source: kernel.Source, versions: dict[str, str]) -> Built:
-    vmlinux = kernel.extract_vmlinux(source.image.read_bytes(), str(source.image))
+    image = source.image.read_bytes()
+    vmlinux = kernel.extract_vmlinux(image, str(source.image))
     release = kernel.release(vmlinux)
     modules, absent = kernel.pack_modules(source.modules, release)
     # The kernel opens it for the first process before any filesystem is mounted.
     console = cpio.Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
     (work / "vmlinux").write_bytes(vmlinux)
+    if image != vmlinux:
+        (work / "vmlinuz").write_bytes(image)
     (work / "initramfs").write_bytes(cpio.archive([*cpio.tree(work / "root"), console, *modules]))
     compiler = tools.run(["cc", "--version"]).decode().partition("\n")[0]
     return Built(release, versions, compiler, absent)

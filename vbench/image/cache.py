@@ -1,6 +1,6 @@
 """The image cache: complete, verified images or nothing.
 
-    <cache>/images/<key>/          vmlinux, initramfs, root/, manifest.json
+    <cache>/images/<key>/          vmlinux, vmlinuz, initramfs, root/, manifest.json
     <cache>/images/.lock           held by the one builder
     <cache>/images/.building-*     what that builder works in; anyone else's is left over
 
@@ -30,6 +30,7 @@ from vbench.errors import ImageError
 from vbench.image import tools
 
 FILES = ("vmlinux", "initramfs")
+PACKED = "vmlinuz"  # there if the kernel came as a bzImage
 MANIFEST = "manifest.json"
 BUILDING = ".building-"
 
@@ -113,16 +114,21 @@ def verify(target: Path) -> dict[str, Any]:
         found = describe(target)
     except OSError as error:
         raise Damaged(f"{error.filename}: {error.strerror}") from error
-    for name, state in found.items():
-        if state != expected.get(name):
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
             raise Damaged(f"{name} is not as it was built")
     return manifest
+
+
+def files(target: Path) -> tuple[str, ...]:
+    """The names of an image's files."""
+    return (*FILES, PACKED) if (target / PACKED).exists() else FILES
 
 
 def describe(target: Path) -> dict[str, Any]:
     """Sizes and digests of an image's files, and the digest of its root tree."""
     content: dict[str, Any] = {}
-    for name in FILES:
+    for name in files(target):
         with (target / name).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         content[name] = {"bytes": (target / name).stat().st_size, "sha256": digest}

@@ -47,6 +47,7 @@ class Panel:
     items: tuple[Item, ...]  # by category, workload, variant
     launches: tuple[Launch, ...]  # by variant, boot
     unavailable: tuple[Unavailable, ...]
+    reduced_to: Mapping[str, tuple[str, ...]]  # by variant
     runs: tuple[str, ...]  # vbench command lines, with their start
     # derived from the pairs, by item name: it takes most of a report's time, so it is done once
     overheads: Mapping[str, Overhead]
@@ -65,6 +66,18 @@ class Panel:
             if technique in (None, item.technique)
         }
         return [variant for _, variant in sorted(found)]
+
+    def launched(self) -> list[str]:
+        """`variants`, and those that were launched for a workload with options of its own."""
+        return list(dict.fromkeys([*self.variants(), *(one.variant for one in self.launches)]))
+
+    def started_otherwise(self, technique: Technique) -> list[Launch]:
+        """Launches of this technique with options that a workload asked for, not the user."""
+        ids = {
+            launch for item in self.items if item.technique is technique for launch in item.launches
+        }
+        known = self.variants()
+        return [one for one in self.launches if one.id in ids and one.variant not in known]
 
     def of(self, variant: str, *categories: str) -> list[Item]:
         """Measured items of a variant, in these categories."""
@@ -179,6 +192,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
         unavailable=tuple(
             sorted(unavailable, key=lambda one: (one.technique, one.backend, one.reason))
         ),
+        reduced_to={one.variant: one.reduced_to for one in results if one.reduced_to},
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item, overheads.get(item.name)) for item in shown},

@@ -220,16 +220,25 @@ def _seen_in_guest(panel: Panel, technique: Technique) -> str:
     """What the running guests said of themselves: evidence whose key begins with `guest: `."""
     seen: dict[str, list[str]] = {}
     for launch in _launches(panel, technique):
-        told = [
-            f"{key.removeprefix('guest: ')} {value}"
-            for key, value in sorted(launch.attestation.evidence.items())
-            if key.startswith("guest: ") and value and key not in ("guest: cpu", "guest: kernel")
-        ]
-        told.insert(0, f"{launch.kernel} booted")
-        seen.setdefault(plain("; ".join(told)), []).append(code(launch.variant))
+        seen.setdefault(_told_by(launch), []).append(code(launch.variant))
+    for launch in panel.started_otherwise(technique):
+        start = plain(launch.device.get("start", "another way"))
+        seconds = launch.boot_times_s.get("launch_to_command")
+        timed = f" in {number(seconds)} s" if seconds and panel.wall else ""
+        told = f"{_told_by(launch)}; booted by {start}{timed}"
+        seen.setdefault(told, []).append(code(launch.variant))
     return "<br>".join(
         small(f"observed in {', '.join(variants)}: {told}") for told, variants in seen.items()
     )
+
+
+def _told_by(launch: Launch) -> str:
+    told = [
+        f"{key.removeprefix('guest: ')} {value}"
+        for key, value in sorted(launch.attestation.evidence.items())
+        if key.startswith("guest: ") and value and key not in ("guest: cpu", "guest: kernel")
+    ]
+    return plain("; ".join([f"{launch.kernel} booted", *told]))
 
 
 def _stated(

@@ -87,7 +87,7 @@ def explained(panel: Panel) -> str | None:
 
 def boots(panel: Panel) -> str | None:
     """Boot times of each variant: median, and smallest to largest; None without any."""
-    legend = panel.variants()
+    legend = panel.launched()
     keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
     rows = []
     for key in keys:

@@ -16,7 +16,7 @@ def of_panel(panel: Panel) -> list[str]:
     out = [_pairs({**panel.host.facts, "image": panel.image}, ("Host fact", "Value"))]
     if panel.runs:
         out.append("Measured by:\n\n" + block("\n".join(panel.runs)))
-    for variant in panel.variants():
+    for variant in panel.launched():
         launches = [launch for launch in panel.launches if launch.variant == variant]
         if launches:
             boots = plural(len(launches), "boot")

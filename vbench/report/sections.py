@@ -189,7 +189,7 @@ def boots(panel: Panel) -> list[str]:
     """Boot times of each variant by what was timed."""
     keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
     rows = []
-    for variant in panel.variants():
+    for variant in panel.launched():
         cell = []
         for key in keys:
             times = boot_times(panel, variant, key)
@@ -214,6 +214,15 @@ def unmeasured(gathered: Gathered) -> list[str]:
         for entry in panel.unavailable:
             what = f"{code(entry.backend)} ({entry.technique})"
             rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
+        for variant, globs in sorted(panel.reduced_to.items()):
+            rows.append(
+                [
+                    host,
+                    f"{code(variant)}: all but {', '.join(map(code, globs))}",
+                    "a run that names no host takes a reduced set to the testbed",
+                    f"{code('vbench run --host testbed --backend ' + variant)}",
+                ]
+            )
         by_reason: dict[tuple[str, str, str], list[str]] = {}
         for item in panel.items:
             if item.status is not Status.OK:
