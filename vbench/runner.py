@@ -52,9 +52,7 @@ class RunOptions:
 
     def counting_plan(self) -> Plan:
         """The same where instructions are counted: samples repeat, so few and short ones do."""
-        return self._fixed(
-            dataclasses.replace(COUNTING, max_rounds=1, min_rounds=1) if self.quick else COUNTING
-        )
+        return self._fixed(dataclasses.replace(COUNTING, boots=1) if self.quick else COUNTING)
 
     def _fixed(self, plan: Plan) -> Plan:
         if self.rounds is not None:
@@ -107,8 +105,16 @@ def open_session(options: RunOptions) -> Session:
     """
     plan = options.plan()
     registry = load_plugins(options.plugins)
+    hosts = options.hosts
+    if options.quick and not hosts:
+        hosts = ("local",)
+        say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     chosen = select(
-        options.hosts, options.variants, registry, lambda name: find_host(name, options), say
+        hosts,
+        options.variants,
+        registry,
+        lambda name: find_host(name, options),
+        say,
     )
     try:
         files = ensure_image(options.kernel, options.modules)
