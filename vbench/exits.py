@@ -55,6 +55,26 @@ def to_qemu(code: int) -> str:
     return TO_QEMU + _QEMU_NAMES.get(code, str(code))
 
 
+# Hypercalls by number: xen/include/public/xen.h.
+_HYPERCALLS = {
+    0: "set_trap_table", 1: "mmu_update", 2: "set_gdt", 3: "stack_switch", 4: "set_callbacks",
+    5: "fpu_taskswitch", 8: "set_debugreg", 10: "update_descriptor", 12: "memory_op",
+    13: "multicall", 14: "update_va_mapping", 15: "set_timer_op", 17: "xen_version",
+    18: "console_io", 20: "grant_table_op", 21: "vm_assist", 23: "iret", 24: "vcpu_op",
+    25: "set_segment_base", 26: "mmuext_op", 29: "sched_op", 32: "event_channel_op",
+    33: "physdev_op", 34: "hvm_op",
+}  # fmt: skip
+
+# What goes with one entry into the hypervisor, and is none by itself.
+INSIDE = (TO_QEMU, "in multicall", "events received")
+
+
+def entry(name: str) -> str:
+    """The name of an entry into Xen, as vbench-probe counts it: hypercalls have a number there."""
+    kind, _, number = name.rpartition(" ")
+    return f"{kind} {_HYPERCALLS.get(int(number), number)}" if number.isdecimal() else name
+
+
 @dataclass(frozen=True)
 class Trigger:
     """A workload of category `exit`: what it makes happen, and what to take off its median.

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from vbench.disturbance import Watch
-from vbench.errors import Unsupported, UsageError, WorkloadError
+from vbench.errors import HostError, Unsupported, UsageError, WorkloadError
 from vbench.guest import Guest
 from vbench.model import Pair, Reading, Statistic, TimeBase, WorkloadInfo
 from vbench.reading import Reader, checked
@@ -221,7 +221,10 @@ class Measure:
             self.outcome.pairs.append(pair)
             self._on_pair(pair)
         if not fixed_time and not self.outcome.exits:
-            self._count_exits(runs[GUEST])
+            try:
+                self._count_exits(runs[GUEST])
+            except HostError as error:
+                self.outcome.notes.add(f"exits were not counted: {error.what}")
 
     def _count_exits(self, run: _Runner) -> None:
         """Exits by reason per unit of work, once per series: counting takes time, so its rounds

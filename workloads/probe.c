@@ -345,7 +345,7 @@ static const struct command COMMANDS[] = {
     {NULL, 0, 0, NULL, NULL},
 };
 
-static const struct command *const TABLES[] = {COMMANDS, EXIT_COMMANDS, NULL};
+static const struct command *const TABLES[] = {COMMANDS, EXIT_COMMANDS, XEN_COMMANDS, NULL};
 
 static int usage(void)
 {

@@ -19,6 +19,7 @@ struct command {
 };
 
 extern const struct command EXIT_COMMANDS[]; /* probe_exit.c */
+extern const struct command XEN_COMMANDS[];  /* probe_xen.c */
 
 /* End with a reason: status 1, it could not be measured. */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);

@@ -299,3 +299,10 @@ def test_without_root_it_is_unavailable_beforehand() -> None:
     assert not kvm.can_switch(paging_host(uid="1000"), options).ok
     assert kvm.can_switch(paging_host(), options).ok
     assert kvm.can_switch(paging_host(uid="1000", npt="N"), options).ok
+
+
+def test_entries_into_xen_have_the_names_of_xen_h() -> None:
+    assert exits.entry("hypercall 23") == "hypercall iret"
+    assert exits.entry("in multicall 14") == "in multicall update_va_mapping"
+    assert exits.entry("hypercall 63") == "hypercall 63"
+    assert exits.entry("page table write") == "page table write"

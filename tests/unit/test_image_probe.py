@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,47 @@ def test_tsc_ticks_cover_the_loop_at_a_plausible_rate(probe: Path) -> None:
     result = run(probe, "syscall", "20000")
 
     assert 0.2 < result["tsc_ticks"] / result["elapsed_ns"] < 10  # GHz
+
+
+def record(event: int, *extra: int, cycles: bool = False) -> bytes:
+    """A record of xentrace's file (xen/include/public/trace.h, struct t_rec)."""
+    head = event | len(extra) << 28 | cycles << 31
+    stamp = (1, 2) if cycles else ()
+    return struct.pack(f"<{1 + len(stamp) + len(extra)}I", head, *stamp, *extra)
+
+
+def test_a_domains_entries_into_xen_are_counted(probe: Path, tmp_path: Path) -> None:
+    """In Xen 4.17's numbers: iret is hypercall 23, update_va_mapping 14; domain 5 is ours."""
+    iret, trap, inside, switch = 0x20110D, 0x201103, 0x20210E, 0x2800A
+    to_ours, to_dom0 = record(switch, 0, 0, 5, 0, cycles=True), record(switch, 5, 0, 0, 0)
+    trace = [
+        record(0x1F003, 0, 4096),  # CPU 0
+        record(iret, 23),  # nobody's: the trace began while somebody ran
+        to_ours,
+        record(iret, 23 | 1 << 20, 7),
+        record(iret, 23),
+        record(inside, 14),
+        record(0x1F003, 1, 4096),  # CPU 1, where dom0 runs
+        record(switch, 7, 0, 0, 1),
+        record(iret, 23),
+        record(0x1F003, 0, 4096),
+        record(trap, 1, 2, 3, cycles=True),
+        to_dom0,
+        record(trap, 1, 2, 3),
+        record(iret, 23),
+        record(0x1F001, 3, 0),  # lost
+    ]
+    path = tmp_path / "trace"
+    path.write_bytes(b"".join(trace))
+    assert run(probe, "xen-trace", str(path), "5") == {
+        "lost": 3, "trap": 1, "hypercall 23": 2, "in multicall 14": 1
+    }  # fmt: skip
+    path.write_bytes(b"".join(trace)[:-3])
+    done = subprocess.run(
+        [probe, "xen-trace", path, "5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "within a record" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ NEEDS_ONLY = {
     "compare": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
     "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
     "plugins": {"errors", "exits", "model", "hookspecs", "guest", "kvmcheck"}
-    | {"qemu", "qemu.backend", "xen.backend"},
+    | {"hosts", "qemu", "qemu.backend", "xen", "xen.backend"},
     "workloads": {"errors", "model", "measure", "reading", "target"},
 }
 STANDARD_LIBRARY_ONLY = ("errors", "model", "doctor", "hostfacts", "kvmcheck", "system")

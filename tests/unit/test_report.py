@@ -193,8 +193,18 @@ def test_evidence_from_the_guest() -> None:
 
 
 def test_boot_and_host_cpu() -> None:
-    assert "`tcg` 4.05 s" in wall("Boot")  # median of 4.0 and 4.1
-    assert "`tcg` disk: 200 µs" in wall("Host CPU per I/O operation")
+    assert "`tcg`, `tcg-virtio` 4.05 s" in wall("Boot")  # median of 4.0 and 4.1, the same in both
+    assert "`tcg`, `tcg-virtio` disk: 200 µs" in wall("Host CPU per I/O operation")
+
+
+def test_a_variant_with_nothing_to_say_is_left_out_beside_one_that_has() -> None:
+    one, other = item("cpu-a", pairs(2.0)), item("memory-b", pairs(3.0), variant="tcg,vcpus=2")
+    other = replace(other, category="memory")
+    text = markdown(result(one), result(other, variant="tcg,vcpus=2"))
+    computing = cell(text, "## By the clock", "**CPU overhead: computing**", 1)
+    assert computing.startswith("`tcg` ")
+    assert "vcpus=2" not in computing
+    assert cell(text, "## By the clock", "**CPU overhead: system calls**", 1) == "not measured"
 
 
 def test_one_boot_is_labelled() -> None:

@@ -52,7 +52,8 @@ XEN = Addition(
     "Xen",
     programs={
         **dict.fromkeys(
-            ("xl", "oxenstored", "xen-init-dom0", "xenconsoled", "xenconsole"), _XEN_TOOLS
+            ("xl", "oxenstored", "xen-init-dom0", "xenconsoled", "xenconsole", "xentrace"),
+            _XEN_TOOLS,
         ),
         **dict.fromkeys(
             [

@@ -9,6 +9,8 @@ from vbench.model import Item, Pair, Statistic, Status, TimeBase
 from vbench.stats import Overhead
 from vbench.text import NOTHING, TIMES, interval, plural, times
 
+NOT_MEASURED = "not measured"
+
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
     "budget": "the item's time budget ended before its spread was as small as wanted",
@@ -130,4 +132,4 @@ def unmeasured(items: Sequence[Item]) -> str:
         for status in (Status.FAILED, Status.UNSUPPORTED)
     ]
     told = ", ".join(f"{plural(n, 'workload')} {what}" for n, what in counts if n)
-    return f"not measured: {told}" if told else "not measured"
+    return f"{NOT_MEASURED}: {told}" if told else NOT_MEASURED

@@ -163,8 +163,19 @@ def _paravirtual(panel: Panel) -> Finding | str:
     return Finding(
         _all_hold([_below(o) for _, _, o in told]),
         "computing and system calls: "
-        + "; ".join(f"{code(a)} / {code(b)} {_ordered(o)}" for a, b, o in told),
+        + "; ".join(f"{code(a)} / {code(b)} {_ordered(o)}" for a, b, o in told)
+        + _hypercalls(panel, para),
     )
+
+
+def _hypercalls(panel: Panel, variants: Sequence[str]) -> str:
+    counted = [
+        f"{plain(item.workload)} {number(calls)} per {item.unit}"
+        for variant in variants
+        for item in panel.of(variant, "syscall", "memory")
+        if (calls := sum(n for name, n in item.exits.items() if name.startswith("hypercall")))
+    ]
+    return f"; hypercalls: {', '.join(counted)}" if counted else ""
 
 
 def _below(order: stats.Ordering) -> bool | None:

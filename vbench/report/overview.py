@@ -92,9 +92,15 @@ def _measured_as(panel: Panel, technique: Technique) -> str:
 
 
 def _column(panel: Panel, technique: Technique, cell: Cell) -> str:
-    variants = panel.variants(technique)
-    lines = [f"{code(variant)} {cell(panel, variant)}" for variant in variants]
-    return "<br>".join(lines) or "not measured"
+    """What each variant says; what has nothing to say is left out beside one that has."""
+    told: dict[str, list[str]] = {}
+    for variant in panel.variants(technique):
+        told.setdefault(cell(panel, variant), []).append(code(variant))
+    if len(told) > 1:
+        told.pop(cells.NOT_MEASURED, None)
+    if set(told) <= {cells.NOT_MEASURED}:
+        return cells.NOT_MEASURED
+    return "<br>".join(f"{', '.join(variants)} {text}" for text, variants in told.items())
 
 
 def _missing(panel: Panel, variant: str, *categories: str) -> str:
@@ -205,7 +211,7 @@ def _boot(panel: Panel, variant: str) -> str:
                 f"{key.replace('_', ' ')}, {number(seconds[0])} to {number(seconds[-1])} s over "
                 + plural(len(seconds), "boot")
             )
-    return "not measured"
+    return cells.NOT_MEASURED
 
 
 def _launches(panel: Panel, technique: Technique) -> list[Launch]:
