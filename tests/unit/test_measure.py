@@ -16,113 +16,10 @@ from hypothesis import strategies as st
 
 from vbench import measure as rooms
 from vbench import reading
-from vbench.errors import GuestLost, UsageError, WorkloadError, WorkloadTimeout
-from vbench.measure import GUEST, NATIVE, QUICK, Measure, Outcome, Plan, Sizes
+from vbench.errors import GuestLost, HostError, WorkloadError, WorkloadTimeout
+from vbench.measure import GUEST, NATIVE, Measure, Outcome, Plan, Sizes
 from vbench.model import Output, Pair, Reading, TimeBase
 from vbench.target import Place
-
-# ------------------------------------------------------------------ calibrate, order, enough
-
-
-def calibrated(
-    cost: Callable[[int], float], first: int = 1, target_s: float = 0.3, most: int = 1 << 40
-) -> tuple[int, list[int]]:
-    """The units chosen for a program of that cost, and the steps that led there."""
-    steps = []
-    generator = rooms.calibrate(first, target_s, most)
-    units = next(generator)
-    while True:
-        steps.append(units)
-        try:
-            units = generator.send(cost(units))
-        except StopIteration as stop:
-            return stop.value, steps
-
-
-def test_calibration_of_a_linear_program() -> None:
-    units, steps = calibrated(lambda units: units * 1e-6)
-    assert units == 300_000
-    assert steps == [1, 32, 1024, 32768, 300_000]
-
-
-def test_a_first_step_that_is_long_enough_is_the_only_one() -> None:
-    units, steps = calibrated(lambda units: units * 0.01, first=20)
-    assert (units, steps) == (30, [20])
-
-
-def test_a_first_step_that_is_much_too_long_is_shortened() -> None:
-    units, steps = calibrated(lambda units: units * 0.1, first=100)
-    assert (units, steps) == (3, [100])
-
-
-def test_one_unit_is_the_least() -> None:
-    assert calibrated(lambda _: 60.0) == (1, [1])
-
-
-def test_most_is_the_most() -> None:
-    assert calibrated(lambda units: units * 1e-9, most=1000) == (1000, [1, 32, 1000])
-    assert calibrated(lambda units: units * 1e-9, first=50, most=10) == (10, [10])
-
-
-def test_startup_cost_does_not_fool_it() -> None:
-    """A program with a constant part of its own time still ends near the target."""
-    units, _ = calibrated(lambda units: 0.02 + units * 1e-6)
-    assert 0.15 <= 0.02 + units * 1e-6 <= 0.4
-
-
-def test_a_clock_that_stands_still_ends_at_most() -> None:
-    units, steps = calibrated(lambda _: 0.0, most=10_000)
-    assert units == 10_000
-    assert steps == [1, 32, 1024, 10_000]
-
-
-@given(
-    first=st.integers(1, 1 << 20),
-    target_s=st.floats(0.01, 10),
-    most=st.integers(1, 1 << 40),
-    costs=st.lists(st.floats(0, 100), min_size=1),
-)
-def test_calibration_always_ends_within_bounds(
-    first: int, target_s: float, most: int, costs: list[float]
-) -> None:
-    """Whatever a program says, no step asks for more than 32 times the one before."""
-    said = itertools.chain(costs, itertools.repeat(costs[-1]))
-    units, steps = calibrated(lambda _: next(said), first, target_s, most)
-    for before, after in itertools.pairwise([*steps, units]):
-        assert 1 <= after <= min(most, 32 * before)
-    assert steps[0] == min(first, most)
-    assert len(steps) < 1000
-
-
-@given(st.integers(0, 100), st.integers(0, 100))
-def test_order_alternates(number: int, boot: int) -> None:
-    here = rooms.order(number, boot)
-    assert set(here) == {GUEST, NATIVE}
-    assert rooms.order(number + 1, boot) == here[::-1]
-    assert rooms.order(number, boot + 1) == here[::-1]
-
-
-def test_enough() -> None:
-    plan = Plan(min_rounds=2, max_rounds=3, spread=0.02)
-    same, other = Pair(1.0, 2.0, 0), Pair(1.0, 2.1, 0)
-    assert not rooms.enough([], plan)
-    assert not rooms.enough([same], plan)
-    assert rooms.enough([same, same], plan)
-    assert not rooms.enough([same, other], plan)
-    assert rooms.enough([same, other, same], plan)
-    # both sides slower by the same factor is drift, not disagreement
-    assert rooms.enough([same, Pair(1.5, 3.0, 0)], plan)
-    # without native the guest's own times have to agree
-    assert rooms.enough([Pair(None, 2.0, 0), Pair(None, 2.01, 0)], plan)
-    assert not rooms.enough([Pair(None, 2.0, 0), Pair(None, 2.1, 0)], plan)
-    assert rooms.enough([same], QUICK)
-
-
-@pytest.mark.parametrize("changes", [{"boots": 0}, {"min_rounds": 0}, {"min_rounds": 4}])
-def test_impossible_plans(changes: dict[str, int]) -> None:
-    with pytest.raises(UsageError):
-        Plan(**changes)  # type: ignore[arg-type]
-
 
 # ------------------------------------------------------------------ Measure
 
@@ -520,3 +417,40 @@ def test_rounds_stay_within_the_plan(ratios: list[float], least: int) -> None:
     if len(pairs) < plan.max_rounds and len(pairs) > 1:
         logs = [math.log(pair.guest_s) for pair in pairs]
         assert max(logs) - min(logs) <= plan.spread
+
+
+# ------------------------------------------------------------------ exits
+
+
+def test_exits_are_the_difference_of_two_amounts_of_work() -> None:
+    """Starting the program exits 100 times here, which is not the work's doing."""
+    bench, seen = Bench(), {"HLT": 0}
+
+    @contextlib.contextmanager
+    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
+        def look() -> Mapping[str, int]:
+            seen["HLT"] = sum(
+                100 + 3 * int(command.split()[-1])
+                for command in bench.log[begun:]
+                if "guest" in command
+            )
+            return dict(seen)
+
+        begun = len(bench.log)
+        yield look
+
+    bench(census=census)
+    assert bench.outcome.exits == {"HLT": pytest.approx(3.0)}
+
+
+def test_a_count_that_fails_costs_no_pair() -> None:
+    @contextlib.contextmanager
+    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
+        raise HostError("the tracer is taken")
+        yield dict
+
+    bench = Bench(census=census)
+    bench()
+    assert bench.pairs
+    assert bench.outcome.exits == {}
+    assert bench.outcome.notes == {"exits were not counted: the tracer is taken"}
