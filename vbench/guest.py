@@ -210,6 +210,19 @@ class Guest:
     ) -> None:
         self.close()
 
+    def view(self) -> dict[str, str]:
+        """What it said of itself once it was up, as evidence of an attestation."""
+        seen = self.observed
+        return {
+            "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
+            "guest: CPUID hypervisor bit": seen.get("cpuid_hypervisor", ""),
+            "guest: clocksource": seen.get("clocksource", ""),
+            "disk driver": seen.get("disks", ""),
+            "network driver": seen.get("nics", ""),
+            "kernel": seen.get("kernel", ""),
+            "cpu": seen.get("cpu_model", ""),
+        }
+
     def launch_record(self, *, id: str, variant: str, boot: int, attestation: Any) -> Launch:
         """The provenance of this launch."""
         return Launch(

@@ -221,13 +221,7 @@ class QemuBackend:
         evidence: dict[str, str] = {
             "started by": guest.device.get("start", ""),
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
-            "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
-            "guest: CPUID hypervisor bit": seen.get("cpuid_hypervisor", ""),
-            "guest: clocksource": seen.get("clocksource", ""),
-            "disk driver": seen.get("disks", ""),
-            "network driver": seen.get("nics", ""),
-            "kernel": seen.get("kernel", ""),
-            "cpu": seen.get("cpu_model", ""),
+            **guest.view(),
         }
         problems = []
         if self.accel == "kvm":

@@ -135,13 +135,7 @@ class XenBackend:
         evidence = {
             "xl list": f"domain {domid}" if domid else "not listed",
             "guest: /sys/hypervisor": seen.get("xen", ""),
-            "guest: hypervisor": seen.get("hypervisor", "") or "none detected",
-            "guest: CPUID hypervisor bit": seen.get("cpuid_hypervisor", ""),
-            "guest: clocksource": seen.get("clocksource", ""),
-            "disk driver": seen.get("disks", ""),
-            "network driver": seen.get("nics", ""),
-            "kernel": seen.get("kernel", ""),
-            "cpu": seen.get("cpu_model", ""),
+            **guest.view(),
         }
         problems = []
         if not domid:
