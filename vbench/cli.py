@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
     arguments = parser().parse_args(words)
-    arguments.command_line = ["vbench", *words]
+    arguments.command_line = ["vbench", *_again(words)]
     arguments.guest_command = command
     act: Callable[[argparse.Namespace], int] = arguments.act
     try:
@@ -49,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still buffered has nowhere to go; Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _again(words: Sequence[str]) -> list[str]:
+    """The command line without the folder of the results, which a second run could not have."""
+    kept: list[str] = []
+    left = iter(words)
+    for word in left:
+        if word == "--out":
+            next(left, None)
+        elif not word.startswith("--out="):
+            kept.append(word)
+    return kept
 
 
 def parser() -> argparse.ArgumentParser:
@@ -99,8 +111,7 @@ def parser() -> argparse.ArgumentParser:
         help="a new folder for the results; default vbench-results/<time>",
     )
     run.add_argument("files", nargs="*", type=Path, metavar="FILE", help="workloads of your own")
-    for command in (run,):
-        _common(command)
+    _common(run)
     report = add("report", _report, "write the report of result files")
     report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JSON files or folders")
     report.add_argument(
@@ -117,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     )
     doctor = add("doctor", _doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
-    _common(doctor)
+    _common(doctor, hosts=1)
     setup = add("setup", _setup, "install what the system lacks")
     setup.add_argument("--dry-run", action="store_true", help="say what would be installed")
     setup.add_argument("--test", action="store_true", help="also what the tests need")
@@ -127,14 +138,18 @@ def parser() -> argparse.ArgumentParser:
     ):
         listing = add(name, act, text)
         listing.add_argument("--json", action="store_true", help="for programs")
-        _common(listing)
+        if name == "workloads":
+            listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of your own")
+            _plugins(listing)
+        else:
+            _common(listing, hosts=1)
     for name, act, text in (
         ("exec", _exec, "boot a guest, run the command after --, end the guest"),
         ("shell", _shell, "boot a guest and work in it"),
     ):
         command = add(name, act, text)
         command.add_argument("variant", metavar="VARIANT", help="a variant, or native")
-        _common(command)
+        _common(command, hosts=1)
     image = add("image", _image, "the image cache: build, list, remove")
     actions = image.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build", help="build the image unless the cache has it")
@@ -144,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _common(command: argparse.ArgumentParser) -> None:
+def _common(command: argparse.ArgumentParser, hosts: int = 0) -> None:
+    """The options that say where, with what; `hosts` bounds how many may be named, 0: any."""
+    command.set_defaults(hosts_most=hosts)
     command.add_argument(
         "--host",
         action="append",
@@ -152,6 +169,11 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="where guests are launched: local, ssh://user@host[:port], testbed[,clock=wall]",
     )
+    _plugins(command)
+    _kernel(command)
+
+
+def _plugins(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--plugin",
         action="append",
@@ -160,7 +182,6 @@ def _common(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a plugin file of your own",
     )
-    _kernel(command)
 
 
 def _kernel(command: argparse.ArgumentParser) -> None:
@@ -188,20 +209,24 @@ def _percent(text: str) -> float:
 
 
 def _options(arguments: argparse.Namespace) -> Any:
+    from vbench.errors import UsageError
     from vbench.runner import RunOptions
 
+    hosts = tuple(getattr(arguments, "host", ()))
+    if 0 < getattr(arguments, "hosts_most", 0) < len(hosts):
+        raise UsageError(f"one host only, not {', '.join(hosts)}", remedy="name one --host")
     return RunOptions(
         variants=tuple(getattr(arguments, "backend", ())),
         workloads=tuple(getattr(arguments, "workload", ())),
-        hosts=tuple(arguments.host),
+        hosts=hosts,
         rounds=getattr(arguments, "rounds", None),
         boots=getattr(arguments, "boots", None),
         quick=getattr(arguments, "quick", False),
         out=getattr(arguments, "out", None),
         plugins=tuple(arguments.plugin),
         files=tuple(getattr(arguments, "files", ())),
-        kernel=arguments.kernel,
-        modules=arguments.modules,
+        kernel=getattr(arguments, "kernel", "debian"),
+        modules=getattr(arguments, "modules", None),
         argv=tuple(arguments.command_line),
     )
 

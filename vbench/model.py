@@ -6,7 +6,7 @@ sample is always *seconds per unit of work*, so samples of different size compar
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -188,7 +188,7 @@ class Item:
     work: int = 0  # units of work in a guest sample
     native_work: int = 0
     pairs: tuple[Pair, ...] = ()
-    flags: tuple[str, ...] = ()  # "kernel_differs", "slirp", "one_boot", "native_parallel"...
+    flags: tuple[str, ...] = ()  # "kernel_differs", "slirp", "one_boot", "budget"...
     launches: tuple[str, ...] = ()  # ids
     commands: Mapping[str, str] = field(default_factory=_empty)  # "guest", "native": as run
     # exits by reason per unit of work, counted apart from the timed rounds; see exits.py
@@ -253,8 +253,3 @@ class ImageFiles:
     versions: Mapping[str, str] = field(default_factory=_empty)  # Debian package -> version
     # the same kernel as distributed, packed: what firmware starts; "" if it came unpacked
     bzimage: str = ""
-
-
-def join_flags(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """All flags that occur in `pairs`, sorted, each once."""
-    return tuple(sorted({flag for pair in pairs for flag in pair.flags}))

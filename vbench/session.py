@@ -49,11 +49,12 @@ LAUNCH_FAILURES_MAX = 2
 @dataclass(frozen=True)
 class Series:
     """What one result file holds: a variant on a host, on the workloads that match one of
-    `workloads` (globs; empty: all)."""
+    `workloads` (globs; empty: all). `boots` bounds those of the plan (0: it does not)."""
 
     host: Host
     variant: Variant
     workloads: tuple[str, ...] = ()
+    boots: int = 0
 
     @property
     def label(self) -> str:
@@ -107,11 +108,21 @@ class Session:
         self._guest_key: tuple[str, str, int] | None = None
         self._launch_errors: dict[tuple[str, str, int], VbenchError] = {}
         self._given_up: dict[tuple[str, str], int] = {}  # failures running, of a variant's text
-        self._natives: dict[tuple[Host, int, tuple[str, ...]], Native] = {}
+        self._natives: dict[tuple[Host, int, tuple[str, ...], bool], Native] = {}
         self.failed: list[str] = []
 
     def plan(self, series: Series) -> Plan:
-        return self._plans.get(series.host.time_base, self._plan)
+        plan = self._plans.get(series.host.time_base, self._plan)
+        if not 0 < series.boots < plan.boots:
+            return plan
+        rounds = max(2, plan.min_rounds)  # for an interval, if only over rounds
+        return dataclasses.replace(
+            plan,
+            boots=series.boots,
+            quantile_boots=min(series.boots, plan.quantile_boots),
+            min_rounds=rounds,
+            max_rounds=max(rounds, plan.max_rounds),
+        )
 
     # ------------------------------------------------------------ the guest broker
 
@@ -252,12 +263,12 @@ class Session:
         native: Native | None = None
         clients: dict[str, Native] = {}
         if state.info.category == "network":
-            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or ())
+            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or (), beside=True)
             network = host.network()
             if guest.peer_prefix is None:
                 state.outcome.flags.add("slirp")
             elif network is not None:
-                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix)
+                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix, beside=True)
                 native = self._native(host, vcpus, network.native_prefix, network.native_address)
         elif state.info.statistic is not Statistic.ABSOLUTE:
             native = self._native(host, vcpus)
@@ -291,9 +302,15 @@ class Session:
         )
 
     def _native(
-        self, host: Host, vcpus: int, prefix: tuple[str, ...] = (), address: str = ""
+        self,
+        host: Host,
+        vcpus: int,
+        prefix: tuple[str, ...] = (),
+        address: str = "",
+        *,
+        beside: bool = False,
     ) -> Native:
-        key = (host, vcpus, prefix)
+        key = (host, vcpus, prefix, beside)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
@@ -302,6 +319,7 @@ class Session:
                 prefix=prefix,
                 address=address,
                 scratch=host.scratch(),
+                beside=beside,
             )
         return self._natives[key]
 

@@ -182,12 +182,6 @@ def word(value: Overhead) -> str | None:
     return "between"
 
 
-def common_word(words: Iterable[str | None]) -> str | None:
-    """The word that all categories share, or None: those that disagree get no common word."""
-    different = set(words)
-    return different.pop() if len(different) == 1 else None
-
-
 # ---------------------------------------------------------------- robustness
 
 

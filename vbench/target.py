@@ -55,14 +55,19 @@ class Native:
         prefix: tuple[str, ...] = (),
         address: str = "127.0.0.1",
         scratch: Scratch | None = None,
+        beside: bool = False,
     ) -> None:
         """`image` is already placed on `host`; `prefix` enters a network namespace and `address`
-        is how a client reaches this one; `vcpus` limits the CPUs as a guest's would be."""
+        is how a client reaches this one; `vcpus` limits the CPUs as a guest's would be. `beside`:
+        on other CPUs than those, where there are any, as the client of a server is that has those
+        for itself."""
         self.host = host
         self.image = image
         self.prefix = prefix
         self._scratch = scratch.path if scratch else ""
-        self._cpus = _first_cpus(host, vcpus)
+        cpus = _allowed_cpus(host)
+        used = (cpus[vcpus:] or cpus) if beside else cpus[:vcpus]
+        self._cpus = ",".join(map(str, used)) or "0"
         self._way = _way_in(host)
         seen = self._scratch
         if self._way is not None and seen and not seen.startswith("/dev/"):
@@ -147,8 +152,8 @@ def _way_in(host: Host) -> list[str] | None:
     return None
 
 
-def _first_cpus(host: Host, count: int) -> str:
-    """The first `count` CPUs that we may use, as taskset's list."""
+def _allowed_cpus(host: Host) -> list[int]:
+    """The CPUs that we may use."""
     allowed = ""
     for line in host.read("/proc/self/status").splitlines():
         if line.startswith("Cpus_allowed_list:"):
@@ -158,7 +163,7 @@ def _first_cpus(host: Host, count: int) -> str:
         low, _, high = part.partition("-")
         if low:
             cpus.extend(range(int(low), int(high or low) + 1))
-    return ",".join(map(str, cpus[:count])) or "0"
+    return cpus
 
 
 # "Skipped" to automake and Meson; our probe ends with it where a machine has or allows no such

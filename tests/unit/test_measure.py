@@ -194,15 +194,26 @@ def test_halves_of_the_scratch_disk_never_overlap_and_change_sides() -> None:
         assert ours != theirs
 
 
-def test_counters_are_differences_per_unit() -> None:
+@pytest.mark.parametrize("boots", [1, 2])  # the second compares with its warm-up
+def test_counters_are_per_unit_without_the_programs_start(boots: int) -> None:
     bench = Bench()
-    exits = itertools.count(0, 1000)
-    bench(counters=lambda _: {"exits": next(exits)}, plan=Plan(target_s=1e-3))
-    assert bench.pairs[0].counters == {
-        "host_cpu_s": pytest.approx(1 / 500),
-        "vcpu_wait_s": 0.0,
-        "exits": pytest.approx(2.0),
-    }
+
+    def counters(_: object) -> Mapping[str, int]:
+        """A start of the program exits 100 times, and a unit twice."""
+        done = [int(line.split()[-1]) for line in bench.log if line.startswith("guest")]
+        return {"exits": 100 * len(done) + 2 * sum(done)}
+
+    for boot in range(boots):
+        bench(boot, counters=counters)
+    assert bench.pairs[-1].counters["exits"] == pytest.approx(2.0)
+
+
+def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
+    bench, exits = Bench(), itertools.count(0, 100)
+    bench.measure(counters=lambda _: {"exits": next(exits)})(
+        lambda units, _: f"spin {units}", read=reading.probe, first=500
+    )
+    assert bench.pairs[0].counters["exits"] == pytest.approx(100 / 500)
 
 
 def test_quantiles_of_both_sides() -> None:

@@ -378,3 +378,11 @@ def test_pairs_in_the_journal_come_back(session: Session, series: Series, out: P
     for record, pair in zip(journal(out)[1:3], session.item_of(series, "cpu-x").pairs, strict=True):
         assert json.loads(json.dumps(record["native_s"])) == pair.native_s
         assert record["boot"] == pair.boot
+
+
+def test_a_series_of_fewer_boots_has_two_rounds(session: Session, series: Series) -> None:
+    plan = session.plan(series)
+    assert session.plan(dataclasses.replace(series, boots=9)) == plan
+    fewer = session.plan(dataclasses.replace(series, boots=1))
+    assert (fewer.boots, fewer.quantile_boots) == (1, 1)
+    assert fewer.min_rounds == 2

@@ -134,12 +134,6 @@ def test_word(low: float | None, high: float | None, expected: str | None) -> No
     assert stats.word(known(low, high)) == expected
 
 
-def test_common_word_only_where_all_agree() -> None:
-    assert stats.common_word(["low", "low"]) == "low"
-    assert stats.common_word(["low", "high"]) is None
-    assert stats.common_word([]) is None
-
-
 def test_significant() -> None:
     assert known(1.01, 1.2).significant
     assert known(0.5, 0.9).significant

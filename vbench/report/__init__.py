@@ -24,7 +24,7 @@ _INSTRUCTIONS = (
     "figure says how many more instructions the software path executes: which events leave the "
     "guest, how often, and how much hypervisor code each runs. It says nothing about time: "
     "microcode of a world switch, TLB misses, page walks and caches cost no instruction, so every "
-    "verdict reads *counted, not timed*."
+    "verdict on a cost reads *counted, not timed*."
 )
 
 
@@ -74,7 +74,10 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
             alt = f"Boot times by variant, {_name(panel)}: the figures of the table"
             out += [*picture(panel, "boot", plots.boots(panel), alt), *times]
             if not panel.wall:
-                out.append("Launch times are the real machine's, which emulates; no comparison.")
+                out.append(
+                    "By the testbed's clock: instructions, and idle time as it passed on the real "
+                    "machine. No comparison with launches by the clock."
+                )
     out += ["## What could not be measured", *sections.unmeasured(gathered)]
     if gathered.refused:
         out += ["## What was not put together", *sections.refused(gathered)]

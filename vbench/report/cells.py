@@ -21,7 +21,6 @@ FLAGS = {
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
     "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
-    "native_parallel": "native could use more CPUs than the guest has",
     "one_boot": "measured on one boot; the interval says nothing about the next boot",
     "outlier": "pairs further than 3.5 robust standard deviations from the median (modified "
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",

@@ -136,7 +136,10 @@ def _mean(
     mean = stats.geometric_mean(used)
     if mean is None:
         return "no boot has all workloads"
-    text = f"{shown(mean.overhead)} {cells.word(mean.overhead, used)}".rstrip()
+    word = cells.word(mean.overhead, used)
+    if shown is share and word.startswith("**"):
+        word = f"overhead {word}"
+    text = f"{shown(mean.overhead)} {word}".rstrip()
     total = len({i.workload for i in panel.items if i.category == category and belongs(i)})
     of = f"{mean.workloads} of " if mean.workloads < total else ""
     low, high = mean.smallest[1], mean.largest[1]

@@ -61,7 +61,7 @@ def workloads(panel: Panel) -> list[str]:
         items = [
             item
             for item in measured
-            if item.category == category and item.statistic is not Statistic.QUANTILES
+            if item.category == category and item.statistic is Statistic.RATIO
         ]
         if items:
             # what holds for a whole table is said once, not in each row
