@@ -254,19 +254,20 @@ def _triggers(panel: Panel) -> Finding | str:
     shadow = False
     wanted = ("exit-port-qemu", "exit-rdmsr", "exit-wrmsr", "exit-cpuid", "exit-interrupt-timer")
     missing = list(wanted)
-    for variant in _usual(panel, Technique.HARDWARE):
-        items = {i.workload: i for i in panel.of(variant, "exit") if i.exits}
-        for workload in wanted:
-            if workload in items:
-                count = exits.total(items[workload])
-                holds.append(count >= EXITS_PER_EVENT)
-                told.append(f"{words.TRIGGERS[workload].title} {count:.2f}")
-                missing.remove(workload)
-        if told:
-            told[0] = f"exits per event in {code(variant)}: {told[0]}"
-            break
+    counted = {
+        variant: {i.workload: i for i in panel.of(variant, "exit") if i.exits}
+        for variant in _usual(panel, Technique.HARDWARE)
+    }
+    variant = max(counted, key=lambda name: len(set(wanted) & set(counted[name])), default="")
+    for workload, item in sorted(counted.get(variant, {}).items()):
+        if workload in wanted:
+            count = exits.total(item)
+            holds.append(count >= EXITS_PER_EVENT)
+            told.append(f"{words.TRIGGERS[workload].title} {count:.2f}")
+            missing.remove(workload)
     if not told:
         return "no exits were counted"
+    told[0] = f"exits per event in {code(variant)}: {told[0]}"
     for variant in panel.variants(Technique.HARDWARE):
         for item in panel.of(variant, "memory"):
             if "fault" in item.unit and item.exits:

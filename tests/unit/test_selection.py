@@ -1,0 +1,135 @@
+"""What a run measures where: with what the user named, and without."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from vbench.errors import HostError, UnavailableError
+from vbench.hosts import Host
+from vbench.model import Availability, Technique
+from vbench.pytest_plugin import collect
+from vbench.registry import Registry
+from vbench.selection import IN_TESTBED, Selection, select
+
+WORKLOADS = Path(__file__).parents[2] / "workloads"
+NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv")
+
+
+@dataclass(frozen=True)
+class Options:
+    nested_paging: bool = True
+
+
+@dataclass
+class Backend:
+    """One that can run on the hosts named."""
+
+    name: str
+    hosts: tuple[str, ...]
+    options: Options = field(default_factory=Options)
+    breaks_on: str = ""
+
+    @property
+    def technique(self) -> Technique:
+        return {"k": Technique.HARDWARE, "x": Technique.PARA, "t": Technique.FULL}[self.name[0]]
+
+    def probe(self, host: Any, options: Options) -> Availability:
+        if host.name == self.breaks_on:
+            raise HostError("no memory for it")
+        return Availability(host.name in self.hosts, "no hardware", "buy some")
+
+
+@dataclass
+class Place:
+    name: str
+    closed: int = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Machine:
+    """A machine with or without KVM, where `select` is asked."""
+
+    def __init__(self, *, kvm: bool, broken: str = "") -> None:
+        self.registry = Registry()
+        for name in NAMES:
+            local = name[0] == "t" or (kvm and name[0] == "k")
+            hosts = ("local", "testbed") if local else ("testbed",)
+            if name != broken:
+                self.registry.backends[name] = cast(Any, Backend(name, hosts))
+        self.hosts: dict[str, Place] = {}
+        self.said: list[str] = []
+
+    def find(self, name: str) -> Host:
+        return cast(Host, self.hosts.setdefault(name, Place(name)))
+
+    def __call__(self, *variants: str, hosts: tuple[str, ...] = ()) -> Selection:
+        return select(hosts, variants, self.registry, self.find, self.said.append)
+
+
+def labels(chosen: Selection) -> list[str]:
+    return [series.label for series in chosen.series]
+
+
+def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
+    machine = Machine(kvm=False)
+    chosen = machine()
+    assert labels(chosen) == ["local-tcg", "local-tcg-virtio"] + [
+        f"testbed-{variant}" for variant in IN_TESTBED
+    ]
+    local, there = chosen.series[0], {one.variant.text: one for one in chosen.series[2:]}
+    assert (local.workloads, local.boots) == ((), 0)
+    assert there["kvm-virtio,nested_paging=off"].workloads == ("memory-pagefault",)
+    assert there["tcg-virtio"].boots == 1
+    assert {entry[0] for entry in chosen.unavailable["local"]} == {
+        "kvm-emulated", "kvm-virtio", "xen-pv"
+    }  # fmt: skip
+    assert machine.hosts["testbed"].closed == 1  # until its turn comes
+    assert "reduced set" in machine.said[0]
+
+
+def test_every_workload_in_the_testbeds_part_exists() -> None:
+    """Its names are the one place where the core knows some."""
+    names = [info.name for info in collect(sorted(WORKLOADS.glob("bench_*.py")))]
+    for globs, _ in IN_TESTBED.values():
+        for glob in globs:
+            assert any(fnmatchcase(name, glob) for name in names), glob
+    registry = Registry.load()
+    assert [registry.variant(text).text for text in IN_TESTBED] == list(IN_TESTBED)
+
+
+def test_with_kvm_there_is_no_testbed() -> None:
+    machine = Machine(kvm=True)
+    assert labels(machine()) == [f"local-{name}" for name in NAMES if name != "xen-pv"]
+    assert set(machine.hosts) == {"local"}
+
+
+def test_a_named_host_is_the_only_one() -> None:
+    machine = Machine(kvm=False)
+    assert labels(machine(hosts=("local",))) == ["local-tcg", "local-tcg-virtio"]
+    assert set(machine.hosts) == {"local"}
+
+
+def test_a_named_variant_is_the_only_one_and_must_run() -> None:
+    machine = Machine(kvm=False)
+    assert labels(machine("tcg")) == ["local-tcg"]
+    with pytest.raises(UnavailableError, match="kvm-virtio cannot run on local: no hardware"):
+        machine("kvm-virtio")
+    assert machine.hosts["local"].closed
+
+
+def test_a_backend_that_is_not_there_takes_nothing_else_along() -> None:
+    assert "testbed-xen-pv" not in labels(Machine(kvm=False, broken="xen-pv")())
+
+
+def test_a_testbed_that_cannot_be_made_is_said() -> None:
+    machine = Machine(kvm=False)
+    cast(Any, machine.registry.backends["kvm-virtio"]).breaks_on = "testbed"
+    assert labels(machine()) == ["local-tcg", "local-tcg-virtio"]
+    assert "no testbed: no memory for it" in machine.said[0]
