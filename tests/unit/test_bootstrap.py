@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -91,13 +93,27 @@ def test_what_ends_bench_reaches_vbench_which_may_still_write(
         "vbench",
         f"trap '{REPORT}; exit 130' TERM; : >\"{clone}/ready\"; while :; do sleep 0.05; done",
     )
-    with subprocess.Popen([clone / "bench"], stderr=subprocess.DEVNULL) as process:
+
+    def as_from_a_terminal() -> None:
+        signal.signal(ending, signal.SIG_DFL)  # what runs in the background ignores Ctrl-C
+
+    process = subprocess.Popen(
+        [clone / "bench"],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=as_from_a_terminal,  # noqa: PLW1509 - no threads here
+    )
+    try:
         end = time.monotonic() + 20
         while not (clone / "ready").exists():
             assert time.monotonic() < end
             time.sleep(0.02)
         process.send_signal(ending)
         assert process.wait(20) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
     assert (clone / "reports/latest/report.md").exists()
 
 
