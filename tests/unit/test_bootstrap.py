@@ -93,16 +93,7 @@ def test_what_ends_bench_reaches_vbench_which_may_still_write(
         "vbench",
         f"trap '{REPORT}; exit 130' TERM; : >\"{clone}/ready\"; while :; do sleep 0.05; done",
     )
-
-    def as_from_a_terminal() -> None:
-        signal.signal(ending, signal.SIG_DFL)  # what runs in the background ignores Ctrl-C
-
-    process = subprocess.Popen(
-        [clone / "bench"],
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=as_from_a_terminal,  # noqa: PLW1509 - no threads here
-    )
+    process = subprocess.Popen([clone / "bench"], stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         end = time.monotonic() + 20
         while not (clone / "ready").exists():
