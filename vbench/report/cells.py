@@ -50,7 +50,7 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
     """The verdict on an overhead of these items: bold where there is one, else a footnote."""
     items = list(items)
     if any(item.time_base is TimeBase.INSTRUCTIONS for item in items):
-        return "counted, not timed"
+        return ""  # the heading says what the numbers are
     if any(map(no_word, items)):
         return "<sup>k</sup>"
     found = stats.word(value)
@@ -66,10 +66,7 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
     if value is None:
         return f"{NOTHING} (no native partner)"
     same = value.low is not None and value.high is not None and not value.significant
-    if same:
-        verdict = "no significant difference"
-    else:  # on the instruction base the heading says what the numbers are
-        verdict = "" if item.time_base is TimeBase.INSTRUCTIONS else word(value, [item])
+    verdict = "no significant difference" if same else word(value, [item])
     return f"{times(value.ratio)} {interval(value)} {verdict}".strip()
 
 
