@@ -122,6 +122,10 @@ class QemuBackend:
             raise Unsupported(
                 "the image's kernel came unpacked (vmlinux): firmware starts a bzImage only"
             )
+        if options.firmware and self.accel == "tcg" and host.patience > 1:
+            raise Unsupported(
+                "to unpack a kernel by translated code on an emulated host takes ten minutes"
+            )
         nics = [Nic(self.nic, _user_net(), _MACS[0])]
         append = [
             *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
