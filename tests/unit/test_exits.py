@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -306,3 +307,17 @@ def test_entries_into_xen_have_the_names_of_xen_h() -> None:
     assert exits.entry("in multicall 14") == "in multicall update_va_mapping"
     assert exits.entry("hypercall 63") == "hypercall 63"
     assert exits.entry("page table write") == "page table write"
+
+
+def test_an_event_that_costs_less_than_its_control_has_no_cost() -> None:
+    items = [
+        event("exit-control-empty", 100),
+        event("exit-cpuid", 90),
+        event("exit-hypercall", 150),
+    ]
+    text = render([result(*items)], plots_dir=None).markdown
+    assert "## What events cost" in text  # nothing left a guest here
+    below = text[text.index("What one event costs") :]
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| not above its control \|", below)
+    assert "-10" not in below.split("hypercall", maxsplit=1)[0]
+    assert re.search(r"\| hypercall +\| `kvm-virtio` +\| 50", below)

@@ -67,7 +67,8 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
         out += sections.workloads(panel) + sections.quantiles(panel) + sections.counters(panel)
         alt = f"Overhead explained by exits, {_name(panel)}: the figures of the table"
         told = exits.section(panel, picture(panel, "exits", plots.explained(panel), alt))
-        out += [f"## VM exits: {_name(panel)}", *told] if told else []
+        title = "VM exits" if any(item.exits for item in panel.items) else "What events cost"
+        out += [f"## {title}: {_name(panel)}", *told] if told else []
         times = sections.boots(panel)
         if times:
             out += [f"## Boot times: {_name(panel)}"]

@@ -78,7 +78,7 @@ def costs(panel: Panel) -> list[str]:
                 [
                     plain(trigger.title),
                     code(variant),
-                    _exact(panel, net.net) if net else NOTHING,
+                    _net(panel, net),
                     *([_ticks(net)] if panel.wall else []),
                     *(_exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
                     NOTHING if natively is None else _exact(panel, natively),
@@ -131,8 +131,16 @@ def _exact(panel: Panel, seconds: float | None) -> str:
     return f"{seconds * 1e9:,.0f}"
 
 
+def _net(panel: Panel, found: Cost | None) -> str:
+    if found is None:
+        return NOTHING
+    return _exact(panel, found.net) if found.net > 0 else "not above its control"
+
+
 def _ticks(found: Cost | None) -> str:
-    return NOTHING if found is None or found.ticks is None else f"{found.ticks:,.0f}"
+    if found is None or found.ticks is None or found.net <= 0:
+        return NOTHING
+    return f"{found.ticks:,.0f}"
 
 
 def per_operation(panel: Panel) -> list[str]:
