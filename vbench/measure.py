@@ -52,7 +52,7 @@ class Plan:
     target_s: float = 0.2
     budget_s: float = 60.0
     command_timeout_s: float = 60.0
-    spread: float = 0.05
+    spread: float = 0.1
 
     def boots_of(self, info: WorkloadInfo) -> int:
         """Boots of a workload: a distribution of thousands of events is told by fewer."""
