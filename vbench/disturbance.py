@@ -11,7 +11,8 @@ from vbench.hosts import Host
 from vbench.model import TimeBase
 
 # Shares of the round's wall time above which its pair is flagged. A guest and our own SSH client
-# on two busy cores alone cause a few per cent of pressure; a tenth is somebody else.
+# on two busy cores alone cause a few per cent of pressure; a tenth is somebody else, or a
+# workload of two processes on one.
 STEAL_SHARE = 0.01
 PRESSURE_SHARE = 0.10
 

@@ -15,7 +15,8 @@ NOT_MEASURED = "not measured"
 FLAGS = {
     "budget": "the item's time budget ended before its spread was as small as wanted",
     "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
-    "cpu-pressure": "other tasks waited for a CPU of the host during this round",
+    "cpu-pressure": "tasks waited for a CPU of the host during this round; they may be the "
+    "workload's own, two on one CPU",
     "cross-check": "the Hodges-Lehmann estimate lies outside the interval: a few pairs decide the "
     "result",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
