@@ -95,6 +95,8 @@ class RunPlugin:
                 not globs or any(fnmatchcase(info.name, glob) for glob in globs)
                 for globs in (self._globs, series.workloads)
             )
+            if info.options and not self._globs:
+                wanted = wanted and self.session.plan(series).own_guests
             (kept if wanted else dropped).append(item)
         for glob in self._globs:
             if not any(fnmatchcase(name, glob) for name in names):

@@ -52,7 +52,9 @@ class RunOptions:
 
     def counting_plan(self) -> Plan:
         """The same where instructions are counted: samples repeat, so few and short ones do."""
-        return self._fixed(dataclasses.replace(COUNTING, boots=1) if self.quick else COUNTING)
+        return self._fixed(
+            dataclasses.replace(COUNTING, boots=1, own_guests=False) if self.quick else COUNTING
+        )
 
     def _fixed(self, plan: Plan) -> Plan:
         if self.rounds is not None:

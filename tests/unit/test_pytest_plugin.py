@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -185,6 +186,15 @@ def test_boots_interleave_the_variants(run: Runs) -> None:
 def test_globs_choose(run: Runs) -> None:
     assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",)) == 0
     assert set(run.pairs()) == {"cpu-b[shell]"}
+
+
+def test_a_quick_run_launches_no_guest_for_one_workload_unless_named(run: Runs) -> None:
+    text = '@workload(options="vcpus=2")\n' + spin("cpu_a") + spin("cpu_b")
+    assert run(text, quick=True) == 0
+    assert set(run.pairs()) == {"cpu-b[shell]"}
+    shutil.rmtree(run.out)
+    assert run(text, quick=True, workloads=("cpu-a",)) == 0
+    assert set(run.pairs()) == {"cpu-a[shell]"}
 
 
 def test_an_unknown_workload(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
