@@ -18,8 +18,9 @@ from vbench import image, reading, stats
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
-from vbench.measure import Measure, Outcome, Plan, Sizes
+from vbench.measure import Measure, Outcome, Sizes
 from vbench.model import Output, Pair
+from vbench.plan import Plan
 from vbench.registry import Registry
 from vbench.target import Native, Place, Target
 

@@ -19,8 +19,8 @@ from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.journal import JOURNAL_NAME
 from vbench.lock import measuring_alone
-from vbench.measure import COUNTING, QUICK, Plan
 from vbench.model import ImageFiles, TimeBase
+from vbench.plan import COUNTING, QUICK, Plan
 from vbench.registry import Registry
 from vbench.selection import select
 from vbench.session import Session

@@ -26,7 +26,7 @@ from vbench.errors import (
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.journal import Journal
-from vbench.measure import GUEST, NATIVE, Census, Measure, Outcome, Plan, Sizes
+from vbench.measure import Census, Measure, Outcome, Sizes
 from vbench.model import (
     ImageFiles,
     Item,
@@ -39,6 +39,7 @@ from vbench.model import (
     WorkloadInfo,
 )
 from vbench.phases import Phases
+from vbench.plan import GUEST, NATIVE, Plan
 from vbench.registry import Registry, Variant
 from vbench.target import Native
 

@@ -15,7 +15,7 @@ import pytest
 from benchmarks.controls import SLOWDOWN_PERCENT, Control
 from vbench import image
 from vbench.hosts.local import LocalHost
-from vbench.measure import Plan
+from vbench.plan import Plan
 from vbench.registry import Registry
 from vbench.target import Native, Target
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from vbench import measure as rooms
 from vbench import reading
 from vbench.errors import GuestLost, HostError, WorkloadError, WorkloadTimeout
-from vbench.measure import GUEST, NATIVE, Measure, Outcome, Plan, Sizes
+from vbench.measure import Measure, Outcome, Sizes
 from vbench.model import Output, Pair, Reading, TimeBase
+from vbench.plan import GUEST, NATIVE, Plan, enough
 from vbench.target import Place
 
 # ------------------------------------------------------------------ Measure
@@ -421,7 +422,7 @@ def test_rounds_stay_within_the_plan(ratios: list[float], least: int) -> None:
     plan = Plan(min_rounds=least, max_rounds=max(least, 5))
     pairs: list[Pair] = []
     for ratio in itertools.chain(ratios, itertools.repeat(1.0)):
-        if rooms.enough(pairs, plan):
+        if enough(pairs, plan):
             break
         pairs.append(Pair(1.0, ratio, 0))
     assert plan.min_rounds <= len(pairs) <= plan.max_rounds

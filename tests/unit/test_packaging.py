@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "keys", "model", "phases"},
     {"exits", "hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
     | {"reading", "stats", "system"},
-    {"doctor", "progress", "registry", "text"},
+    {"doctor", "plan", "progress", "registry", "text"},
     {"image", "ssh", "store"},
     {"hosts"},
     {"qemu", "xen"},

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import measure as rooms
+from vbench import plan as rooms
 from vbench.errors import UsageError
-from vbench.measure import GUEST, NATIVE, QUICK, Plan
 from vbench.model import Pair
+from vbench.plan import GUEST, NATIVE, QUICK, Plan
 
 
 def calibrated(

@@ -22,8 +22,8 @@ from vbench.errors import (
 )
 from vbench.hosts.local import LocalHost
 from vbench.journal import Journal
-from vbench.measure import Plan
 from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
+from vbench.plan import Plan
 from vbench.reading import probe
 from vbench.registry import Registry, Variant
 from vbench.session import Series, Session

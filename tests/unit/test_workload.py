@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from vbench.errors import PluginError, UsageError
-from vbench.measure import Plan
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
+from vbench.plan import Plan
 from vbench.pytest_plugin import collect
 from vbench.workload import describe
 
