@@ -26,6 +26,19 @@ def until(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
+def processes(folder: Path) -> list[str]:
+    """Other processes whose command lines name `folder`: "pid: command line"."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line and int(path.parent.name) != os.getpid():
+            found.append(f"{path.parent.name}: {line}")
+    return found
+
+
 @dataclasses.dataclass
 class Vbench:
     """Runs `vbench` in folders of its own, so that all it leaves behind can be found."""
@@ -77,15 +90,7 @@ class Vbench:
 
     def processes(self) -> list[str]:
         """Command lines of all processes that have to do with this test's temporary folder."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(self.root) in line and int(path.parent.name) != os.getpid():
-                found.append(f"{path.parent.name}: {line}")
-        return found
+        return processes(self.root)
 
     def qemu(self) -> int | None:
         """The pid of this test's QEMU."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import until
+from tests.integration.conftest import processes, until
 from vbench import image
 from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadError, WorkloadTimeout
 from vbench.guest import Guest
@@ -48,19 +48,6 @@ def host(tmp: Path) -> Iterator[LocalHost]:
     made.close()
     assert list(tmp.iterdir()) == []
     assert processes(tmp) == []
-
-
-def processes(tmp: Path) -> list[str]:
-    """Command lines of processes that have to do with `tmp`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if str(tmp) in line and path.parent.name != str(os.getpid()):
-            found.append(line)
-    return found
 
 
 def backend(name: str) -> QemuBackend:
