@@ -227,7 +227,8 @@ class SshHost:
         return RemoteProcess(self.connection, argv)
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
-        return self.connection.interact(terminal, shlex.join(argv))
+        # Not by the login shell itself: the testbed's would take its own command of that name.
+        return self.connection.interact(terminal, shlex.join([*_TIED, *argv]))
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         return self.connection.forward(address, port, timeout_s * self.patience)
