@@ -79,7 +79,7 @@ class Machine(Protocol):
     def resume(self) -> None: ...
 
     def usage(self) -> Mapping[str, float]:
-        """Monotonic seconds: host_cpu_s, vcpu_wait_s. Raises GuestLost."""
+        """Monotonic seconds: host_cpu_s, and what else is known. Raises GuestLost."""
 
     @property
     def alive(self) -> bool: ...

@@ -90,6 +90,28 @@ def _t_two_sided(t: float, df: float) -> float:
     return float(2 * stdtr(df, -abs(t)))
 
 
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's tau-b, -1 to 1, and the two-sided probability of one as far from 0 by chance."""
+
+    tau: float
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p < 1 - CONFIDENCE
+
+
+def rank_correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
+    """Whether one rises with the other; None for fewer than five, which prove nothing."""
+    if len(points) < 5:
+        return None
+    from scipy.stats import kendalltau  # noqa: PLC0415
+
+    found = kendalltau(*zip(*points, strict=True))
+    return None if math.isnan(found.statistic) else Correlation(found.statistic, found.pvalue)
+
+
 def _of_values(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / len(values)
     if len(values) < 2:

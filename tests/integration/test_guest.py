@@ -175,6 +175,8 @@ def test_a_paused_guest_does_nothing(guest: Guest) -> None:
     assert guest.machine.usage()["host_cpu_s"] - before <= 0.1
     guest.machine.resume()
     assert until(lambda: guest.machine.usage()["host_cpu_s"] - before > 0.2, 10)
+    spent = guest.machine.usage()
+    assert 0.2 < spent["vcpu_cpu_s"] <= spent["host_cpu_s"]
     guest.run("kill $(cat /tmp/spin)", timeout_s=10)
 
 

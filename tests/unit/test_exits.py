@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from vbench.errors import LaunchError
 from vbench.model import HostFacts, Item, Output, Pair, Result, Statistic, Technique
 from vbench.plugins import kvm_exits
 from vbench.qemu import kvm
-from vbench.report import claims, render
+from vbench.report import attribution, claims, render
 from vbench.report import exits as told
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
@@ -117,7 +118,7 @@ def kvm_result(host: HostFacts = TESTBED, **changes: Any) -> Result:
         event("exit-hypercall", 1300, None),
         item(
             "disk-randread",
-            pairs(3.5, 1e-5, spread=0.0),
+            pairs(3.5, 1e-5, spread=0.0, counters={"host_cpu_s": 3e-5, "vcpu_cpu_s": 2.8e-5}),
             category="disk",
             unit="read",
             exits={"IOIO": 4.0, "to QEMU: IO": 4.0, "INTR": 2.0},
@@ -149,16 +150,76 @@ def test_cost_is_the_median_less_its_control() -> None:
     assert told.cost(panel, "kvm-virtio", "exit-rdmsr") is None  # not measured
 
 
+def test_a_cost_says_how_far_its_boots_are_apart() -> None:
+    control, cpuid = event("exit-control-empty", 100), event("exit-cpuid", 1100)
+    one, other = cpuid.pairs
+    moved = replace(other, quantiles={**other.quantiles, "p50": (None, 1140e-9)})
+    cpuid = replace(cpuid, pairs=(one, moved))
+
+    rows = "".join(told.costs(panel_of(result(control, cpuid))))
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.02 µs \(1.00 µs to 1.04 µs\) \|", rows)
+    rows = "".join(told.costs(panel_of(result(control, event("exit-cpuid", 1100)))))
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.00 µs +\|", rows)
+
+
 def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
-    (one,) = told.attributions(panel_of(kvm_result()))
+    (one,) = attribution.attributions(panel_of(kvm_result()))
 
     assert one.measured == pytest.approx(25e-6)
     assert dict(one.parts) == {
         "port I/O in QEMU": pytest.approx(20e-6),
         "INTR": pytest.approx(2e-6),  # priced as the cheapest exit
     }
-    assert one.rest == pytest.approx(3e-6)
-    assert one.predicted + one.rest == pytest.approx(one.measured)
+    assert one.others == pytest.approx(2e-6)
+    assert one.rest == pytest.approx(1e-6)
+    assert one.predicted + one.others + one.rest == pytest.approx(one.measured)
+
+
+def test_a_result_without_the_vcpus_own_time_tells_nothing_of_other_threads() -> None:
+    old = kvm_result()
+    items = [
+        replace(i, pairs=tuple(replace(p, counters={"host_cpu_s": 3e-5}) for p in i.pairs))
+        if i.category == "disk"
+        else i
+        for i in old.items
+    ]
+    (one,) = attribution.attributions(panel_of(replace(old, items=tuple(items))))
+    assert one.others == 0
+
+
+@pytest.mark.parametrize(
+    ("loads", "verdict"),
+    [
+        (((1, 1.1), (2, 1.3), (4, 1.6), (8, 2.5), (16, 4.0)), "confirmed"),
+        (((1, 4.0), (2, 1.3), (4, 2.6), (8, 1.5), (16, 2.0)), "refuted"),
+        (((1, 1.1), (2, 1.3), (4, 1.6), (8, 2.5)), "not measured here"),
+    ],
+)
+def test_overhead_depends_on_exits_if_it_rises_with_them(
+    loads: Sequence[tuple[int, float]], verdict: str
+) -> None:
+    host = replace(result().host, facts={**result().host.facts, "virtualization": "none"})
+    made = kvm_result(host)
+    template = next(i for i in made.items if i.category == "disk")
+    made = replace(
+        made,
+        items=(
+            *(i for i in made.items if i.category == "exit"),
+            *(
+                replace(
+                    template,
+                    workload=f"disk-{number}",
+                    pairs=tuple(pairs(ratio, 1e-5, spread=0.0)),
+                    exits={"CPUID": float(exits_per_unit)},
+                )
+                for number, (exits_per_unit, ratio) in enumerate(loads)
+            ),
+        ),
+    )
+    row = verdicts(made)["E3"]
+    assert row[2].startswith(verdict)
+    if verdict == "confirmed":
+        assert "rank correlation 1.00" in row[3]
 
 
 def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:

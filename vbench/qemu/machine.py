@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ QMP_TIMEOUT_S = 10.0
 # QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
 QUIT_TIMEOUT_S = 3.0
 
+# thread, nanoseconds that it ran, nanoseconds that it was ready and waited
+_RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
+
 
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
@@ -23,6 +27,7 @@ class QemuMachine:
         """Start QEMU and greet it. Raises LaunchError with QEMU's own words."""
         self.host = host
         self.argv = tuple(argv)
+        self._spent: dict[int, int] = {}  # by thread, nanoseconds
         try:
             self.process: HostProcess = host.start(argv, pass_fds=pass_fds)
         except HostError as error:
@@ -95,19 +100,25 @@ class QemuMachine:
         return self.qmp.query(command, arguments)
 
     def usage(self) -> Mapping[str, float]:
-        """Seconds spent so far: `host_cpu_s` by the whole process, `vcpu_wait_s` by vCPU threads
-        that were ready to run and did not (proc(5); schedstat counts nanoseconds)."""
+        """Seconds spent so far: `host_cpu_s` by all threads of the process, `vcpu_cpu_s` by those
+        that are vCPUs, `vcpu_wait_s` by vCPUs that were ready to run and did not. In nanoseconds,
+        from the kernel's schedstat (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
+        files = f"/proc/{self.pid}/task/*/schedstat"
         try:
-            fields = self.host.read(f"/proc/{self.pid}/stat").rsplit(")", 1)[1].split()
-            ticks = int(fields[11]) + int(fields[12])  # utime + stime, fields 14 and 15
-            waited = sum(
-                int(self.host.read(f"/proc/{self.pid}/task/{thread}/schedstat").split()[1])
-                for thread in self._vcpu_threads
-            )
-        except (HostError, IndexError, ValueError) as error:
+            said = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
+            found = {
+                int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(said.stdout)
+            }
+            vcpus = [found[thread] for thread in self._vcpu_threads]
+        except (HostError, KeyError) as error:
             raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
-        # USER_HZ is 100 on every Linux ABI for x86 (include/asm-generic/param.h).
-        return {"host_cpu_s": ticks / 100, "vcpu_wait_s": waited / 1e9}
+        # threads that have ended keep what they had spent
+        self._spent.update((thread, ran) for thread, (ran, _) in found.items())
+        return {
+            "host_cpu_s": sum(self._spent.values()) / 1e9,
+            "vcpu_cpu_s": sum(ran for ran, _ in vcpus) / 1e9,
+            "vcpu_wait_s": sum(waited for _, waited in vcpus) / 1e9,
+        }
 
     @property
     def alive(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vbench.errors import StoreError
 from vbench.model import HostKind, Result
-from vbench.report import claims, exits, plots, provenance, published, sections
+from vbench.report import attribution, claims, exits, plots, provenance, published, sections
 from vbench.report.gather import Panel, gather
 from vbench.report.overview import comparison
 from vbench.store import write_atomic
@@ -66,7 +66,8 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
         out += picture(panel, "overhead", plots.overheads(panel), alt)
         out += sections.workloads(panel) + sections.quantiles(panel) + sections.counters(panel)
         alt = f"Overhead explained by exits, {_name(panel)}: the figures of the table"
-        told = exits.section(panel, picture(panel, "exits", plots.explained(panel), alt))
+        told = [*exits.costs(panel), *exits.per_operation(panel), *attribution.told(panel)]
+        told += picture(panel, "exits", plots.explained(panel), alt)
         title = "VM exits" if any(item.exits for item in panel.items) else "What events cost"
         out += [f"## {title}: {_name(panel)}", *told] if told else []
         times = sections.boots(panel)

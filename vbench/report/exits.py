@@ -1,39 +1,43 @@
-"""VM exits: what one costs, how many an operation causes, how much of the overhead they explain."""
+"""VM exits: what one costs, how many an operation causes."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vbench import exits
-from vbench.model import Item, Statistic, Status, Technique
-from vbench.report import cells, published
+from vbench.model import Item
+from vbench.report import published
 from vbench.report.gather import Panel
-from vbench.text import NOTHING, TIMES, code, duration, number, plain, small, table
+from vbench.text import NOTHING, code, duration, number, plain, small, table
 
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 _LEAST_PER_UNIT = 0.005
 _TICKS = "tsc_ticks"
-# Below this ratio to native there is no overhead to explain: a share of it would be noise.
-WORTH_EXPLAINING = 1.05
 
 
 @dataclass(frozen=True)
 class Cost:
     """One event in a guest, in seconds: `net` is the median without what the control costs.
 
-    `ticks` is `net` in ticks of the time stamp counter; None where that was not read.
+    `low` and `high` are the least and the most of any boot. `ticks` is `net` in ticks of the time
+    stamp counter; None where that was not read.
     """
 
     item: Item
     net: float
+    low: float
+    high: float
     ticks: float | None
 
 
-def median(item: Item, name: str, *, native: bool = False) -> float | None:
-    """Median over rounds of a quantile, in seconds."""
-    both = [pair.quantiles[name] for pair in item.pairs if name in pair.quantiles]
+def median(item: Item, name: str, *, native: bool = False, boot: int | None = None) -> float | None:
+    """Median over rounds (of one `boot`) of a quantile, in seconds."""
+    both = [
+        pair.quantiles[name]
+        for pair in item.pairs
+        if name in pair.quantiles and boot in (None, pair.boot)
+    ]
     values = [value for value in (pair[0 if native else 1] for pair in both) if value is not None]
     return statistics.median(values) if values else None
 
@@ -44,18 +48,28 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     item = items.get(workload)
     if item is None:
         return None
-    trigger = exits.TRIGGERS[workload]
-    if trigger.control is None:
-        without = median(item, "p50", native=True)
-    else:
-        control = items.get(trigger.control)
-        without = None if control is None else median(control, "p50")
-    with_it = median(item, "p50")
-    if with_it is None or without is None:
+    control = exits.TRIGGERS[workload].control
+    other = item if control is None else items.get(control)
+    if other is None:
         return None
-    net = with_it - without
+
+    def net(boot: int | None) -> float | None:
+        with_it = median(item, "p50", boot=boot)
+        without = median(other, "p50", native=control is None, boot=boot)
+        return None if with_it is None or without is None else with_it - without
+
+    value = net(None)
+    if value is None:
+        return None
+    boots = [each for boot in {p.boot for p in item.pairs} if (each := net(boot)) is not None]
     rate = _tick_rate(item)
-    return Cost(item, net, None if rate is None else net * rate)
+    return Cost(
+        item,
+        value,
+        min(boots, default=value),
+        max(boots, default=value),
+        None if rate is None else value * rate,
+    )
 
 
 def _tick_rate(item: Item) -> float | None:
@@ -93,7 +107,8 @@ def costs(panel: Panel) -> list[str]:
         "Cost is the median less the median of the same without the event (the same system call "
         "on `/dev/zero`, an MSR that is the guest's own, nothing but the clock); for timer "
         "interrupt, wake-up and page fault, less native's median, because nothing else is like "
-        "them. The MSR is IA32_PAT (0x277), the ports are 0x21 and 0x80.",
+        "them. In brackets: the least and the most of any boot, where boots differ. The MSR is "
+        "IA32_PAT (0x277), the ports are 0x21 and 0x80.",
     ]
     if panel.wall:
         text.append(
@@ -134,7 +149,10 @@ def _exact(panel: Panel, seconds: float | None) -> str:
 def _net(panel: Panel, found: Cost | None) -> str:
     if found is None:
         return NOTHING
-    return _exact(panel, found.net) if found.net > 0 else "not above its control"
+    if found.net <= 0:
+        return "not above its control"
+    value, low, high = (_exact(panel, seconds) for seconds in (found.net, found.low, found.high))
+    return value if low == high else f"{value} ({low} to {high})"
 
 
 def _ticks(found: Cost | None) -> str:
@@ -175,93 +193,3 @@ def _exits_cell(item: Item) -> str:
     parts = sorted(exits.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0]))
     told = ", ".join(f"{plain(n)} {number(v)}" for n, v in parts if v >= _LEAST_PER_UNIT)
     return f"{number(total(item)) if total(item) >= _LEAST_PER_UNIT else '0'}<br>{small(told)}"
-
-
-@dataclass(frozen=True)
-class Attribution:
-    """Where an item's overhead goes, in seconds per unit of work (exit reasons by their price)."""
-
-    item: Item
-    parts: tuple[tuple[str, float], ...]  # largest first
-    measured: float  # guest less native
-
-    @property
-    def predicted(self) -> float:
-        return sum(value for _, value in self.parts)
-
-    @property
-    def rest(self) -> float:
-        """What the exits do not explain; negative where they explain too much."""
-        return self.measured - self.predicted
-
-
-def attributions(panel: Panel, *categories: str) -> list[Attribution]:
-    """For each item with counted exits and a native partner, in these categories or all."""
-    out = []
-    for item in panel.items:
-        if item.status is not Status.OK or item.statistic is not Statistic.RATIO or not item.exits:
-            continue
-        if item.technique is not Technique.HARDWARE:
-            continue  # no price was measured for each of Xen's entries
-        if categories and item.category not in categories:
-            continue
-        guest, native = cells.guest_s(item), cells.native_s(item)
-        cheapest = cost(panel, item.variant, exits.CHEAPEST)
-        if guest is None or native is None or cheapest is None or cells.no_ratio(item):
-            continue
-        parts = []
-        for reason, count in exits.split(dict(item.exits)).items():
-            priced = cost(panel, item.variant, exits.PRICES.get(reason, exits.CHEAPEST))
-            price = cheapest.net if priced is None else max(priced.net, 0.0)
-            parts.append((reason, count * price))
-        parts.sort(key=lambda part: (-part[1], part[0]))
-        out.append(Attribution(item, tuple(parts), guest - native))
-    return out
-
-
-def worth(panel: Panel, one: Attribution) -> bool:
-    """Whether there is an overhead to explain."""
-    value = panel.overheads.get(one.item.name)
-    return value is not None and value.ratio > WORTH_EXPLAINING
-
-
-def attribution(panel: Panel) -> list[str]:
-    """Exits times their cost, beside the overhead that was measured."""
-    found = attributions(panel)
-    if not found:
-        return []
-    rows = [
-        [
-            f"{plain(one.item.workload)}<br>{small('per ' + plain(one.item.unit))}",
-            code(one.item.variant),
-            _signed(panel, one.measured),
-            _signed(panel, one.predicted),
-            _signed(panel, one.rest),
-            f"{one.predicted / one.measured:.0%}" if worth(panel, one) else NOTHING,
-            "; ".join(f"{plain(n)} {_signed(panel, v)}" for n, v in one.parts[:3] if v > 0)
-            or NOTHING,
-        ]
-        for one in found
-    ]
-    headings = ["Workload", "Variant", "Measured overhead", f"Exits {TIMES} cost", "Rest"]
-    body = table([*headings, "Explained", "Largest parts"], rows)
-    note = (
-        "Measured is guest less native; a share is given where that is more than "
-        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes by "
-        "itself is priced as the cheapest exit, CPUID; so the rest holds what dearer exits cost "
-        "beyond that, work of QEMU's device models and other threads, waiting, caches and TLB. "
-        "A negative rest: the exits explain more than there is, as their prices were taken one "
-        "by one."
-    )
-    return ["**Overhead explained by exits**", body, note]
-
-
-def _signed(panel: Panel, seconds: float) -> str:
-    sign = "-" if seconds < 0 else "+"
-    return f"{sign}{duration(abs(seconds), panel.host.time_base)}" if seconds else "0"
-
-
-def section(panel: Panel, plot: Sequence[str]) -> list[str]:
-    """All of it, folded detail last; nothing where no exit was measured or counted."""
-    told = [*costs(panel), *per_operation(panel), *attribution(panel)]
-    return [*told, *plot] if told else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from vbench import stats
-from vbench.report import exits
+from vbench.report.attribution import OTHER_THREADS, worth_explaining
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.stacked import Bar, stacked_plot
@@ -54,32 +54,33 @@ def explained(panel: Panel) -> str | None:
 
     Left out: what hardly differs from native, where shares of nothing would be drawn.
     """
-    shown = [one for one in exits.attributions(panel) if exits.worth(panel, one)]
+    shown = worth_explaining(panel)
     if not shown:
         return None
     weight: dict[str, float] = {}
     for one in shown:
         for reason, seconds in one.parts:
-            weight[reason] = weight.get(reason, 0.0) + seconds / one.measured
-    # four reasons have colours of their own, what is left shares the fifth
-    named = sorted(weight, key=lambda reason: (-weight[reason], reason))[:4]
-    legend = [*named, "other exits"]
+            weight[reason] = weight.get(reason, 0.0) + one.share(seconds)
+    # three reasons have colours of their own, what is left shares the fourth
+    named = sorted(weight, key=lambda reason: (-weight[reason], reason))[:3]
+    legend = [*named, "other exits", OTHER_THREADS]
     bars = []
     for one in shown:
-        shares = [0.0] * len(legend)
+        shares = [0.0] * len(named) + [0.0, one.share(one.others)]
         for reason, seconds in one.parts:
             at = named.index(reason) if reason in named else len(named)
-            shares[at] += seconds / one.measured
+            shares[at] += one.share(seconds)
         bars.append(
             Bar(
                 f"{one.item.workload} {one.item.variant}",
                 tuple(enumerate(shares)),
-                one.rest / one.measured,
+                one.share(one.rest),
             )
         )
     return stacked_plot(
         "Overhead explained by exits",
-        "exits per unit of work, times what one costs, as a share of guest less native",
+        "exits per unit of work times what one costs, and CPU time of QEMU's other threads, as a "
+        "share of guest less native",
         bars,
         legend,
     )
