@@ -103,7 +103,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
     run.add_argument("--boots", type=_positive, metavar="N", help="boots of each variant")
-    run.add_argument("--quick", action="store_true", help="fewer, shorter samples")
+    run.add_argument(
+        "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
+    )
     run.add_argument(
         "--out",
         type=Path,

@@ -117,6 +117,7 @@ def open_session(options: RunOptions) -> Session:
         registry,
         lambda name: find_host(name, options),
         say,
+        reduce=options.quick and not (options.workloads or options.files),
     )
     try:
         files = ensure_image(options.kernel, options.modules)

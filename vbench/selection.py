@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vbench.errors import UnavailableError, UsageError, VbenchError
 from vbench.hosts import Host
-from vbench.model import Technique
+from vbench.model import Technique, TimeBase
 from vbench.registry import Registry, Variant
 from vbench.session import Series
 
@@ -25,15 +25,23 @@ _TRANSLATED = (
 )
 _REDUCED = (*_TRANSLATED, "boot-firmware")
 _PRICES = ("exit-control-empty", "exit-control-read", "exit-cpuid", "exit-port-*")
-# By variant: workloads, and boots if fewer than planned. A translator inside a translator runs
-# some 5 M instructions a second and boots in a minute and a half.
-IN_TESTBED: dict[str, tuple[tuple[str, ...], int]] = {
-    "kvm-emulated": ((*_REDUCED, *_PRICES), 0),
+IN_TESTBED = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off", "xen-pv", "tcg-virtio")
+# Workloads, and boots if fewer than planned, by variant where one has a set of its own. Translation
+# inside translation runs some 5 M instructions a second and boots in a minute and a half.
+_SETS = {
     "kvm-virtio": ((*_REDUCED, "exit-*"), 0),
     "kvm-virtio,nested_paging=off": (("memory-pagefault",), 0),
-    "xen-pv": (_REDUCED, 0),
-    "tcg-virtio": (_TRANSLATED, 1),
 }
+_SETS_OF = {
+    Technique.FULL: (_TRANSLATED, 1),
+    Technique.PARA: (_REDUCED, 0),
+    Technique.HARDWARE: ((*_REDUCED, *_PRICES), 0),
+}
+
+
+def reduced(variant: Variant) -> tuple[tuple[str, ...], int]:
+    """What a counting host measures of a variant where not everything is wanted."""
+    return _SETS.get(variant.text, _SETS_OF[variant.backend.technique])
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,11 @@ def select(
     registry: Registry,
     find: Callable[[str], Host],
     say: Callable[[str], None],
+    *,
+    reduce: bool = False,
 ) -> Selection:
-    """`names` of hosts and `variants` as the user gave them; empty means the default.
+    """`names` of hosts and `variants` as the user gave them; empty means the default. With
+    `reduce` a host that counts instructions measures a reduced set even if it was named.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
@@ -65,7 +76,11 @@ def select(
             host = find(name)
             stack.callback(host.close)
             able, not_able = _probe(host, named or everything, must=bool(named))
-            series += [Series(host, variant) for variant in able]
+            if reduce and host.time_base is TimeBase.INSTRUCTIONS:
+                series += [Series(host, variant, *reduced(variant)) for variant in able]
+                say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
+            else:
+                series += [Series(host, variant) for variant in able]
             unavailable[host.name] = not_able
         if (
             not names
@@ -82,7 +97,7 @@ def select(
             except VbenchError as error:
                 say(f"vbench: no testbed: {error}")
             else:
-                series += [Series(host, variant, *IN_TESTBED[variant.text]) for variant in able]
+                series += [Series(host, variant, *reduced(variant)) for variant in able]
                 unavailable[host.name] = not_able
                 say("vbench: KVM is unusable here: a reduced set of workloads in the testbed too")
             host.close()  # it is measured last, and takes nothing from the others until then

@@ -11,10 +11,10 @@ import pytest
 
 from vbench.errors import HostError, UnavailableError
 from vbench.hosts import Host
-from vbench.model import Availability, Technique
+from vbench.model import Availability, Technique, TimeBase
 from vbench.pytest_plugin import collect
 from vbench.registry import Registry
-from vbench.selection import IN_TESTBED, Selection, select
+from vbench.selection import IN_TESTBED, Selection, reduced, select
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv")
@@ -49,6 +49,10 @@ class Place:
     name: str
     closed: int = 0
 
+    @property
+    def time_base(self) -> TimeBase:
+        return TimeBase.INSTRUCTIONS if self.name == "testbed" else TimeBase.WALL
+
     def close(self) -> None:
         self.closed += 1
 
@@ -69,8 +73,10 @@ class Machine:
     def find(self, name: str) -> Host:
         return cast(Host, self.hosts.setdefault(name, Place(name)))
 
-    def __call__(self, *variants: str, hosts: tuple[str, ...] = ()) -> Selection:
-        return select(hosts, variants, self.registry, self.find, self.said.append)
+    def __call__(
+        self, *variants: str, hosts: tuple[str, ...] = (), reduce: bool = False
+    ) -> Selection:
+        return select(hosts, variants, self.registry, self.find, self.said.append, reduce=reduce)
 
 
 def labels(chosen: Selection) -> list[str]:
@@ -97,11 +103,21 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
 def test_every_workload_in_the_testbeds_part_exists() -> None:
     """Its names are the one place where the core knows some."""
     names = [info.name for info in collect(sorted(WORKLOADS.glob("bench_*.py")))]
-    for globs, _ in IN_TESTBED.values():
-        for glob in globs:
-            assert any(fnmatchcase(name, glob) for name in names), glob
     registry = Registry.load()
-    assert [registry.variant(text).text for text in IN_TESTBED] == list(IN_TESTBED)
+    variants = [registry.variant(text) for text in IN_TESTBED]
+    assert [variant.text for variant in variants] == list(IN_TESTBED)
+    for glob in {glob for variant in variants for glob in reduced(variant)[0]}:
+        assert any(fnmatchcase(name, glob) for name in names), glob
+
+
+def test_a_quick_run_in_the_testbed_measures_a_part_of_any_variant() -> None:
+    machine = Machine(kvm=False)
+    chosen = machine("tcg", "kvm-emulated", "xen-pv", hosts=("testbed",), reduce=True)
+    assert all("syscall-getppid" in series.workloads for series in chosen.series)
+    assert "a reduced set of workloads in testbed" in machine.said[0]
+
+    assert machine("tcg", hosts=("testbed",)).series[0].workloads == ()
+    assert machine("tcg", hosts=("local",), reduce=True).series[0].workloads == ()
 
 
 def test_with_kvm_there_is_no_testbed() -> None:
