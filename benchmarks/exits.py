@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vbench import exits as words
 from vbench import store
-from vbench.report import cells, exits
+from vbench.report import attribution, cells, exits
 from vbench.report.gather import Panel, gather
 
 VARIANTS = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off")
@@ -45,13 +45,13 @@ def measure(folder: Path) -> list[Path]:
 
 
 def costs(panel: Panel) -> None:
-    print("\nCost of one event in instructions, and the medians of all rounds and boots")
+    print("\nCost of one event in instructions, and how far boots are apart")
     for variant in panel.variants():
         for workload, trigger in words.TRIGGERS.items():
             found = exits.cost(panel, variant, workload)
             if found is not None:
-                medians = sorted({round(p.quantiles["p50"][1] * 1e9) for p in found.item.pairs})
-                told = "exact" if len(medians) == 1 else f"{medians[0]:,} to {medians[-1]:,}"
+                low, high = (f"{each * 1e9:,.0f}" for each in (found.low, found.high))
+                told = "exact" if low == high else f"boots {low} to {high}"
                 print(f"  {variant:30} {trigger.title:34} {found.net * 1e9:9,.0f}  {told}")
 
 
@@ -70,11 +70,12 @@ def totals(panel: Panel) -> None:
 
 def operations(panel: Panel) -> None:
     print("\nExits per operation, and how much of the overhead they explain")
-    for one in exits.attributions(panel, "disk", "syscall", "memory"):
-        share = f"{one.predicted / one.measured:6.0%}" if one.measured > 0 else "   none"
+    for one in attribution.attributions(panel):
+        share = f"{one.share(one.predicted):6.0%}" if one.measured > 0 else "   none"
         print(
             f"  {one.item.variant:30} {one.item.workload:20} {exits.total(one.item):8.2f} exits  "
-            f"overhead {one.measured * 1e9:+12,.0f}  exits {one.predicted * 1e9:+12,.0f} {share}"
+            f"overhead {one.measured * 1e9:+12,.0f}  exits {one.predicted * 1e9:+12,.0f} {share}  "
+            f"other threads {one.others * 1e9:+12,.0f}"
         )
 
 
