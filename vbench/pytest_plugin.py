@@ -20,12 +20,13 @@ from typing import Any
 import pytest
 
 from vbench import store
+from vbench.broker import Series
 from vbench.errors import PluginError, StoreError, Unsupported, UsageError, VbenchError
 from vbench.lock import measuring_alone
 from vbench.measure import Measure
 from vbench.model import CATEGORIES, Item, WorkloadInfo
 from vbench.progress import Progress
-from vbench.session import Series, Session
+from vbench.session import Session
 from vbench.workload import describe
 
 PLUGIN_NAME = "vbench-run"

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from vbench.broker import Series
 from vbench.errors import UnavailableError, UsageError, VbenchError
 from vbench.hosts import Host
 from vbench.model import Technique, TimeBase
 from vbench.registry import Registry, Variant
-from vbench.session import Series
 
 Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 

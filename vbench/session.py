@@ -1,11 +1,10 @@
-"""One run: which series are measured, the guest that is up just now, what came of it."""
+"""One run: which series are measured, and what came of it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import datetime
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +14,10 @@ from typing import Any
 
 import vbench
 from vbench import stats
+from vbench.broker import Broker, Series
 from vbench.errors import (
-    GuestError,
     GuestLost,
-    HostError,
     Unsupported,
-    UsageError,
     VbenchError,
 )
 from vbench.guest import Guest
@@ -30,7 +27,6 @@ from vbench.measure import Census, Measure, Outcome, Sizes
 from vbench.model import (
     ImageFiles,
     Item,
-    Launch,
     Pair,
     Result,
     Statistic,
@@ -40,26 +36,8 @@ from vbench.model import (
 )
 from vbench.phases import Phases
 from vbench.plan import GUEST, NATIVE, Plan
-from vbench.registry import Registry, Variant
+from vbench.registry import Registry
 from vbench.target import Native
-
-# A variant that failed to come up so often in a row is given up for the rest of the run.
-LAUNCH_FAILURES_MAX = 2
-
-
-@dataclass(frozen=True)
-class Series:
-    """What one result file holds: a variant on a host, on the workloads that match one of
-    `workloads` (globs; empty: all). `boots` bounds those of the plan (0: it does not)."""
-
-    host: Host
-    variant: Variant
-    workloads: tuple[str, ...] = ()
-    boots: int = 0
-
-    @property
-    def label(self) -> str:
-        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
 
 
 @dataclass
@@ -104,11 +82,7 @@ class Session:
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._journal = Journal(out) if out else None
         self._states: dict[tuple[str, str], _State] = {}
-        self._launches: dict[str, list[Launch]] = {label: [] for label in self.series}
-        self._guest: Guest | None = None
-        self._guest_key: tuple[str, str, int] | None = None
-        self._launch_errors: dict[tuple[str, str, int], VbenchError] = {}
-        self._given_up: dict[tuple[str, str], int] = {}  # failures running, of a variant's text
+        self.broker = Broker(registry, image, self.phases, self._note)
         self._natives: dict[tuple[Host, int, tuple[str, ...], bool], Native] = {}
         self.failed: list[str] = []
 
@@ -124,73 +98,6 @@ class Session:
             min_rounds=rounds,
             max_rounds=max(rounds, plan.max_rounds),
         )
-
-    # ------------------------------------------------------------ the guest broker
-
-    def guest(self, series: Series, boot: int, options: str = "") -> Guest:
-        """The guest of this series and boot, launched or relaunched as needed, with `options`
-        beside those of its variant.
-
-        Only one guest is up at a time. Raises LaunchError, AttestationError: a boot that failed
-        fails again at once for its other items, and so does a variant that failed twice running.
-        Unsupported: its backend has no such options.
-        """
-        variant = self._variant(series, options)
-        key = (series.label, variant.text, boot)
-        if self._guest is not None and self._guest_key == key and self._guest.alive:
-            return self._guest
-        self.drop_guest()
-        if key in self._launch_errors:
-            raise self._launch_errors[key]
-        self.phases.enter("booting")
-        try:
-            guest = self._launch(series, variant, boot)
-        except (GuestError, HostError) as error:
-            failures = self._given_up.get(key[:2], 0) + 1
-            self._given_up[key[:2]] = failures
-            if failures >= LAUNCH_FAILURES_MAX:
-                for number in range(self.plan(series).boots):
-                    self._launch_errors[*key[:2], number] = error
-            self._launch_errors[key] = error
-            raise
-        self._given_up[key[:2]] = 0
-        self._guest, self._guest_key = guest, key
-        return guest
-
-    def _variant(self, series: Series, options: str) -> Variant:
-        """The series' variant with further options."""
-        if not options:
-            return series.variant
-        try:
-            return self.registry.variant(f"{series.variant.text},{options}")
-        except UsageError as error:
-            raise Unsupported(error.what) from error
-
-    def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
-        backend = variant.backend
-        guest = backend.launch(series.host, self.image, variant.options)
-        try:
-            attestation = backend.attest(guest)
-        except BaseException:
-            guest.close()
-            raise
-        known = self._launches[series.label]
-        launch = guest.launch_record(
-            id=f"{series.label}#{len(known) + 1}",
-            variant=variant.text,
-            boot=boot,
-            attestation=attestation,
-        )
-        known.append(launch)
-        self._note({"event": "launch", "id": launch.id, "argv": launch.argv, "boot": boot})
-        return guest
-
-    def drop_guest(self) -> None:
-        """End the guest that is up, if any."""
-        guest, self._guest, self._guest_key = self._guest, None, None
-        if guest is not None:
-            self.phases.enter("booting")
-            guest.close()
 
     # ------------------------------------------------------------ items
 
@@ -213,12 +120,13 @@ class Session:
             raise
         except VbenchError as error:
             told: VbenchError = error
-            if isinstance(error, GuestLost) and not error.evidence and self._guest is not None:
-                told = self._guest.lost(error.what)  # QMP noticed it: the machine knows more
+            guest = self.broker.current
+            if isinstance(error, GuestLost) and not error.evidence and guest is not None:
+                told = guest.lost(error.what)  # QMP noticed it: the machine knows more
             state.problems.append(f"boot {boot + 1}: {told.what}")
             self.failed.append(f"{info.name}[{series.variant.text}] boot {boot + 1}: {told}")
             if isinstance(error, GuestLost):
-                self.drop_guest()
+                self.broker.drop()
             raise
         except Exception as error:
             state.problems.append(f"boot {boot + 1}: {type(error).__name__}: {error}")
@@ -253,8 +161,8 @@ class Session:
     def _measure(self, series: Series, state: _State, boot: int) -> Measure:
         if state.unsupported:
             raise Unsupported(state.unsupported)
-        guest = self.guest(series, boot, state.info.options)
-        launch_id = self._launches[series.label][-1].id
+        guest = self.broker.guest(series, boot, state.info.options)
+        launch_id = self.broker.launches[series.label][-1].id
         if launch_id not in state.launches:
             state.launches.append(launch_id)
         host, vcpus = series.host, guest.place.vcpus
@@ -393,7 +301,7 @@ class Session:
             host=series.host.facts(),
             variant=series.variant.text,
             items=self.items(series),
-            launches=tuple(self._launches[series.label]),
+            launches=tuple(self.broker.launches.get(series.label, ())),
             vbench_version=vbench.__version__,
             image=self.image.digest,
             started=self._started,
@@ -418,7 +326,7 @@ class Session:
                 stack.callback(self._journal.close)
             for host in {series.host.name: series.host for series in self.series.values()}.values():
                 stack.callback(host.close)
-            stack.callback(self.drop_guest)
+            stack.callback(self.broker.drop)
         self.phases.enter("other")
 
     def __enter__(self) -> Session:

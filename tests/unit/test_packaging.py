@@ -26,7 +26,7 @@ LAYERS = [
     {"compare", "disturbance", "report", "target"},
     {"guest"},
     {"measure", "qemu.backend", "xen.backend"},
-    {"testbed"},
+    {"broker", "testbed"},
     {"session"},
     {"selection", "workload"},
     {"pytest_plugin"},

@@ -12,6 +12,7 @@ import pytest
 import shell_backend
 from shell_backend import GUESTS, Guests, ShellBackend
 
+from vbench.broker import Series
 from vbench.errors import (
     AttestationError,
     GuestLost,
@@ -26,7 +27,7 @@ from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
 from vbench.plan import Plan
 from vbench.reading import probe
 from vbench.registry import Registry, Variant
-from vbench.session import Series, Session
+from vbench.session import Session
 from vbench.target import Place
 
 INFO = WorkloadInfo("cpu-x", "cpu", "step", Statistic.RATIO, "x", "d1", "bench_x.py")
@@ -108,27 +109,27 @@ def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int =
 
 
 def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> None:
-    one = session.guest(series, 0)
-    assert session.guest(series, 0) is one
-    two = session.guest(series, 1)
+    one = session.broker.guest(series, 0)
+    assert session.broker.guest(series, 0) is one
+    two = session.broker.guest(series, 1)
     assert GUESTS.closed == [one]  # before the other came up
-    three = session.guest(session.series["local-shell,vcpus=2"], 1)
+    three = session.broker.guest(session.series["local-shell,vcpus=2"], 1)
     assert GUESTS.closed == [one, two]
     assert three.place.vcpus == 2
-    session.drop_guest()
-    session.drop_guest()
+    session.broker.drop()
+    session.broker.drop()
     assert GUESTS.closed == [one, two, three]
 
 
 def test_a_workload_may_ask_for_another_guest(session: Session, series: Series) -> None:
     info = dataclasses.replace(BOOT, options="vcpus=3")
-    usual = session.guest(series, 0)
+    usual = session.broker.guest(series, 0)
     with session.item(series, info, 0) as make:
         measure = make()
         assert measure.guest.place.vcpus == 3
         measure.absolute(1.0)
     assert GUESTS.closed == [usual]
-    assert session.guest(series, 0) is not measure.guest
+    assert session.broker.guest(series, 0) is not measure.guest
     launches = session.result(series).launches
     assert [launch.variant for launch in launches] == ["shell", "shell,vcpus=3", "shell"]
     assert session.item_of(series, BOOT.name).launches == (launches[1].id,)
@@ -156,13 +157,13 @@ def test_a_failure_with_its_options_is_not_the_variants(session: Session, series
         GUESTS.launches[:] = [shell_backend.NO_BOOT]
         with pytest.raises(LaunchError), session.item(series, info, boot) as make:
             make()
-    assert session.guest(series, 0).alive
+    assert session.broker.guest(series, 0).alive
 
 
 def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
-    one = session.guest(series, 0)
+    one = session.broker.guest(series, 0)
     one.machine.alive = False  # type: ignore[misc]
-    assert session.guest(series, 0) is not one
+    assert session.broker.guest(series, 0) is not one
     assert [launch.boot for launch in session.result(series).launches] == [0, 0]
     ids = [launch.id for launch in session.result(series).launches]
     assert len(set(ids)) == 2
@@ -172,28 +173,28 @@ def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series:
     GUESTS.launches[:] = [shell_backend.NO_BOOT]
     for _ in range(3):
         with pytest.raises(LaunchError, match="did not become ready"):
-            session.guest(series, 0)
+            session.broker.guest(series, 0)
     assert GUESTS.launches == GUESTS.made == []
-    session.guest(series, 1)  # another boot may do
+    session.broker.guest(series, 1)  # another boot may do
 
 
 def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:
     GUESTS.launches[:] = [shell_backend.NO_BOOT, shell_backend.NO_BOOT]
     for boot in range(3):
         with pytest.raises(LaunchError):
-            session.guest(series, boot)
+            session.broker.guest(series, boot)
     assert GUESTS.made == []
-    session.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
+    session.broker.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
 
 
 def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:
     GUESTS.launches[:] = [shell_backend.NO_BOOT, None, shell_backend.NO_BOOT]
     with pytest.raises(LaunchError):
-        session.guest(series, 0)
-    session.guest(series, 1).machine.alive = False  # type: ignore[misc]
+        session.broker.guest(series, 0)
+    session.broker.guest(series, 1).machine.alive = False  # type: ignore[misc]
     with pytest.raises(LaunchError):
-        session.guest(series, 1)
-    session.guest(series, 2)
+        session.broker.guest(series, 1)
+    session.broker.guest(series, 2)
 
 
 def test_a_mislabelled_guest_is_ended_and_not_measured(session: Session, series: Series) -> None:
@@ -251,7 +252,7 @@ def test_a_failed_workload(session: Session, series: Series) -> None:
     assert item.reason == "boot 1: a command ended with status 7"
     assert "cpu-x[shell] boot 1" in session.failed[0]
     assert "why" in session.failed[0]
-    assert session.guest(series, 0) is GUESTS.made[0]  # the guest is not to blame
+    assert session.broker.guest(series, 0) is GUESTS.made[0]  # the guest is not to blame
 
 
 def test_a_failure_on_a_later_boot_keeps_the_item(session: Session, series: Series) -> None:
@@ -269,7 +270,7 @@ def test_a_hanging_workload(session: Session, series: Series) -> None:
     session._plan = Plan(boots=1, target_s=0.001, command_timeout_s=1.0)
     with pytest.raises(WorkloadTimeout, match="did not end within 1 s"):
         measured(session, series, "sleep 60")
-    assert session.guest(series, 0) is GUESTS.made[0]
+    assert session.broker.guest(series, 0) is GUESTS.made[0]
 
 
 def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Series) -> None:
@@ -292,7 +293,7 @@ def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series
 
 
 def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:
-    guest = session.guest(series, 0)
+    guest = session.broker.guest(series, 0)
     guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
     with pytest.raises(GuestLost, match="panicked") as caught:
         measured(session, series, "die")
@@ -354,7 +355,7 @@ def test_the_variants_of_a_host_share_what_native_needs(session: Session, series
 
 
 def test_close_ends_all_and_may_be_repeated(session: Session, series: Series) -> None:
-    guest = session.guest(series, 0)
+    guest = session.broker.guest(series, 0)
     session.close()
     session.close()
     assert GUESTS.closed == [guest]
