@@ -79,7 +79,7 @@ def doctor(options: RunOptions, *, as_json: bool) -> int:
 
 def workloads(options: RunOptions, *, as_json: bool) -> int:
     """List every workload without running it."""
-    from vbench.pytest_plugin import collect  # noqa: PLC0415 - brings pytest
+    from vbench.collecting import collect  # noqa: PLC0415 - brings pytest
 
     registry = load_plugins(options.plugins)
     infos = collect([*registry.workload_files(), *options.files])

@@ -210,15 +210,15 @@ def _pytest(session: Session, options: RunOptions) -> int:
     """Run pytest in this process, cut off from the user's own pytest set-up."""
     import pytest  # noqa: PLC0415 - half a second that `vbench --help` need not pay
 
-    from vbench import pytest_plugin  # noqa: PLC0415
+    from vbench import collecting, pytest_plugin  # noqa: PLC0415
 
     files = [*session.registry.workload_files(), *(file.resolve() for file in options.files)]
     if options.files and not options.workloads:
         files = [file.resolve() for file in options.files]
     _say_problems(session.registry)
     plugin = pytest_plugin.RunPlugin(session, options.workloads)
-    with pytest_plugin.isolated():
-        code = pytest.main(pytest_plugin.arguments(files), plugins=[_named(plugin)])
+    with collecting.isolated():
+        code = pytest.main(collecting.arguments(files), plugins=[_named(plugin)])
     if code == pytest.ExitCode.INTERRUPTED:
         return INTERRUPTED
     if code == pytest.ExitCode.USAGE_ERROR:

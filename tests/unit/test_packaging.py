@@ -29,6 +29,7 @@ LAYERS = [
     {"broker", "testbed"},
     {"session"},
     {"selection", "workload"},
+    {"collecting"},
     {"pytest_plugin"},
     {"commands"},
     {"cli"},
@@ -48,7 +49,7 @@ STANDARD_LIBRARY_ONLY = ("errors", "model", "doctor", "hostfacts", "kvmcheck", "
 ONLY_IMPORTERS = {
     "paramiko": {"vbench/ssh.py"},
     "qemu": {"vbench/qemu/qmp.py"},
-    "pytest": {"vbench/pytest_plugin.py", "vbench/runner.py", "workloads/"},
+    "pytest": {"vbench/collecting.py", "vbench/pytest_plugin.py", "vbench/runner.py", "workloads/"},
 }
 
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
+from vbench.collecting import collect
 from vbench.errors import HostError, UnavailableError
 from vbench.hosts import Host
 from vbench.model import Availability, Technique, TimeBase
-from vbench.pytest_plugin import collect
 from vbench.registry import Registry
 from vbench.selection import IN_TESTBED, Selection, reduced, select
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from vbench.collecting import collect
 from vbench.errors import PluginError, UsageError
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 from vbench.plan import Plan
-from vbench.pytest_plugin import collect
 from vbench.workload import describe
 
 HEAD = "import pytest\nfrom vbench import reading\nworkload = pytest.mark.workload\n"
