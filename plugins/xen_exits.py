@@ -11,16 +11,18 @@ from vbench.hookspecs import hookimpl
 from vbench.hosts import HostProcess
 from vbench.xen.machine import XlMachine
 
-# Classes "scheduler" (which domain runs) and "PV", all subclasses: xen/include/public/trace.h.
-_EVENTS = "0x0022f000"
+# What is traced, by what the guest says it is: the classes "scheduler" (which domain runs) with
+# "PV", or with "HVM", of which only entries and exits. xen/include/public/trace.h
+_EVENTS = {"xen PV": "0x0022f000", "xen PVH": "0x000a9000"}
 _BUFFER_PAGES = 2048  # a CPU's; read every 20 ms, so it would take 400 MB/s to lose a record
 _TIMEOUT_S = 30.0
 
-# $1 folder, $2 domain, $3 probe. A line on standard input asks for the counts since the last.
+# $1 folder, $2 domain, $3 probe, $4 events. A line on standard input asks for the counts since
+# the last.
 _LOOP = f"""
 PATH=$PATH:/usr/sbin:/sbin:/usr/lib/xen-4.17/bin
 while :; do
-  xentrace -D -e {_EVENTS} -S {_BUFFER_PAGES} -s 20 "$1/trace" >&2 & t=$!
+  xentrace -D -e "$4" -S {_BUFFER_PAGES} -s 20 "$1/trace" >&2 & t=$!
   until [ -s "$1/trace" ] || ! kill -0 $t; do sleep 0.02; done
   echo counting
   read -r _; asked=$?
@@ -36,7 +38,8 @@ def vbench_census(
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Entries into Xen by reason; None if it is no domain of ours, or dom0 has no xentrace."""
     machine = guest.machine
-    if not isinstance(machine, XlMachine):
+    events = _EVENTS.get(guest.observed.get("xen", ""))
+    if not isinstance(machine, XlMachine) or events is None:
         return None
     try:
         there = guest.host.run(
@@ -45,15 +48,17 @@ def vbench_census(
         )
     except HostError:
         return None
-    return _counting(guest, machine.domid) if there.status == 0 else None
+    return _counting(guest, machine.domid, events) if there.status == 0 else None
 
 
 @contextlib.contextmanager
-def _counting(guest: Guest, domain: int) -> Iterator[Callable[[], Mapping[str, int]]]:
+def _counting(guest: Guest, domain: int, events: str) -> Iterator[Callable[[], Mapping[str, int]]]:
     totals: dict[str, int] = {}
     with guest.host.workdir() as folder:
         probe = f"{guest.image.root}/usr/bin/vbench-probe"
-        process = guest.host.start(["sh", "-c", _LOOP, "vbench", folder, str(domain), probe])
+        arguments = (folder, str(domain), probe, events)
+        process = guest.host.start(["sh", "-c", _LOOP, "vbench", *arguments])
+        amd = "AuthenticAMD" in guest.host.read("/proc/cpuinfo")
         try:
             lines = _lines(process, _TIMEOUT_S * guest.host.patience)
             _expect(process, lines, "counting")
@@ -65,7 +70,7 @@ def _counting(guest: Guest, domain: int) -> Iterator[Callable[[], Mapping[str, i
                 if found.pop("lost"):
                     raise HostError("xentrace lost records", evidence=process.log())
                 for name, count in found.items():
-                    named = exits.entry(name)
+                    named = exits.entry(name, exits.SVM if amd else exits.VMX)
                     totals[named] = totals.get(named, 0) + int(count)
                 return {**totals, "events received": _received(guest)}
 

@@ -115,3 +115,8 @@ class WorkloadTimeout(WorkloadError):
 
 class Unsupported(WorkloadError):
     """The workload cannot be measured on this technique, for a stated reason."""
+
+
+# A program's exit status that says the same: "skipped" to automake and Meson. vbench-probe ends
+# with it where a machine has or allows no such thing as it was asked for.
+UNSUPPORTED_STATUS = 77

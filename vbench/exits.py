@@ -69,10 +69,15 @@ _HYPERCALLS = {
 INSIDE = (TO_QEMU, "in multicall", "events received")
 
 
-def entry(name: str) -> str:
-    """The name of an entry into Xen, as vbench-probe counts it: hypercalls have a number there."""
+def entry(name: str, isa: int) -> str:
+    """The name of an entry into Xen, as vbench-probe counts it: hypercalls and a processor's
+    reasons have numbers there."""
     kind, _, number = name.rpartition(" ")
-    return f"{kind} {_HYPERCALLS.get(int(number), number)}" if number.isdecimal() else name
+    if not number.isdecimal():
+        return name
+    if kind == "exit":
+        return reason(isa, int(number))
+    return f"{kind} {_HYPERCALLS.get(int(number), number)}"
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,11 @@ TRIGGERS = {
     for trigger in (
         Trigger("exit-cpuid", "CPUID", "exit-control-empty"),
         Trigger("exit-hypercall", "hypercall", "exit-control-empty"),
-        Trigger("exit-port-kernel", "port I/O answered in the kernel", "exit-control-read"),
-        Trigger("exit-port-qemu", "port I/O answered in QEMU", "exit-control-read"),
-        Trigger("exit-mmio-qemu", "MMIO answered in QEMU", "exit-control-empty"),
+        Trigger(
+            "exit-port-kernel", "port 0x21, which KVM answers in the kernel", "exit-control-read"
+        ),
+        Trigger("exit-port-qemu", "port 0x80, which KVM passes on to QEMU", "exit-control-read"),
+        Trigger("exit-mmio-qemu", "MMIO (HPET), which KVM passes on to QEMU", "exit-control-empty"),
         Trigger("exit-rdmsr", "MSR read", "exit-control-rdmsr"),
         Trigger("exit-wrmsr", "MSR write", "exit-control-wrmsr"),
         Trigger("exit-interrupt-timer", "timer interrupt", None),

@@ -7,7 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from vbench.errors import HostFlood, HostTimeout, Unsupported, WorkloadError, WorkloadTimeout
+from vbench.errors import (
+    UNSUPPORTED_STATUS,
+    HostFlood,
+    HostTimeout,
+    Unsupported,
+    WorkloadError,
+    WorkloadTimeout,
+)
 from vbench.hosts import Host, HostProcess, Scratch
 from vbench.model import ImageFiles, Output
 
@@ -166,18 +173,13 @@ def _allowed_cpus(host: Host) -> list[int]:
     return cpus
 
 
-# "Skipped" to automake and Meson; our probe ends with it where a machine has or allows no such
-# thing as it was asked to measure.
-NOT_HERE = 77
-
-
 def succeed(target: Target, command: str, *, timeout_s: float) -> str:
     """The standard output of a command that must end with status 0.
 
-    Raises Unsupported for status 77, WorkloadError for any other.
+    Raises Unsupported for UNSUPPORTED_STATUS, WorkloadError for any other.
     """
     output = target.run(command, timeout_s=timeout_s)
-    if output.status == NOT_HERE:
+    if output.status == UNSUPPORTED_STATUS:
         last = (output.stderr.strip() or command).splitlines()[-1]
         raise Unsupported(last.removeprefix("vbench-probe: "))
     if output.status != 0:

@@ -11,6 +11,12 @@
 #define CHUNK (64u << 20)       /* bytes of fresh memory at a time: fits small guests */
 #define MAX_SAMPLES 10000000ull /* kept in memory, eight bytes each */
 
+/* <xen/privcmd.h>: a hypercall through Xen's own device, /dev/xen/privcmd. */
+struct privcmd_hypercall {
+    uint64_t op, arg[5];
+};
+#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
+
 struct command {
     const char *name;           /* NULL ends a table */
     int least, most;            /* arguments */

@@ -142,11 +142,6 @@ static int run_mmio(char **arguments)
 
 /* ---------------------------------------------------------------- hypercall */
 
-/* <xen/privcmd.h>: a hypercall through Xen's own device. */
-struct privcmd_hypercall {
-    uint64_t op, arg[5];
-};
-#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
 #define HYPERVISOR_XEN_VERSION 17
 
 static sigjmp_buf refused;

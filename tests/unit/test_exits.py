@@ -170,9 +170,9 @@ def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
         "port I/O in QEMU": pytest.approx(20e-6),
         "INTR": pytest.approx(2e-6),  # priced as the cheapest exit
     }
-    assert one.others == pytest.approx(2e-6)
+    assert one.beside == pytest.approx(2e-6)
     assert one.rest == pytest.approx(1e-6)
-    assert one.predicted + one.others + one.rest == pytest.approx(one.measured)
+    assert one.predicted + one.beside + one.rest == pytest.approx(one.measured)
 
 
 def test_a_result_without_the_vcpus_own_time_tells_nothing_of_other_threads() -> None:
@@ -184,7 +184,7 @@ def test_a_result_without_the_vcpus_own_time_tells_nothing_of_other_threads() ->
         for i in old.items
     ]
     (one,) = attribution.attributions(panel_of(replace(old, items=tuple(items))))
-    assert one.others == 0
+    assert one.beside == 0
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_overhead_depends_on_exits_if_it_rises_with_them(
 def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
     report = render([kvm_result()], plots_dir="plots")
 
-    assert "| port I/O answered in QEMU" in report.markdown
+    assert "| port 0x80, which KVM passes on to QEMU" in report.markdown
     assert "88%" in report.markdown
     assert any(name.startswith("exits-") for name in report.plots)
     assert report == render([kvm_result()], plots_dir="plots")
@@ -364,10 +364,12 @@ def test_without_root_it_is_unavailable_beforehand() -> None:
 
 
 def test_entries_into_xen_have_the_names_of_xen_h() -> None:
-    assert exits.entry("hypercall 23") == "hypercall iret"
-    assert exits.entry("in multicall 14") == "in multicall update_va_mapping"
-    assert exits.entry("hypercall 63") == "hypercall 63"
-    assert exits.entry("page table write") == "page table write"
+    assert exits.entry("hypercall 23", exits.SVM) == "hypercall iret"
+    assert exits.entry("in multicall 14", exits.SVM) == "in multicall update_va_mapping"
+    assert exits.entry("hypercall 63", exits.SVM) == "hypercall 63"
+    assert exits.entry("page table write", exits.SVM) == "page table write"
+    assert exits.entry("exit 10", exits.VMX) == "CPUID"
+    assert exits.entry("exit 114", exits.SVM) == "CPUID"
 
 
 def test_an_event_that_costs_less_than_its_control_has_no_cost() -> None:

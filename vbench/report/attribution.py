@@ -1,4 +1,5 @@
-"""Where a KVM guest's overhead goes: exits times their cost, QEMU's other threads, the rest."""
+"""Where a hardware-assisted guest's overhead goes: exits times their cost, what serves its devices
+beside its vCPU, and the rest."""
 
 from __future__ import annotations
 
@@ -13,22 +14,22 @@ from vbench.text import NOTHING, TIMES, code, duration, plain, small, table
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
 WORTH_EXPLAINING = 1.05
-OTHER_THREADS = "QEMU's other threads"
+BESIDE = "beside the vCPU"
 
 
 @dataclass(frozen=True)
 class Attribution:
     """Where an item's overhead goes, in seconds per unit of work.
 
-    `parts` are exit reasons with count times price, largest first; `others` is the CPU time of
-    QEMU's threads that are no vCPU: device models' input and output. `measured` is guest less
-    native.
+    `parts` are exit reasons with count times price, largest first; `beside` is the CPU time of
+    what serves the guest's devices: QEMU's threads that are no vCPU, or dom0. `measured` is guest
+    less native.
     """
 
     item: Item
     native: float
     parts: tuple[tuple[str, float], ...]
-    others: float
+    beside: float
     measured: float
 
     @property
@@ -38,7 +39,7 @@ class Attribution:
     @property
     def rest(self) -> float:
         """What neither explains; negative where they explain too much."""
-        return self.measured - self.predicted - self.others
+        return self.measured - self.predicted - self.beside
 
     def share(self, seconds: float) -> float:
         """As a share of the measured overhead."""
@@ -46,7 +47,8 @@ class Attribution:
 
 
 def attributions(panel: Panel) -> list[Attribution]:
-    """Of each KVM item with counted exits and a native partner, where an exit was priced."""
+    """Of each hardware-assisted item with counted exits and a native partner, where exits have a
+    price."""
     out = []
     for item in panel.items:
         if item.status is not Status.OK or item.statistic is not Statistic.RATIO or not item.exits:
@@ -59,13 +61,15 @@ def attributions(panel: Panel) -> list[Attribution]:
             continue
         parts = []
         for reason, count in words.split(dict(item.exits)).items():
+            if reason.startswith(words.INSIDE):
+                continue
             price = exits.cost(panel, item.variant, words.PRICES.get(reason, words.CHEAPEST))
             parts.append((reason, count * max((price or cheapest).net, 0.0)))
         parts.sort(key=lambda part: (-part[1], part[0]))
-        others = (cells.counter(item, "host_cpu_s") or 0) - (cells.counter(item, "vcpu_cpu_s") or 0)
-        if cells.counter(item, "vcpu_cpu_s") is None:
-            others = 0.0  # an older file
-        out.append(Attribution(item, native, tuple(parts), max(others, 0.0), guest - native))
+        host, vcpu = (cells.counter(item, name) for name in ("host_cpu_s", "vcpu_cpu_s"))
+        # an older file does not tell them apart
+        beside = 0.0 if host is None or vcpu is None else max(host - vcpu, 0.0)
+        out.append(Attribution(item, native, tuple(parts), beside, guest - native))
     return out
 
 
@@ -104,21 +108,27 @@ def told(panel: Panel) -> list[str]:
         [
             f"{plain(one.item.workload)}<br>{small('per ' + plain(one.item.unit))}",
             code(one.item.variant),
-            *map(signed, (one.measured, one.predicted, one.others, one.rest)),
-            f"{one.share(one.predicted):.0%}, {one.share(one.predicted + one.others):.0%}"
+            *map(signed, (one.measured, one.predicted, one.beside, one.rest)),
+            f"{one.share(one.predicted):.0%}, {one.share(one.predicted + one.beside):.0%}"
             if one.item.name in worth
             else NOTHING,
             "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
         ]
         for one in found
     ]
-    headings = ["Workload", "Variant", "Measured overhead", f"Exits {TIMES} cost", OTHER_THREADS]
+    headings = [
+        "Workload",
+        "Variant",
+        "Measured overhead",
+        f"Exits {TIMES} cost",
+        f"B{BESIDE[1:]}",
+    ]
     body = table([*headings, "Rest", "Explained", "Largest exits"], rows)
     note = (
-        "Measured is guest less native. Explained: by exits, and by exits and QEMU's other threads "
-        f"together, given where the overhead is more than {WORTH_EXPLAINING - 1:.0%} of native. "
-        "QEMU's other threads do the input and output of its device models; where they run beside "
-        "the vCPU on another CPU they delay nothing, and the rest is that much too small. A reason "
+        "Measured is guest less native. Beside the vCPU: CPU time of QEMU's other threads, for Xen "
+        "of dom0, which do the input and output of the guest's devices; on a CPU of their own they "
+        "delay nothing, and the rest is that much too small. Explained: by exits, and by both, "
+        f"where the overhead is more than {WORTH_EXPLAINING - 1:.0%} of native. A reason "
         "that none of the events above makes by itself is priced as the cheapest exit, CPUID. So "
         "the rest holds what dearer exits cost beyond that and device models inside an exit, the "
         "host's kernel, waiting, caches and TLB. A negative rest: more is explained than there is, "

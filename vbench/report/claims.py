@@ -318,8 +318,8 @@ def _frequency(panel: Panel) -> Finding | str:
         f"overhead {'rises' if rises else 'does not rise'} with exits {TIMES} cost: rank "
         f"correlation {correlation.tau:.2f} (p = {correlation.p:.1g}) over {number_} workloads and "
         f"variants; exits explain {span([one.share(one.predicted) for one in found])} of it where "
-        "there is one, with QEMU's other threads "
-        f"{span([one.share(one.predicted + one.others) for one in found])}",
+        "there is one, with what runs beside the vCPU "
+        f"{span([one.share(one.predicted + one.beside) for one in found])}",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from vbench import stats
-from vbench.report.attribution import OTHER_THREADS, worth_explaining
+from vbench.report.attribution import BESIDE, worth_explaining
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.stacked import Bar, stacked_plot
@@ -63,10 +63,10 @@ def explained(panel: Panel) -> str | None:
             weight[reason] = weight.get(reason, 0.0) + one.share(seconds)
     # three reasons have colours of their own, what is left shares the fourth
     named = sorted(weight, key=lambda reason: (-weight[reason], reason))[:3]
-    legend = [*named, "other exits", OTHER_THREADS]
+    legend = [*named, "other exits", BESIDE]
     bars = []
     for one in shown:
-        shares = [0.0] * len(named) + [0.0, one.share(one.others)]
+        shares = [0.0] * len(named) + [0.0, one.share(one.beside)]
         for reason, seconds in one.parts:
             at = named.index(reason) if reason in named else len(named)
             shares[at] += one.share(seconds)
@@ -79,8 +79,8 @@ def explained(panel: Panel) -> str | None:
         )
     return stacked_plot(
         "Overhead explained by exits",
-        "exits per unit of work times what one costs, and CPU time of QEMU's other threads, as a "
-        "share of guest less native",
+        "exits per unit of work times what one costs, and what serves devices beside the vCPU, as "
+        "a share of guest less native",
         bars,
         legend,
     )

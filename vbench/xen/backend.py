@@ -69,6 +69,13 @@ class XenBackend:
                 f"xl does not work: {(said.stderr.strip() or 'no reason given').splitlines()[-1]}",
                 "run as root in dom0, with Xen's services started (xenstored, xenconsoled)",
             )
+        can = dom0.parse_info(said.stdout).get("xen_caps", "")
+        if self.type != "pv" and "hvm" not in can:
+            return Availability(
+                False,
+                f"Xen has no hardware to run such domains on (xen_caps: {can or 'none'})",
+                "enable VT-x or AMD-V in the firmware, or use --host testbed",
+            )
         return Availability(True)
 
     def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> Guest:
@@ -98,7 +105,8 @@ class XenBackend:
 
         def start(initrd: str) -> XlMachine:
             config = xl_config(dataclasses.replace(spec, ramdisk=initrd))
-            return XlMachine(machine, spec.name, config, initrd.replace("/initrd", "/config"))
+            path = initrd.replace("/initrd", "/config")
+            return XlMachine(machine, spec.name, config, path, f"{files.root}/usr/bin/vbench-probe")
 
         guest = bring_up(
             host=machine,
@@ -128,10 +136,10 @@ class XenBackend:
         seen = guest.observed
         machine = guest.machine
         wanted = f"xen {self.type.upper()}"
-        listed: Mapping[str, tuple[int, float]] = {}
+        listed: Mapping[str, int] = {}
         if isinstance(machine, XlMachine):
             listed = dom0.parse_list(guest.host.run(["xl", "list"], timeout_s=20).stdout)
-        domid, _ = listed.get(getattr(machine, "name", ""), (0, 0.0))
+        domid = listed.get(getattr(machine, "name", ""), 0)
         evidence = {
             "xl list": f"domain {domid}" if domid else "not listed",
             "guest: /sys/hypervisor": seen.get("xen", ""),

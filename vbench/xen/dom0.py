@@ -60,11 +60,8 @@ def parse_info(text: str) -> Mapping[str, str]:
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
-def parse_list(text: str) -> Mapping[str, tuple[int, float]]:
-    """`xl list`: name -> (domain id, CPU seconds); its columns are Name ID Mem VCPUs State Time."""
-    found = {}
-    for line in text.splitlines()[1:]:
-        match = re.fullmatch(r"(\S.*?)\s+(\d+)\s+\d+\s+\d+\s+\S+\s+([\d.]+)\s*", line)
-        if match:
-            found[match[1]] = (int(match[2]), float(match[3]))
-    return found
+def parse_list(text: str) -> Mapping[str, int]:
+    """`xl list`: name -> domain id; its columns are Name ID Mem VCPUs State Time."""
+    lines = text.splitlines()[1:]
+    found = (re.fullmatch(r"(\S.*?)\s+(\d+)\s+\d+\s+\d+\s+\S+\s+[\d.]+\s*", s) for s in lines)
+    return {match[1]: int(match[2]) for match in found if match}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from vbench.errors import GuestLost, HostError, LaunchError
+from vbench.errors import UNSUPPORTED_STATUS, GuestLost, HostError, LaunchError
 from vbench.hosts import Host, HostProcess
 from vbench.hosts.ready import wait_ready
-from vbench.xen.dom0 import parse_list
 
 # xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
 XL_TIMEOUT_S = 60.0
@@ -35,9 +35,13 @@ _DOMAIN = "VBENCH-DOMAIN "
 class XlMachine:
     """A domain, from `xl create` to `xl destroy`."""
 
-    def __init__(self, host: Host, name: str, config: str, config_path: str) -> None:
-        """Create and start it. Raises LaunchError with xl's own words."""
+    def __init__(
+        self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
+    ) -> None:
+        """Create and start it; `probe` is the path of vbench-probe in dom0. Raises LaunchError
+        with xl's own words."""
         self.host = host
+        self._probe = probe
         self.name = name
         self.argv: tuple[str, ...] = ("xl", "create", config_path)
         self._config = config
@@ -79,12 +83,18 @@ class XlMachine:
         self._xl("unpause")
 
     def usage(self) -> Mapping[str, float]:
-        """`host_cpu_s`: CPU seconds of the domain and of dom0, which serves its devices, to a
-        tenth. Raises GuestLost."""
-        listed = parse_list(self._run("list"))
-        if self.name not in listed:
-            raise GuestLost("the domain is gone", evidence=self.evidence())
-        return {"host_cpu_s": listed[self.name][1] + listed["Domain-0"][1]}
+        """CPU seconds: `vcpu_cpu_s` of the domain, `host_cpu_s` with dom0, which serves its
+        devices. Empty where Xen does not tell. Raises GuestLost."""
+        done = self.host.run([self._probe, "xen-cpu", str(self.domid)], timeout_s=XL_TIMEOUT_S)
+        if done.status == UNSUPPORTED_STATUS:
+            return {}
+        if done.status != 0:
+            raise GuestLost(f"the domain is gone: {done.stderr.strip()}", evidence=self.evidence())
+        spent = json.loads(done.stdout)
+        return {
+            "host_cpu_s": (spent["cpu_ns"] + spent["dom0_ns"]) / 1e9,
+            "vcpu_cpu_s": spent["cpu_ns"] / 1e9,
+        }
 
     @property
     def alive(self) -> bool:
@@ -105,14 +115,10 @@ class XlMachine:
         finally:
             self.process.kill()  # and if it is still there, what waits for this destroys it
 
-    def _xl(self, command: str) -> str:
-        return self._run(command, str(self.domid))
-
-    def _run(self, *words: str) -> str:
-        done = self.host.run(["xl", *words], timeout_s=XL_TIMEOUT_S)
+    def _xl(self, command: str) -> None:
+        done = self.host.run(["xl", command, str(self.domid)], timeout_s=XL_TIMEOUT_S)
         if done.status != 0:
             raise GuestLost(
-                f"xl {words[0]} failed: {done.stderr.strip() or f'exit status {done.status}'}",
+                f"xl {command} failed: {done.stderr.strip() or f'exit status {done.status}'}",
                 evidence=self.evidence(),
             )
-        return done.stdout
