@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -15,6 +15,8 @@ from vbench.errors import AttestationError, GuestLost, LaunchError
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
+from vbench.plugins import xen_pvh
+from vbench.plugins.xen_exits import vbench_census
 from vbench.plugins.xen_pv import BACKEND
 from vbench.target import Native, Target, succeed
 from vbench.testbed import TestbedHost
@@ -101,6 +103,40 @@ def test_pause_stops_its_clock(guest: Guest) -> None:
     assert guest.machine.usage()["host_cpu_s"] >= before
 
 
+def test_cpu_time_is_told_to_the_nanosecond(guest: Guest, dom0: Host) -> None:
+    """By Xen itself, as xl rounds it."""
+    assert isinstance(guest.machine, XlMachine)
+    before = guest.machine.usage()
+    spun_s = json.loads(succeed(guest, "vbench-probe spin 40000000", timeout_s=30))["elapsed_ns"]
+    after = guest.machine.usage()
+    assert after["vcpu_cpu_s"] - before["vcpu_cpu_s"] == pytest.approx(spun_s / 1e9, rel=0.2)
+    assert after["host_cpu_s"] - before["host_cpu_s"] > after["vcpu_cpu_s"] - before["vcpu_cpu_s"]
+
+    told = dom0.run(["xl", "list", str(guest.machine.domid)], timeout_s=20).stdout.split()[-1]
+    assert float(told) == pytest.approx(guest.machine.usage()["vcpu_cpu_s"], abs=0.2)
+
+
+def counted(guest: Guest, command: str, few: int, many: int) -> dict[str, int]:
+    """How many more entries `many` units of a probe cause than `few`. Starting it cancels out."""
+    census = vbench_census(guest)
+    assert census is not None
+    looks: list[Mapping[str, int]] = []
+    with census as look:
+        for units in (few, few, many):
+            succeed(guest, f"vbench-probe {command.format(units)}", timeout_s=30)
+            looks.append(look())
+    start, middle, end = looks
+    return {name: n - 2 * middle.get(name, 0) + start.get(name, 0) for name, n in end.items()}
+
+
+def test_entries_into_xen_are_counted_by_name(guest: Guest) -> None:
+    # a system call returns through the hypercall iret
+    assert counted(guest, "getppid {}", 100, 5100)["hypercall iret"] == pytest.approx(5000, rel=0.1)
+    grew = counted(guest, "pagefault {}", 100, 1100)
+    assert grew["page fault"] == pytest.approx(1000, rel=0.1)
+    assert grew["hypercall mmu_update"] == pytest.approx(1000, rel=0.2)
+
+
 def test_native_is_the_machine_without_xen(guest: Guest, testbed: TestbedHost) -> None:
     native = Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
     assert not is_dom0(testbed)
@@ -134,6 +170,19 @@ def test_destroyed_in_mid_round(guest: Guest, dom0: Host) -> None:
     timer.join()
     assert "xl create" in caught.value.evidence
     assert not guest.alive
+
+
+def test_a_pvh_domain_is_attested_and_its_exits_counted(testbed: TestbedHost) -> None:
+    with xen_pvh.BACKEND.launch(testbed, image.ensure(), xen_pvh.BACKEND.options) as pvh:
+        seen = xen_pvh.BACKEND.attest(pvh)
+        assert seen.evidence["guest: /sys/hypervisor"] == "xen PVH"
+        assert seen.evidence["disk driver"] == "xvda:vbd"
+        with pytest.raises(AttestationError, match="/sys/hypervisor says 'xen PVH'"):
+            BACKEND.attest(pvh)
+
+        grew = counted(pvh, "getppid {0}0; vbench-probe cpuid {0}", 100, 5100)
+    assert grew["CPUID"] == pytest.approx(5000, rel=0.05)
+    assert sum(grew.values()) < 6000  # its system calls leave for nothing
 
 
 def test_a_crash(testbed: TestbedHost, dom0: Host) -> None:

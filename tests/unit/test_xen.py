@@ -6,11 +6,15 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from vbench.errors import GuestLost, HostError, LaunchError
 from vbench.hosts.local import LocalHost
+from vbench.model import Output
+from vbench.plugins import xen_pv, xen_pvh
 from vbench.xen import dom0
 from vbench.xen.backend import XenOptions
 from vbench.xen.config import XlSpec, xl_config
@@ -66,11 +70,7 @@ def test_a_disk_that_xl_cannot_take(path: str) -> None:
 
 
 def test_xl_list() -> None:
-    assert dom0.parse_list(LIST) == {
-        "Domain-0": (0, 9.5),
-        "vbench-0a1b2c3d": (7, 3.5),
-        "two words": (8, 12.0),
-    }
+    assert dom0.parse_list(LIST) == {"Domain-0": 0, "vbench-0a1b2c3d": 7, "two words": 8}
     assert dom0.parse_list("") == {}
 
 
@@ -102,6 +102,22 @@ def test_options_out_of_range(options: dict[str, int]) -> None:
         XenOptions(**options)
 
 
+def test_a_pvh_domain_needs_hardware_virtualization() -> None:
+    files = {"/sys/hypervisor/type": "xen", "/sys/hypervisor/properties/features": "00000800"}
+
+    def host(caps: str) -> Any:
+        info = Output(0, f"release : 6.1\nxen_caps : {caps}\n", "")
+        machine = SimpleNamespace(read=files.__getitem__, run=lambda argv, timeout_s: info)
+        return SimpleNamespace(under=lambda hypervisor: machine)
+
+    without = host("xen-3.0-x86_64")
+    found = xen_pvh.BACKEND.probe(without, xen_pvh.BACKEND.options)
+    assert not found.ok
+    assert "xen_caps: xen-3.0-x86_64" in found.reason
+    assert xen_pv.BACKEND.probe(without, xen_pv.BACKEND.options).ok
+    assert xen_pvh.BACKEND.probe(host("xen-3.0-x86_64 hvm-3.0-x86_64"), xen_pvh.BACKEND.options).ok
+
+
 # ------------------------------------------------------------------ a domain's life
 
 # A domain is a file named after its id; its console a program that ends with it.
@@ -115,18 +131,22 @@ unpause) touch running;;
 pause) rm running;;
 console) until [ -f running ]; do sleep 0.01; done
   echo "VBENCH-READY userspace=1.5 ready=2.25"; while [ -f 7 ]; do sleep 0.01; done;;
-list) echo "Name ID Mem VCPUs State Time(s)"; echo "Domain-0 0 9 1 r----- 2.5"
-  [ -f 7 ] && echo "mine 7 9 1 r----- 1.5"; true;;
 destroy) rm 7;;
 esac
+"""
+PROBE = r"""#!/bin/sh
+[ "$*" = "xen-cpu 7" ] || exit 2
+[ ! -f "$XL/old" ] || exit 77
+[ -f "$XL/7" ] || { echo "there is no domain 7" >&2; exit 1; }
+echo '{"cpu_ns": 1500000001, "dom0_ns": 2500000000}'
 """
 
 
 @pytest.fixture
 def xl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    program = tmp_path / "xl"
-    program.write_text(XL)
-    program.chmod(0o755)
+    for name, text in (("xl", XL), ("vbench-probe", PROBE)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("XL", str(tmp_path))
     return tmp_path
@@ -148,7 +168,9 @@ def test_from_create_to_destroy(host: LocalHost, xl: Path) -> None:
     assert machine.domid == 7
     assert machine.wait_ready(10) == {"userspace": 1.5, "ready": 2.25}
     assert machine.alive
-    assert machine.usage() == {"host_cpu_s": 4.0}
+    assert machine.usage() == {"host_cpu_s": 4.000000001, "vcpu_cpu_s": 1.500000001}
+    (xl / "old").touch()
+    assert machine.usage() == {}
     machine.pause()
     machine.resume()
     machine.close()
