@@ -28,6 +28,7 @@ Census = AbstractContextManager[Callable[[], Mapping[str, int]]]
 # less than half of it beside 2 s for starting a program in translated code.
 _CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
 _CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
+_GUEST_BEGINS = 32  # calibration of a guest begins with this part of native's sample
 _CENSUS_PART = 8  # exits are counted over a sample's work and over an eighth of it
 
 
@@ -185,7 +186,9 @@ class Measure:
         if known:  # caches and translated code are warm again
             self._take_first(run, side, max(1, known // 4))
         else:
-            setattr(self._sizes, side, self._fit(run, side, first, most))
+            # A guest can take long for what native does in a sample, but not for a part of it.
+            begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
+            setattr(self._sizes, side, self._fit(run, side, first, max(first, begin), most))
 
     def _take_first(self, run: _Runner, side: str, units: int) -> Reading:
         """A small run. What it counts in the guest is taken off a sample's counts."""
@@ -210,16 +213,22 @@ class Measure:
         grown = {key: value - start.get(key, 0.0) for key, value in counted.items()}
         return {key: value / (units - least) for key, value in grown.items() if value >= 0}
 
-    def _fit(self, run: _Runner, side: str, first: int, most: int) -> int:
+    def _fit(self, run: _Runner, side: str, first: int, begin: int, most: int) -> int:
         run.take(first)  # a program's first start reads its files and would look like slow work
-        steps = calibrate(first, self.plan.target_s, most)
+        if first == most:
+            self._take_first(run, side, max(1, most // 4))
+            return most
+        steps = calibrate(begin, self.plan.target_s, most)
         units = next(steps)
         try:
             units = steps.send(self._take_first(run, side, units).elapsed_s)
             while True:
                 units = steps.send(run.take(units).elapsed_s)
         except StopIteration as stop:
-            return int(stop.value)
+            fitting = int(stop.value)
+        if side == GUEST and self._start[0] > fitting // 2 > 1:  # too large to compare with
+            self._take_first(run, side, fitting // 4)
+        return fitting
 
     def _pair(self, runs: Mapping[str, _Runner], *, counted: bool) -> Pair:
         """One round. Without `counted`, how much work was done is not known: no counters."""

@@ -212,9 +212,32 @@ def test_counters_are_per_unit_without_the_programs_start(boots: int) -> None:
 def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
     bench, exits = Bench(), itertools.count(0, 100)
     bench.measure(counters=lambda _: {"exits": next(exits)})(
-        lambda units, _: f"spin {units}", read=reading.probe, first=500
+        lambda units, _: f"spin {units}", read=reading.probe, most=1
     )
-    assert bench.pairs[0].counters["exits"] == pytest.approx(100 / 500)
+    assert bench.pairs[0].counters["exits"] == 100
+
+
+def guest_units(bench: Bench) -> list[int]:
+    return [int(line.split()[-1]) for line in bench.log if line.startswith("guest: spin")]
+
+
+def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
+    bench = Bench(plan=Plan(min_rounds=1, max_rounds=1))
+    bench.measure()(lambda n, _: f"spin {n}", read=reading.probe, first=1000, most=1000)
+    assert guest_units(bench) == [1000, 250, 1000]
+
+
+@pytest.mark.parametrize("slower", [1, 10, 300])
+def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
+    """Few steps; and the run whose counts are taken off is smaller than the sample."""
+    bench = Bench(plan=Plan(target_s=0.1, min_rounds=1, max_rounds=1))
+    bench.guest.cost_s = bench.native.cost_s * slower
+    bench()
+    native = bench.sizes.native
+    first, begin, step, sample = guest_units(bench)
+    assert (first, begin) == (1, native // 32)
+    assert sample == pytest.approx(native / slower, rel=0.01)
+    assert step == (sample // 4 if slower == 300 else sample)
 
 
 def test_quantiles_of_both_sides() -> None:
