@@ -157,7 +157,12 @@ def parser() -> argparse.ArgumentParser:
     build = actions.add_parser("build", help="build the image unless the cache has it")
     _kernel(build)
     actions.add_parser("list", help="what the cache holds")
-    actions.add_parser("remove", help="remove from the cache").add_argument("digest", nargs="+")
+    remove = actions.add_parser("remove", help="remove from the cache")
+    which = remove.add_mutually_exclusive_group(required=True)
+    which.add_argument("digest", nargs="*", default=[], help="what it begins with")
+    which.add_argument(
+        "--unused", type=float, metavar="DAYS", help="all that were not used for so long"
+    )
     return top
 
 
@@ -316,9 +321,11 @@ def _image(arguments: argparse.Namespace) -> int:
 
         print(commands.image_table(image.installed()))
     else:
-        for digest in arguments.digest:
-            for removed in image.remove(digest):
-                print(f"removed {removed.key}")
+        removed = [each for digest in arguments.digest for each in image.remove(digest)]
+        if arguments.unused is not None:
+            removed = image.remove_unused(arguments.unused)
+        for each in removed:
+            print(f"removed {each.key}")
     return 0
 
 

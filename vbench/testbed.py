@@ -13,6 +13,7 @@ waits for this machine's disk: all files that it uses lie in its memory, its scr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -134,7 +135,8 @@ class TestbedHost(SshHost):
                 f"the testbed has no option {option!r}",
                 remedy="--host testbed or --host testbed,clock=wall",
             )
-        return cls(image, bases[value] if comma else TimeBase.INSTRUCTIONS)
+        # one image for as long as it lives, whatever becomes of the cache meanwhile
+        return cls(functools.cache(image), bases[value] if comma else TimeBase.INSTRUCTIONS)
 
     def under(self, hypervisor: str) -> TestbedHost:
         """The same machine booted once more; it ends with this one."""

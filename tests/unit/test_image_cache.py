@@ -263,6 +263,16 @@ def test_installed_images_are_described_and_removed_by_prefix(folder: Path) -> N
     assert names(folder) == set()
 
 
+def test_images_that_were_not_used_for_long_are_removed(folder: Path) -> None:
+    path = Builder().get()
+    assert image.remove_unused(30) == []
+    long_ago = time.time() - 31 * 86400
+    os.utime(path / "manifest.json", (long_ago, long_ago))
+    (gone,) = image.remove_unused(30)
+    assert gone.key == KEY
+    assert image.installed() == []
+
+
 def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/x")

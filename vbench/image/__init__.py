@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,19 @@ def remove(digest_prefix: str) -> list[Installed]:
             evidence=f"cache: {cache.directory()}",
             remedy="`vbench image list` shows what is there",
         )
-    for image in doomed:
+    return _remove(doomed)
+
+
+def remove_unused(days: float) -> list[Installed]:
+    """Remove the images that were not used for so many days; return what was removed."""
+    now = datetime.now(UTC)
+    return _remove([i for i in installed() if now - i.last_used >= timedelta(days=days)])
+
+
+def _remove(images: list[Installed]) -> list[Installed]:
+    for image in images:
         cache.remove(cache.directory() / "images" / image.key)
-    return doomed
+    return images
 
 
 def cache_dir() -> Path:
