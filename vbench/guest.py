@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -241,13 +242,15 @@ class Guest:
 
 
 def key_archive(authorized: KeyPair, host_key: KeyPair) -> bytes:
-    """A cpio archive with this run's keys; the kernel unpacks it after the image's own."""
+    """A cpio archive with this run's keys and a random seed; the kernel unpacks it after the
+    image's own."""
     return cpio.archive(
         [
             cpio.directory("root/.ssh", 0o700),
             cpio.directory("etc/dropbear", 0o700),
             cpio.file("root/.ssh/authorized_keys", authorized.authorized_line.encode(), 0o600),
             cpio.file("etc/dropbear/dropbear_ed25519_host_key", host_key.dropbear_private(), 0o600),
+            cpio.file("etc/seed", os.urandom(32), 0o600),
         ]
     )
 

@@ -9,7 +9,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/random.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -333,6 +336,22 @@ static int run_timer(char **arguments)
     return 0;
 }
 
+/* The kernel's generator of random numbers waits for entropy, and an SSH server for the generator:
+ * a second and more where no device brings any. */
+static int run_seed(char **arguments)
+{
+    struct {
+        int bits, size; /* struct rand_pool_info */
+        uint8_t bytes[32];
+    } seed = {.bits = 256, .size = 32};
+    int file = open(arguments[0], O_RDONLY), pool = open("/dev/random", O_RDWR);
+    if (file < 0 || read(file, seed.bytes, sizeof seed.bytes) != sizeof seed.bytes)
+        die("%s: no 32 bytes", arguments[0]);
+    if (pool < 0 || ioctl(pool, RNDADDENTROPY, &seed) != 0)
+        die("/dev/random: %s", strerror(errno));
+    return 0;
+}
+
 static const struct command COMMANDS[] = {
     {"getppid", 1, 1, run_getppid, "N: system calls"},
     {"pagefault", 1, 1, run_pagefault, "N: first touches of fresh 4 KiB pages"},
@@ -341,6 +360,7 @@ static const struct command COMMANDS[] = {
     {"rr-client", 3, 3, run_rr_client, "ADDRESS PORT N: round trips of one byte over TCP"},
     {"spin", 1, 3, run_spin, "N [--slow-percent P]: integer steps, P % more of them"},
     {"memrandom", 1, 2, run_memrandom, "N [--huge]: dependent loads over 64 MiB"},
+    {"seed", 1, 1, run_seed, "FILE: 32 random bytes for the kernel's generator"},
     {"timer", 1, 2, run_timer, "N [US]: lateness of sleeps that end every US (200) us"},
     {NULL, 0, 0, NULL, NULL},
 };

@@ -85,6 +85,7 @@ def key_entries(host: KeyPair, user: KeyPair) -> list[cpio.Entry]:
     return [
         cpio.directory("etc/dropbear", 0o700),
         cpio.file("etc/dropbear/dropbear_ed25519_host_key", host.dropbear_private(), 0o600),
+        cpio.file("etc/seed", bytes(32), 0o600),
         cpio.directory("root/.ssh", 0o700),
         cpio.file("root/.ssh/authorized_keys", user.authorized_line.encode(), 0o600),
     ]

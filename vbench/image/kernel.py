@@ -20,7 +20,7 @@ from vbench.image.elf import Elf, ElfError
 
 # By what they are for; what these need comes along. Names as modprobe takes them.
 MODULES = (
-    *("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng"),
+    *("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console"),
     *("ata_piix", "ata_generic", "ahci", "sd_mod", "nvme", "e1000"),
     *("pvpanic_pci", "pvpanic_mmio"),
     *("xen_blkfront", "xen_netfront"),

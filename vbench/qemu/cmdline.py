@@ -42,7 +42,6 @@ class GuestSpec:
     memory_mib: int = 512
     disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
-    virtio_rng: bool = True
     extra: tuple[str, ...] = field(default=())
 
 
@@ -78,9 +77,6 @@ def argv(spec: GuestSpec) -> list[str]:
         *("-initrd", spec.initrd),
         *("-append", " ".join(spec.append)),
     ]
-    if spec.virtio_rng:
-        # Without entropy the guest's SSH server may wait for it at its first key exchange.
-        line += ["-device", "virtio-rng-pci"]
     for number, disk in enumerate(spec.disks):
         line += _disk(number, disk)
     for number, nic in enumerate(spec.nics):
