@@ -16,7 +16,7 @@ from vbench.errors import LaunchError
 from vbench.model import HostFacts, Item, Output, Pair, Result, Statistic, Technique
 from vbench.plugins import kvm_exits
 from vbench.qemu import kvm
-from vbench.report import attribution, claims, render
+from vbench.report import attribution, claims, render, verdicts
 from vbench.report import exits as told
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
@@ -216,7 +216,7 @@ def test_overhead_depends_on_exits_if_it_rises_with_them(
             ),
         ),
     )
-    row = verdicts(made)["E3"]
+    row = judged(made)["E3"]
     assert row[2].startswith(verdict)
     if verdict == "confirmed":
         assert "rank correlation 1.00" in row[3]
@@ -234,7 +234,7 @@ def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
 # ---------------------------------------------------------------- claims
 
 
-def verdicts(*results: Result) -> dict[str, list[str]]:
+def judged(*results: Result) -> dict[str, list[str]]:
     text = claims.section(gather(results))[0]
     rows = [[cell.strip() for cell in line.strip("|").split(" |")] for line in text.splitlines()]
     return {row[0]: row for row in rows[2:]}
@@ -245,7 +245,7 @@ def test_every_claim_has_a_verdict_whatever_was_measured() -> None:
     counts = (("T", 5), ("E", 4), ("W", 4), ("H", 3), ("D", 3))  # as the document has them
     assert keys == [f"{group}{n + 1}" for group, count in counts for n in range(count)]
 
-    nothing = verdicts(result(item("cpu-primes", ())))
+    nothing = judged(result(item("cpu-primes", ())))
     assert sorted(nothing) == sorted(keys)
     assert all(row[2].startswith("not measured here") for key, row in nothing.items() if key in
                ("T1", "E1", "E2", "E4", "W1"))  # fmt: skip
@@ -265,7 +265,7 @@ def test_a_verdict_in_time_needs_hardware_of_its_own(
     host = base or replace(
         result().host, facts={**result().host.facts, "virtualization": virtualization}
     )
-    row = verdicts(kvm_result(host))["T3"]
+    row = judged(kvm_result(host))["T3"]
 
     assert row[2] == verdict
     assert "1.02" in row[3]
@@ -273,10 +273,10 @@ def test_a_verdict_in_time_needs_hardware_of_its_own(
 
 def test_bounds_decide_by_the_whole_interval() -> None:
     value = stats.Overhead(1.5, 1.05, 2.2, 15, 5)
-    assert claims._above(value, 2.0) is None
-    assert claims._above(replace(value, low=2.01), 2.0) is True
-    assert claims._above(replace(value, high=1.9), 2.0) is False
-    assert claims._above(replace(value, low=None), 2.0) is None
+    assert verdicts.above(value, 2.0) is None
+    assert verdicts.above(replace(value, low=2.01), 2.0) is True
+    assert verdicts.above(replace(value, high=1.9), 2.0) is False
+    assert verdicts.above(replace(value, low=None), 2.0) is None
 
 
 def test_exit_cost_outside_the_stated_range_is_refuted() -> None:
@@ -292,8 +292,8 @@ def test_exit_cost_outside_the_stated_range_is_refuted() -> None:
         ),
     )  # fmt: skip
 
-    assert verdicts(kvm_result(host))["E2"][2] == "confirmed"
-    assert verdicts(slow)["E2"][2] == "refuted"
+    assert judged(kvm_result(host))["E2"][2] == "confirmed"
+    assert judged(slow)["E2"][2] == "refuted"
 
 
 @pytest.mark.parametrize(
