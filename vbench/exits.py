@@ -85,49 +85,39 @@ class Trigger:
     """A workload of category `exit`: what it makes happen, and what to take off its median.
 
     `control` is a workload whose median holds all but the event. `None`: nothing is like it, so
-    the cost is the guest's median less native's.
+    the cost is the guest's median less native's. `reasons` are those by which the event makes a
+    guest leave, as `split` names them; `alone` says that nothing else comes with it.
     """
 
     workload: str
     title: str
     control: str | None
+    reasons: tuple[str, ...] = ()
+    alone: bool = True
 
 
+_PORT_REASONS = ("port I/O in kernel", "port I/O in QEMU")
+_TIMER_REASONS = ("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER")
+CPUID = "exit-cpuid"
 TRIGGERS = {
     trigger.workload: trigger
     for trigger in (
-        Trigger("exit-cpuid", "CPUID", "exit-control-empty"),
-        Trigger("exit-hypercall", "hypercall", "exit-control-empty"),
-        Trigger(
-            "exit-port-kernel", "port 0x21, which KVM answers in the kernel", "exit-control-read"
-        ),
-        Trigger("exit-port-qemu", "port 0x80, which KVM passes on to QEMU", "exit-control-read"),
-        Trigger("exit-mmio-qemu", "MMIO (HPET), which KVM passes on to QEMU", "exit-control-empty"),
-        Trigger("exit-rdmsr", "MSR read", "exit-control-rdmsr"),
-        Trigger("exit-wrmsr", "MSR write", "exit-control-wrmsr"),
-        Trigger("exit-interrupt-timer", "timer interrupt", None),
+        Trigger(CPUID, "CPUID", "exit-control-empty", ("CPUID",)),
+        Trigger("exit-hypercall", "hypercall", "exit-control-empty", ("VMCALL", "VMMCALL")),
+        Trigger("exit-port-kernel", "port 0x21, interrupt mask", "exit-control-read",
+                _PORT_REASONS[:1]),
+        Trigger("exit-port-qemu", "port 0x80, POST", "exit-control-read", _PORT_REASONS[1:]),
+        Trigger("exit-mmio-qemu", "MMIO, HPET", "exit-control-empty", ("MMIO in QEMU",)),
+        Trigger("exit-rdmsr", "MSR read", "exit-control-rdmsr", ("MSR", "MSR_READ")),
+        Trigger("exit-wrmsr", "MSR write", "exit-control-wrmsr", ("MSR", "MSR_WRITE")),
+        Trigger("exit-interrupt-timer", "timer interrupt", None, _TIMER_REASONS, alone=False),
         Trigger("exit-interrupt-processor", "interprocessor interrupt", "exit-control-syscall"),
-        Trigger("exit-halt", "wake-up from HLT", None),
-        Trigger("exit-pagefault", "page fault, first touch", None),
+        Trigger("exit-halt", "wake-up from HLT", None, ("HLT",), alone=False),
+        Trigger("exit-pagefault", "page fault, first touch", None, ("EXCP_PF", "EXCEPTION_NMI"),
+                alone=False),
         Trigger("exit-control-syscall", "control: system call", "exit-control-empty"),
     )
-}
-
-# An exit for a reason that no workload makes by itself costs at least as much as the cheapest:
-# it is priced as that, and what it costs beyond stays in the unexplained rest.
-CHEAPEST = "exit-cpuid"
-PRICES = {
-    "CPUID": "exit-cpuid",
-    "VMCALL": "exit-hypercall",
-    "VMMCALL": "exit-hypercall",
-    "MSR": "exit-wrmsr",
-    "MSR_WRITE": "exit-wrmsr",
-    "MSR_READ": "exit-rdmsr",
-    "HLT": "exit-halt",
-    "port I/O in kernel": "exit-port-kernel",
-    "port I/O in QEMU": "exit-port-qemu",
-    "MMIO in QEMU": "exit-mmio-qemu",
-}
+}  # fmt: skip
 _PORT = ("IOIO", "IO_INSTRUCTION")
 _MMIO = ("NPF", "EPT_MISCONFIG")
 

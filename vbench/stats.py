@@ -9,10 +9,12 @@ does it again). Hence: mean per boot first, then Student's t over boots.
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, permutations
+from typing import Any
 
 from vbench.model import Item, Pair, Statistic, Status
 
@@ -92,7 +94,7 @@ def _t_two_sided(t: float, df: float) -> float:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Kendall's tau-b, -1 to 1, and the two-sided probability of one as far from 0 by chance."""
+    """Kendall's tau, -1 to 1, and the two-sided probability of one as far from 0 by chance."""
 
     tau: float
     p: float
@@ -102,14 +104,42 @@ class Correlation:
         return self.p < 1 - CONFIDENCE
 
 
-def rank_correlation(points: Sequence[tuple[float, float]]) -> Correlation | None:
-    """Whether one rises with the other; None for fewer than five, which prove nothing."""
-    if len(points) < 5:
-        return None
-    from scipy.stats import kendalltau  # noqa: PLC0415
+LEAST_BLOCKS = 5  # fewer cannot be significant
+_PERMUTATIONS = 5040
 
-    found = kendalltau(*zip(*points, strict=True))
-    return None if math.isnan(found.statistic) else Correlation(found.statistic, found.pvalue)
+
+def rank_correlation(blocks: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
+    """Whether y rises with x over all points; None for fewer than LEAST_BLOCKS.
+
+    Points of one block (all of one size) may depend on each other, so whole blocks of x are
+    permuted against those of y: all ways, or 5,040 of them, always the same.
+    """
+    count = len(blocks)
+    if count < LEAST_BLOCKS:
+        return None
+    import numpy as np  # noqa: PLC0415
+
+    points = np.array(blocks)
+
+    def signs(values: Any) -> Any:
+        flat = values.reshape(-1)
+        return np.sign(flat[:, None] - flat[None, :])
+
+    of_y = signs(points[..., 1])
+    possible = of_y.size - len(of_y)
+
+    def tau(order: Sequence[int]) -> float:
+        return float((signs(points[list(order), :, 0]) * of_y).sum() / possible)
+
+    if math.factorial(count) <= _PERMUTATIONS:
+        orders: Iterable[Sequence[int]] = permutations(range(count))
+    else:
+        chosen = random.Random(0)  # noqa: S311
+        orders = [range(count), *(chosen.sample(range(count), count) for _ in range(_PERMUTATIONS))]
+    seen = tau(range(count))
+    values = [tau(order) for order in orders]
+    share = min(sum(v >= seen for v in values), sum(v <= seen for v in values)) / len(values)
+    return Correlation(seen, min(1.0, 2 * share))
 
 
 def _of_values(values: Sequence[float]) -> Estimate:

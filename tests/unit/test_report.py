@@ -389,3 +389,20 @@ def test_a_result_without_any_measured_item_still_reports() -> None:
     assert "unsupported: no AES" in text
     nothing = replace(result(), launches=(), items=())
     assert "What could not be measured" in markdown(nothing)
+
+
+def test_backends_of_a_technique_that_state_unlike_facts_are_named() -> None:
+    one = result(item("cpu-a", pairs(1.5, 1e-3)))
+    stated = {**one.facts, "windows": {"text": "no", "source": "its manual"}}
+    other = result(
+        item("cpu-a", pairs(1.5, 1e-3), variant="tcg2", backend="tcg2"),
+        variant="tcg2",
+        facts=stated,
+    )
+    row = next(r for r in report.render([one, other], plots_dir=None).markdown.splitlines()
+               if r.startswith("| **Windows"))  # fmt: skip
+    assert "`tcg`: yes" in row
+    assert "`tcg2`: no" in row
+    alone = next(r for r in report.render([one], plots_dir=None).markdown.splitlines()
+                 if r.startswith("| **Windows"))  # fmt: skip
+    assert "`tcg`" not in alone

@@ -10,6 +10,7 @@ from vbench import stats
 from vbench.model import Item, Statistic, Status, Technique
 from vbench.report import cells, exits
 from vbench.report.gather import Panel
+from vbench.report.verdicts import usual
 from vbench.text import NOTHING, TIMES, code, duration, plain, small, table
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
@@ -22,14 +23,14 @@ class Attribution:
     """Where an item's overhead goes, in seconds per unit of work.
 
     `parts` are exit reasons with count times price, largest first; `beside` is the CPU time of
-    what serves the guest's devices: QEMU's threads that are no vCPU, or dom0. `measured` is guest
-    less native.
+    what serves the guest's devices: QEMU's threads that are no vCPU, or dom0; None if it was not
+    counted. `measured` is guest less native.
     """
 
     item: Item
     native: float
     parts: tuple[tuple[str, float], ...]
-    beside: float
+    beside: float | None
     measured: float
 
     @property
@@ -39,7 +40,11 @@ class Attribution:
     @property
     def rest(self) -> float:
         """What neither explains; negative where they explain too much."""
-        return self.measured - self.predicted - self.beside
+        return self.measured - self.explained
+
+    @property
+    def explained(self) -> float:
+        return self.predicted + (self.beside or 0.0)
 
     def share(self, seconds: float) -> float:
         """As a share of the measured overhead."""
@@ -50,27 +55,34 @@ def attributions(panel: Panel) -> list[Attribution]:
     """Of each hardware-assisted item with counted exits and a native partner, where exits have a
     price."""
     out = []
+    prices_of = {variant: exits.prices(panel, variant) for variant in panel.variants()}
     for item in panel.items:
         if item.status is not Status.OK or item.statistic is not Statistic.RATIO or not item.exits:
             continue
         if item.technique is not Technique.HARDWARE:
             continue  # no price was measured for each of Xen's entries
         guest, native = cells.guest_s(item), cells.native_s(item)
-        cheapest = exits.cost(panel, item.variant, words.CHEAPEST)
-        if guest is None or native is None or cheapest is None or cells.no_ratio(item):
+        prices = prices_of[item.variant]
+        if guest is None or native is None or not prices or cells.no_ratio(item):
             continue
         parts = []
         for reason, count in words.split(dict(item.exits)).items():
             if reason.startswith(words.INSIDE):
                 continue
-            price = exits.cost(panel, item.variant, words.PRICES.get(reason, words.CHEAPEST))
-            parts.append((reason, count * max((price or cheapest).net, 0.0)))
+            parts.append((reason, count * prices.get(reason, min(prices.values()))))
         parts.sort(key=lambda part: (-part[1], part[0]))
-        host, vcpu = (cells.counter(item, name) for name in ("host_cpu_s", "vcpu_cpu_s"))
-        # an older file does not tell them apart
-        beside = 0.0 if host is None or vcpu is None else max(host - vcpu, 0.0)
-        out.append(Attribution(item, native, tuple(parts), beside, guest - native))
+        out.append(Attribution(item, native, tuple(parts), _beside(item), guest - native))
     return out
+
+
+def _beside(item: Item) -> float | None:
+    """CPU time per unit of work on the host that was not the vCPUs', mean over pairs."""
+    found = [
+        pair.counters["host_cpu_s"] - pair.counters["vcpu_cpu_s"]
+        for pair in item.pairs
+        if {"host_cpu_s", "vcpu_cpu_s"} <= pair.counters.keys()
+    ]
+    return sum(found) / len(found) if found else None
 
 
 def worth_explaining(panel: Panel) -> list[Attribution]:
@@ -85,12 +97,18 @@ def worth_explaining(panel: Panel) -> list[Attribution]:
 
 def dependence(panel: Panel) -> tuple[stats.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
-    workloads and variants; None where there are too few to tell."""
-    found = attributions(panel)
-    correlation = stats.rank_correlation(
-        [(one.predicted / one.native, one.measured / one.native) for one in found]
-    )
-    return None if correlation is None else (correlation, len(found))
+    workloads; None where there are too few to tell. Variants of a workload go together."""
+    points: dict[str, dict[str, tuple[float, float]]] = {}
+    for one in attributions(panel):
+        if one.item.variant in usual(panel, Technique.HARDWARE):
+            of = points.setdefault(one.item.variant, {})
+            of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
+    rich = [of for of in points.values() if len(of) >= stats.LEAST_BLOCKS]
+    if not rich:
+        return None
+    shared = [workload for workload in rich[0] if all(workload in of for of in rich)]
+    correlation = stats.rank_correlation([[of[workload] for of in rich] for workload in shared])
+    return None if correlation is None else (correlation, len(shared))
 
 
 def told(panel: Panel) -> list[str]:
@@ -108,8 +126,11 @@ def told(panel: Panel) -> list[str]:
         [
             f"{plain(one.item.workload)}<br>{small('per ' + plain(one.item.unit))}",
             code(one.item.variant),
-            *map(signed, (one.measured, one.predicted, one.beside, one.rest)),
-            f"{one.share(one.predicted):.0%}, {one.share(one.predicted + one.beside):.0%}"
+            signed(one.measured),
+            signed(one.predicted),
+            NOTHING if one.beside is None else signed(one.beside),
+            signed(one.rest),
+            f"{one.share(one.predicted):.0%}, {one.share(one.explained):.0%}"
             if one.item.name in worth
             else NOTHING,
             "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
@@ -126,12 +147,12 @@ def told(panel: Panel) -> list[str]:
     body = table([*headings, "Rest", "Explained", "Largest exits"], rows)
     note = (
         "Measured is guest less native. Beside the vCPU: CPU time of QEMU's other threads, for Xen "
-        "of dom0, which do the input and output of the guest's devices; on a CPU of their own they "
-        "delay nothing, and the rest is that much too small. Explained: by exits, and by both, "
-        f"where the overhead is more than {WORTH_EXPLAINING - 1:.0%} of native. A reason "
-        "that none of the events above makes by itself is priced as the cheapest exit, CPUID. So "
-        "the rest holds what dearer exits cost beyond that and device models inside an exit, the "
-        "host's kernel, waiting, caches and TLB. A negative rest: more is explained than there is, "
-        "as the prices were taken one by one."
+        "of dom0, which do the input and output of the guest's devices. Where they run on another "
+        "CPU while the vCPU goes on they may delay nothing; and part of that work is natively done "
+        "too. Explained: by exits, and by both, where the overhead is more than "
+        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes is "
+        "priced as the cheapest of them. The rest is what a device model does inside an exit, the "
+        "host's kernel, waiting, caches and TLB, and what those prices are wrong by; below 0, more "
+        "is explained than there is."
     )
     return ["**Overhead explained by exits**", body, note]

@@ -14,6 +14,8 @@ from vbench.text import NOTHING, code, duration, number, plain, small, table
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 _LEAST_PER_UNIT = 0.005
 _TICKS = "tsc_ticks"
+# An event makes a guest leave if it was counted at least so often per event.
+PER_EVENT = 0.9
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,42 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     )
 
 
+def left(item: Item) -> float:
+    """How often an event of a trigger made the guest leave for the trigger's own reasons."""
+    counted = exits.split(dict(item.exits))
+    return sum(counted.get(reason, 0.0) for reason in exits.TRIGGERS[item.workload].reasons)
+
+
+def prices(panel: Panel, variant: str) -> dict[str, float]:
+    """What one exit costs by reason, in seconds, for all that could be priced.
+
+    Only an event that did make the guest leave prices its reason. Where other exits come with it
+    (to reprogram a timer, say), theirs are taken off.
+    """
+    found = {}
+    for workload, trigger in exits.TRIGGERS.items():
+        each = cost(panel, variant, workload)
+        if each is not None and each.net > 0 and left(each.item) >= PER_EVENT:
+            found[trigger] = each
+    out: dict[str, float] = {}
+    for trigger, each in found.items():
+        if trigger.alone:
+            out.update(dict.fromkeys(trigger.reasons, each.net))
+    alone = dict(out)
+    for trigger, each in found.items():
+        if not trigger.alone and alone:
+            counted = exits.split(dict(each.item.exits))
+            others = sum(
+                n * alone.get(reason, min(alone.values()))
+                for reason, n in counted.items()
+                if reason not in trigger.reasons and not reason.startswith(exits.INSIDE)
+            )
+            price = (each.net - others) / left(each.item)
+            if price > 0:
+                out.update(dict.fromkeys(trigger.reasons, price))
+    return out
+
+
 def _tick_rate(item: Item) -> float | None:
     """Ticks of the time stamp counter per second, over the item's own loops."""
     rates = [p.counters[_TICKS] / p.guest_s for p in item.pairs if _TICKS in p.counters]
@@ -108,7 +146,8 @@ def costs(panel: Panel) -> list[str]:
         "on `/dev/zero`, an MSR that is the guest's own, nothing but the clock); for timer "
         "interrupt, wake-up and page fault, less native's median, because nothing else is like "
         "them. In brackets: the least and the most of any boot, where boots differ. The MSR is "
-        "IA32_PAT (0x277), the ports are 0x21 and 0x80.",
+        "IA32_PAT (0x277). KVM answers port 0x21 itself and passes port 0x80 and the HPET on to "
+        "QEMU; other hypervisors differ.",
     ]
     if panel.wall:
         text.append(
@@ -128,7 +167,7 @@ def _cpuid(panel: Panel) -> dict[str, float]:
     """Ticks (wall) or instructions that CPUID costs, by variant of hardware virtualization."""
     out = {}
     for variant in panel.variants():
-        found = cost(panel, variant, exits.CHEAPEST)
+        found = cost(panel, variant, exits.CPUID)
         if found is not None and found.item.exits:
             value = found.ticks if panel.wall else found.net * 1e9
             if value is not None:
@@ -178,15 +217,16 @@ def per_operation(panel: Panel) -> list[str]:
         table(["Workload", *map(code, variants)], rows),
         "Counted by the kernel's tracepoints in rounds of their own, which are not timed; what "
         "starting the program causes is taken off. Names are the processor's; port I/O and MMIO "
-        "are told apart by who answers. For Xen: entries of the domain by hypercall or trap, from "
-        "xentrace; what a multicall holds and events that came are beside it, not in the sum. A "
-        "system call's way through Xen is not traced, its return is the hypercall iret.",
+        "are told apart by who answers. For Xen, from xentrace: of a PV domain entries by "
+        "hypercall or trap, of a PVH domain exits by the processor's reason; what a multicall "
+        "holds and events that came are beside it, not in the sum. A PV domain's system call is "
+        "not traced on its way through Xen, its return is the hypercall iret.",
     ]
 
 
 def total(item: Item) -> float:
-    """All exits per unit of work."""
-    return sum(n for name, n in item.exits.items() if not name.startswith(exits.INSIDE))
+    """All exits per unit of work. Below 0 is what starting the program took off too much."""
+    return sum(max(n, 0.0) for name, n in item.exits.items() if not name.startswith(exits.INSIDE))
 
 
 def _exits_cell(item: Item) -> str:

@@ -90,11 +90,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All panels, what was refused, and the stated facts by technique."""
+    """All panels, what was refused, and the facts that each backend of a technique states."""
 
     panels: tuple[Panel, ...]
     refused: tuple[str, ...]
-    facts: Mapping[Technique, Mapping[str, Mapping[str, str]]]
+    facts: Mapping[Technique, Mapping[str, Mapping[str, Mapping[str, str]]]]
 
 
 def gather(results: Sequence[Result]) -> Gathered:
@@ -105,11 +105,11 @@ def gather(results: Sequence[Result]) -> Gathered:
         groups.setdefault(_panel_key(result), []).append(result)
     refused = _apart(list(groups))
     panels = [_panel(group, refused) for group in groups.values()]
-    facts: dict[Technique, Mapping[str, Mapping[str, str]]] = {}
+    facts: dict[Technique, dict[str, Mapping[str, Mapping[str, str]]]] = {}
     for result in ordered:
-        for technique in {item.technique for item in result.items}:
+        for item in result.items:
             if result.facts:
-                facts.setdefault(technique, result.facts)
+                facts.setdefault(item.technique, {}).setdefault(item.backend, result.facts)
     return Gathered(tuple(panels), tuple(refused), facts)
 
 

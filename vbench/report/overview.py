@@ -258,16 +258,25 @@ def _stated(
 ) -> list[str]:
     """A row of stated facts, with what was observed below where there is any."""
     columns = [
-        [_stated_cell(gathered, technique, row), observed(panel, technique)]
+        [_stated_cell(gathered, panel, technique, row), observed(panel, technique)]
         for technique in Technique
     ]
     return ["<br>".join(filter(None, lines)) or NOTHING for lines in columns]
 
 
-def _stated_cell(gathered: Gathered, technique: Technique, row: str) -> str:
-    """A stated fact, marked as such, with its source; empty if no backend states it."""
-    fact = gathered.facts.get(technique, {}).get(row)
-    return f"{plain(fact['text'])}<br>{small('stated: ' + plain(fact['source']))}" if fact else ""
+def _stated_cell(gathered: Gathered, panel: Panel, technique: Technique, row: str) -> str:
+    """Stated facts, marked as such, with their sources, of the backends in this panel or else of
+    any; empty if none states it."""
+    known = gathered.facts.get(technique, {})
+    here = {item.backend for item in panel.items} & known.keys()
+    said: dict[str, list[str]] = {}
+    for backend in sorted(here or known):
+        if fact := known[backend].get(row):
+            text = f"{plain(fact['text'])}<br>{small('stated: ' + plain(fact['source']))}"
+            said.setdefault(text, []).append(code(backend))
+    if len(said) == 1:
+        return next(iter(said))
+    return "<br>".join(f"{', '.join(names)}: {text}" for text, names in said.items())
 
 
 def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:
@@ -275,7 +284,7 @@ def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:
     for launch in _launches(panel, technique):
         attested.setdefault(plain(launch.attestation.summary), []).append(code(launch.variant))
     lines = [f"{', '.join(names)} attested: {summary}" for summary, names in attested.items()]
-    return "<br>".join(lines) or _stated_cell(gathered, technique, "technology") or NOTHING
+    return "<br>".join(lines) or _stated_cell(gathered, panel, technique, "technology") or NOTHING
 
 
 def _footnotes(text: str) -> list[str]:

@@ -66,7 +66,7 @@ def explained(panel: Panel) -> str | None:
     legend = [*named, "other exits", BESIDE]
     bars = []
     for one in shown:
-        shares = [0.0] * len(named) + [0.0, one.share(one.beside)]
+        shares = [0.0] * len(named) + [0.0, one.share(one.beside or 0.0)]
         for reason, seconds in one.parts:
             at = named.index(reason) if reason in named else len(named)
             shares[at] += one.share(seconds)

@@ -220,7 +220,7 @@ def unmeasured(gathered: Gathered) -> list[str]:
                 [
                     host,
                     f"{code(variant)}: all but {', '.join(map(code, globs))}",
-                    "a run that names no host takes a reduced set to the testbed",
+                    "a run that names no host, or with --quick, takes a reduced set to the testbed",
                     f"{code('vbench run --host testbed --backend ' + variant)}",
                 ]
             )
