@@ -22,6 +22,7 @@ _TIMEOUT_S = 30.0
 _LOOP = f"""
 PATH=$PATH:/usr/sbin:/sbin:/usr/lib/xen-4.17/bin
 while :; do
+  rm -f "$1/trace"  # there once more is what says that tracing is on
   xentrace -D -e "$4" -S {_BUFFER_PAGES} -s 20 "$1/trace" >&2 & t=$!
   until [ -s "$1/trace" ] || ! kill -0 $t; do sleep 0.02; done
   echo counting
@@ -56,9 +57,9 @@ def _counting(guest: Guest, domain: int, events: str) -> Iterator[Callable[[], M
     totals: dict[str, int] = {}
     with guest.host.workdir() as folder:
         probe = f"{guest.image.root}/usr/bin/vbench-probe"
+        amd = "AuthenticAMD" in guest.host.read("/proc/cpuinfo")
         arguments = (folder, str(domain), probe, events)
         process = guest.host.start(["sh", "-c", _LOOP, "vbench", *arguments])
-        amd = "AuthenticAMD" in guest.host.read("/proc/cpuinfo")
         try:
             lines = _lines(process, _TIMEOUT_S * guest.host.patience)
             _expect(process, lines, "counting")

@@ -66,6 +66,7 @@ class Machine(Protocol):
     """What runs the guest: its life, its console, what it costs the host."""
 
     argv: tuple[str, ...]
+    whole_host: bool  # whether `usage` is of all that runs on the host
 
     def evidence(self) -> str:
         """The command line and the last lines of the console."""

@@ -200,11 +200,17 @@ class Measure:
 
     def _counted(self, run: _Runner, units: int) -> tuple[Reading, dict[str, float]]:
         """A run in the guest, and by how much its counters grew."""
-        was = {**self.guest.machine.usage(), **self._counters(self.guest)}
+        was = self._look()
         reading = run.take(units)
-        now = {**self.guest.machine.usage(), **self._counters(self.guest)}
+        now = self._look()
         # to a nanosecond: differences of floats are never quite 0
         return reading, {key: round(now[key] - was[key], 9) for key in was if key in now}
+
+    def _look(self) -> dict[str, float]:
+        seen = {**self.guest.machine.usage(), **self._counters(self.guest)}
+        if self.guest.machine.whole_host and GUEST in self.clients:
+            seen.pop("host_cpu_s", None)  # the client runs there too, and is no cost of the guest
+        return seen
 
     def _per_unit(self, counted: Mapping[str, float], units: int) -> dict[str, float]:
         """Counts per unit of work, without what starting the program and SSH cause. Where the

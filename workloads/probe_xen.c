@@ -138,13 +138,13 @@ static uint64_t cpu_ns(int file, struct domctl *call, uint16_t domain)
     struct privcmd_hypercall hypercall = {.op = HYPERVISOR_DOMCTL, .arg = {(uintptr_t)call}};
     for (uint32_t version = OLDEST_DOMCTL; version <= NEWEST_DOMCTL; version++) {
         memset(call, 0, sizeof *call);
-        errno = 0;
         call->command = GETDOMAININFO;
         call->version = version;
         call->domain = domain;
-        if (ioctl(file, IOCTL_PRIVCMD_HYPERCALL, &hypercall) == 0 && call->info.domain == domain)
+        int done = ioctl(file, IOCTL_PRIVCMD_HYPERCALL, &hypercall) == 0;
+        if (done && call->info.domain == domain)
             return call->info.cpu_ns;
-        if (errno == ESRCH)
+        if (done || errno == ESRCH) /* before Xen 4.18 the next domain that there is */
             die("there is no domain %u", domain);
         if (errno != EACCES)
             break;

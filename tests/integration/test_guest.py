@@ -170,13 +170,15 @@ def test_a_paused_guest_does_nothing(guest: Guest) -> None:
     """Its vCPU stands still, natively measured seconds are not shared with it."""
     guest.run("(while :; do :; done) >/dev/null 2>&1 & echo $! > /tmp/spin", timeout_s=10)
     guest.machine.pause()
-    before = guest.machine.usage()["host_cpu_s"]
+    before = guest.machine.usage()
     threading.Event().wait(0.5)
-    assert guest.machine.usage()["host_cpu_s"] - before <= 0.1
+    assert guest.machine.usage()["host_cpu_s"] - before["host_cpu_s"] <= 0.1
     guest.machine.resume()
-    assert until(lambda: guest.machine.usage()["host_cpu_s"] - before > 0.2, 10)
-    spent = guest.machine.usage()
-    assert 0.2 < spent["vcpu_cpu_s"] <= spent["host_cpu_s"]
+    assert until(
+        lambda: guest.machine.usage()["vcpu_cpu_s"] - before["vcpu_cpu_s"] > 0.2, 10
+    )  # it spins on its vCPU, and QEMU's other threads have little to do
+    grew = {name: spent - before[name] for name, spent in guest.machine.usage().items()}
+    assert grew["vcpu_cpu_s"] <= grew["host_cpu_s"] < 2 * grew["vcpu_cpu_s"]
     guest.run("kill $(cat /tmp/spin)", timeout_s=10)
 
 

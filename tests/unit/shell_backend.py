@@ -36,6 +36,7 @@ def small_image(folder: Path) -> ImageFiles:
 
 
 class ShellMachine:
+    whole_host = False
     argv = ("sh",)
 
     def __init__(self) -> None:

@@ -37,6 +37,8 @@ class FakeHost:
 
 
 class FakeMachine:
+    whole_host = False
+
     def __init__(self, log: list[str]) -> None:
         self.log = log
         self.cpu_s = 0.0
@@ -215,6 +217,17 @@ def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
         lambda units, _: f"spin {units}", read=reading.probe, most=1
     )
     assert bench.pairs[0].counters["exits"] == 100
+
+
+@pytest.mark.parametrize("whole_host", [False, True])
+def test_a_clients_cpu_time_is_no_cost_of_the_guest(whole_host: bool) -> None:
+    """Where usage is that of all the host, as Xen's dom0 tells it."""
+    bench = Bench()
+    bench.guest.machine.whole_host = whole_host
+    bench.measure()(
+        lambda units, _: f"spin {units}", read=reading.probe, server=lambda place: "serve"
+    )
+    assert ("host_cpu_s" in bench.pairs[0].counters) is not whole_host
 
 
 def guest_units(bench: Bench) -> list[int]:

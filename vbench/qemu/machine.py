@@ -23,6 +23,8 @@ _RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
 
+    whole_host = False
+
     def __init__(self, host: Host, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
         """Start QEMU and greet it. Raises LaunchError with QEMU's own words."""
         self.host = host

@@ -35,6 +35,8 @@ _DOMAIN = "VBENCH-DOMAIN "
 class XlMachine:
     """A domain, from `xl create` to `xl destroy`."""
 
+    whole_host = True  # dom0's CPU time is told as a whole
+
     def __init__(
         self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
     ) -> None:
