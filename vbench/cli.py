@@ -161,9 +161,16 @@ def parser() -> argparse.ArgumentParser:
     which = remove.add_mutually_exclusive_group(required=True)
     which.add_argument("digest", nargs="*", default=[], help="what it begins with")
     which.add_argument(
-        "--unused", type=float, metavar="DAYS", help="all that were not used for so long"
+        "--unused", type=_days, metavar="DAYS", help="all that were not used for so long"
     )
     return top
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days <= 36_500:
+        raise argparse.ArgumentTypeError("0 to 36500 days")
+    return days
 
 
 def _common(command: argparse.ArgumentParser, hosts: int = 0) -> None:

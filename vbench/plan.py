@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vbench.errors import UsageError
 from vbench.model import Pair, Statistic, WorkloadInfo
@@ -22,7 +22,8 @@ class Plan:
     `target_s` is the wished length of one sample; `min_rounds` to `max_rounds` pairs are taken
     on a boot (it ends early once the pairs agree within `spread`); `budget_s` bounds the item by
     the wall clock, `command_timeout_s` one command. Without `own_guests` a workload that wants a
-    guest of its own (`options`) is measured only if it was named.
+    guest of its own (`options`) is measured only if it was named. `fixed_boots` and
+    `fixed_rounds`: the user said how many.
     """
 
     boots: int = 5
@@ -34,6 +35,22 @@ class Plan:
     command_timeout_s: float = 60.0
     spread: float = 0.1
     own_guests: bool = True
+    fixed_boots: bool = False
+    fixed_rounds: bool = False
+
+    def at_most(self, boots: int) -> Plan:
+        """This plan with fewer boots, unless the user fixed them; 0 bounds nothing. Of one boot
+        two rounds at least, for an interval, if only over rounds."""
+        if self.fixed_boots or not 0 < boots < self.boots:
+            return self
+        rounds = self.min_rounds if self.fixed_rounds else max(2, self.min_rounds)
+        return replace(
+            self,
+            boots=boots,
+            quantile_boots=min(boots, self.quantile_boots),
+            min_rounds=rounds,
+            max_rounds=max(rounds, self.max_rounds),
+        )
 
     def boots_of(self, info: WorkloadInfo) -> int:
         """Boots of a workload: a distribution of thousands of events is told by fewer."""

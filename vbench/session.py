@@ -87,17 +87,7 @@ class Session:
         self.failed: list[str] = []
 
     def plan(self, series: Series) -> Plan:
-        plan = self._plans.get(series.host.time_base, self._plan)
-        if not 0 < series.boots < plan.boots:
-            return plan
-        rounds = max(2, plan.min_rounds)  # for an interval, if only over rounds
-        return dataclasses.replace(
-            plan,
-            boots=series.boots,
-            quantile_boots=min(series.boots, plan.quantile_boots),
-            min_rounds=rounds,
-            max_rounds=max(rounds, plan.max_rounds),
-        )
+        return self._plans.get(series.host.time_base, self._plan).at_most(series.boots)
 
     # ------------------------------------------------------------ items
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -113,3 +114,13 @@ def test_enough() -> None:
 def test_impossible_plans(changes: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         Plan(**changes)  # type: ignore[arg-type]
+
+
+def test_fewer_boots_have_rounds_for_an_interval_unless_the_user_said_how_many() -> None:
+    plan = Plan(boots=5, quantile_boots=2, min_rounds=1, max_rounds=1)
+    assert plan.at_most(0) == plan
+    assert plan.at_most(7) == plan
+    one = plan.at_most(1)
+    assert (one.boots, one.quantile_boots, one.min_rounds, one.max_rounds) == (1, 1, 2, 2)
+    assert replace(plan, fixed_rounds=True).at_most(1).max_rounds == 1
+    assert replace(plan, fixed_boots=True).at_most(1).boots == 5
