@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from vbench import image
+from vbench.testbed import TestbedHost
+
 
 def until(condition: Callable[[], bool], timeout_s: float) -> bool:
     """Whether `condition` came true within `timeout_s`."""
@@ -118,6 +121,14 @@ class Vbench:
         """Processes and files that are still there, after a moment to end."""
         until(lambda: not self.processes() and not any(self.tmp.iterdir()), 3)
         return [*self.processes(), *map(str, self.tmp.iterdir())]
+
+
+@pytest.fixture(scope="module")
+def testbed() -> Iterator[TestbedHost]:
+    """One for each file: some of its last tests end it."""
+    host = TestbedHost.parse("testbed", image.ensure)
+    yield host
+    host.close()
 
 
 @pytest.fixture

@@ -44,13 +44,6 @@ TRIGGERS = {
 
 
 @pytest.fixture(scope="module")
-def testbed() -> Iterator[TestbedHost]:
-    host = TestbedHost.parse("testbed", image.ensure)
-    yield host
-    host.close()
-
-
-@pytest.fixture(scope="module")
 def guest(testbed: TestbedHost) -> Iterator[Guest]:
     with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as each:
         succeed(each, "modprobe msr", timeout_s=20)

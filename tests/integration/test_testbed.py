@@ -24,13 +24,6 @@ pytestmark = pytest.mark.testbed
 
 
 @pytest.fixture(scope="module")
-def testbed() -> Iterator[TestbedHost]:
-    host = TestbedHost.parse("testbed", image.ensure)
-    yield host
-    host.close()
-
-
-@pytest.fixture(scope="module")
 def native(testbed: TestbedHost) -> Native:
     return Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
 

@@ -28,13 +28,6 @@ pytestmark = pytest.mark.xen
 
 
 @pytest.fixture(scope="module")
-def testbed() -> Iterator[TestbedHost]:
-    host = TestbedHost.parse("testbed", image.ensure)
-    yield host
-    host.close()
-
-
-@pytest.fixture(scope="module")
 def dom0(testbed: TestbedHost) -> Host:
     return testbed.under("xen")
 
