@@ -16,11 +16,12 @@ from enum import StrEnum
 
 from tabulate import tabulate
 
-from vbench import stats
+from vbench import contrast, stats
+from vbench.contrast import Difference
 from vbench.errors import UsageError
 from vbench.merge import boots_used, distinct, joined, moved
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status, TimeBase
-from vbench.stats import CONFIDENCE, Difference
+from vbench.stats import CONFIDENCE
 from vbench.text import NOTHING, duration, number, plain, table, times
 
 # The quantiles that are compared; the largest of all is too wild to tell anything.
@@ -312,7 +313,7 @@ def _compared(blank: Row, base: Item, new: Item, alike: bool) -> list[Row]:
     ratios = (stats.log_ratios(base.pairs), stats.log_ratios(new.pairs))
     if new.statistic is Statistic.RATIO and all(ratios):
         row = _row(blank, "overhead", *ratios)
-        return [replace(row, seconds=stats.difference(*seconds))] if alike else [row]
+        return [replace(row, seconds=contrast.difference(*seconds))] if alike else [row]
     if not alike:
         return [replace(blank, note="no overhead, and seconds of unlike machines")]
     return [_row(blank, "seconds", *seconds)]
@@ -329,7 +330,7 @@ def _quantile(pairs: Sequence[Pair], name: str) -> dict[int, list[float]]:
 
 
 def _row(blank: Row, quantity: str, base: Logs, new: Logs) -> Row:
-    change = stats.difference(base, new)
+    change = contrast.difference(base, new)
     return replace(
         blank,
         quantity=quantity,
@@ -344,7 +345,7 @@ def _row(blank: Row, quantity: str, base: Logs, new: Logs) -> Row:
 def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:
     """With Holm-corrected p over all rows that have one, and the verdict that follows."""
     tested = [i for i, row in enumerate(rows) if row.p is not None]
-    adjusted = dict(zip(tested, stats.holm([rows[i].p or 0.0 for i in tested]), strict=True))
+    adjusted = dict(zip(tested, contrast.holm([rows[i].p or 0.0 for i in tested]), strict=True))
     judged = []
     for i, row in enumerate(rows):
         if i not in adjusted or row.change is None:

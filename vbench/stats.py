@@ -9,12 +9,9 @@ does it again). Hence: mean per boot first, then Student's t over boots.
 from __future__ import annotations
 
 import math
-import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, permutations
-from typing import Any
 
 from vbench.model import Item, Pair, Statistic, Status
 
@@ -86,62 +83,6 @@ def t_quantile(probability: float, df: float) -> float:
     return float(stdtrit(df, probability))
 
 
-def _t_two_sided(t: float, df: float) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415
-
-    return float(2 * stdtr(df, -abs(t)))
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Kendall's tau, -1 to 1, and the two-sided probability of one as far from 0 by chance."""
-
-    tau: float
-    p: float
-
-    @property
-    def significant(self) -> bool:
-        return self.p < 1 - CONFIDENCE
-
-
-LEAST_BLOCKS = 5  # fewer cannot be significant
-_PERMUTATIONS = 5040
-
-
-def rank_correlation(blocks: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
-    """Whether y rises with x over all points; None for fewer than LEAST_BLOCKS.
-
-    Points of one block (all of one size) may depend on each other, so whole blocks of x are
-    permuted against those of y: all ways, or 5,040 of them, always the same.
-    """
-    count = len(blocks)
-    if count < LEAST_BLOCKS:
-        return None
-    import numpy as np  # noqa: PLC0415
-
-    points = np.array(blocks)
-
-    def signs(values: Any) -> Any:
-        flat = values.reshape(-1)
-        return np.sign(flat[:, None] - flat[None, :])
-
-    of_y = signs(points[..., 1])
-    possible = of_y.size - len(of_y)
-
-    def tau(order: Sequence[int]) -> float:
-        return float((signs(points[list(order), :, 0]) * of_y).sum() / possible)
-
-    if math.factorial(count) <= _PERMUTATIONS:
-        orders: Iterable[Sequence[int]] = permutations(range(count))
-    else:
-        chosen = random.Random(0)  # noqa: S311
-        orders = [range(count), *(chosen.sample(range(count), count) for _ in range(_PERMUTATIONS))]
-    seen = tau(range(count))
-    values = [tau(order) for order in orders]
-    share = min(sum(v >= seen for v in values), sum(v <= seen for v in values)) / len(values)
-    return Correlation(seen, min(1.0, 2 * share))
-
-
 def _of_values(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
@@ -150,7 +91,7 @@ def _of_values(values: Sequence[float]) -> Estimate:
     return Estimate(mean, variance / len(values), len(values) - 1)
 
 
-def _of_boots(boots: Mapping[int, Sequence[float]]) -> Estimate:
+def of_boots(boots: Mapping[int, Sequence[float]]) -> Estimate:
     """Mean per boot, then over boots; with one boot, over its rounds."""
     if len(boots) == 1:
         return _of_values(next(iter(boots.values())))
@@ -184,13 +125,13 @@ def _logs(samples: Iterable[tuple[int, float | None]]) -> dict[int, list[float]]
     return boots
 
 
-def _exp(log: float) -> float:
+def exp(log: float) -> float:
     return math.exp(min(log, 700.0))  # two wild pairs make bounds that overflow a float
 
 
 def _overhead(estimate: Estimate, n: int, boots: int) -> Overhead:
     bounds = estimate.interval()
-    low, high = (None, None) if bounds is None else (_exp(bounds[0]), _exp(bounds[1]))
+    low, high = (None, None) if bounds is None else (exp(bounds[0]), exp(bounds[1]))
     return Overhead(math.exp(estimate.mean), low, high, n, boots)
 
 
@@ -202,7 +143,7 @@ def overhead(pairs: Iterable[Pair]) -> Overhead | None:
     boots = log_ratios(pairs)
     if not boots:
         return None
-    return _overhead(_of_boots(boots), sum(map(len, boots.values())), len(boots))
+    return _overhead(of_boots(boots), sum(map(len, boots.values())), len(boots))
 
 
 def overhead_of(item: Item) -> Overhead | None:
@@ -217,7 +158,7 @@ def typical(boots: Mapping[int, Sequence[float]]) -> float | None:
 
     With it the shown guest / native seconds give the shown overhead exactly.
     """
-    return math.exp(_of_boots(boots).mean) if boots else None
+    return math.exp(of_boots(boots).mean) if boots else None
 
 
 def word(value: Overhead) -> str | None:
@@ -317,7 +258,7 @@ class GeometricMean:
     largest: tuple[str, float]
 
 
-def _many(
+def mean_of_workloads(
     logs: Mapping[str, Mapping[int, Sequence[float]]],
 ) -> tuple[Estimate, int, int] | None:
     """(estimate, boots, pairs used) of the mean over workloads, each workload weighing alike.
@@ -330,7 +271,7 @@ def _many(
     used = {name: {b: boots[b] for b in sorted(common)} for name, boots in logs.items()}
     n = sum(len(values) for boots in used.values() for values in boots.values())
     if len(common) == 1:
-        parts = [_of_boots(boots) for boots in used.values()]
+        parts = [of_boots(boots) for boots in used.values()]
         mean = math.fsum(part.mean for part in parts) / len(parts)
         return _combine(mean, parts, len(parts)), 1, n
     means = [
@@ -352,94 +293,10 @@ def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
     if len({(item.category, item.variant, item.host) for item in usable.values()}) > 1:
         raise ValueError("a geometric mean stays inside one category, variant and host")
     logs = {name: log_ratios(item.pairs) for name, item in sorted(usable.items())}
-    whole = _many(logs)
+    whole = mean_of_workloads(logs)
     if whole is None:
         return None
     estimate, boots, n = whole
-    ratios = sorted((math.exp(_of_boots(log).mean), name) for name, log in logs.items())
+    ratios = sorted((math.exp(of_boots(log).mean), name) for name, log in logs.items())
     smallest, largest = ratios[0][::-1], ratios[-1][::-1]
     return GeometricMean(_overhead(estimate, n, boots), len(logs), smallest, largest)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """new / base as a ratio with its 95 % interval, and the two-sided p-value.
-
-    Bounds and `p` are None where one side has no repetition.
-    """
-
-    ratio: float
-    low: float | None
-    high: float | None
-    p: float | None
-
-
-def _difference(new: Estimate, base: Estimate) -> Difference:
-    change = new.minus(base)
-    bounds = change.interval()
-    if bounds is None:
-        return Difference(math.exp(change.mean), None, None, None)
-    if change.variance == 0:
-        p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
-    else:
-        p = _t_two_sided(change.mean / math.sqrt(change.variance), change.df)
-    return Difference(math.exp(change.mean), _exp(bounds[0]), _exp(bounds[1]), p)
-
-
-def difference(
-    base: Mapping[int, Sequence[float]], new: Mapping[int, Sequence[float]]
-) -> Difference | None:
-    """Welch's t test of logarithms by boot (`log_ratios` or `log_guest`) of two runs.
-
-    Over boot means; a side with one boot enters with its rounds. None if a side is empty.
-    """
-    return _difference(_of_boots(new), _of_boots(base)) if base and new else None
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """Whether overheads of A lie below those of B: the ratio A / B and the one-sided p."""
-
-    ratio: float
-    low: float | None
-    high: float | None
-    p: float | None  # of "A is not below B"
-    workloads: tuple[str, ...]  # those that both have
-
-    @property
-    def below(self) -> bool:
-        """A below B at 5 %."""
-        return self.p is not None and self.p < 1 - CONFIDENCE
-
-
-def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | None:
-    """Test whether A's overheads lie below B's, over the workloads (same definition) of both.
-
-    Boots of A and B are different boots, so they are not paired: the mean log overhead of the
-    common workloads per boot, then Welch's t test over boots, one-sided. None without common
-    workloads.
-    """
-    a = {i.workload: i for i in a_items if overhead_of(i) is not None}
-    b = {i.workload: i for i in b_items if overhead_of(i) is not None}
-    common = tuple(sorted(w for w in a if w in b and a[w].definition == b[w].definition))
-    ours = _many({w: log_ratios(a[w].pairs) for w in common})
-    theirs = _many({w: log_ratios(b[w].pairs) for w in common})
-    if ours is None or theirs is None:
-        return None
-    d = _difference(ours[0], theirs[0])
-    p = d.p if d.p is None else (d.p / 2 if d.ratio < 1 else 1 - d.p / 2)
-    return Ordering(d.ratio, d.low, d.high, p, common)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down adjustment: compare the results with the level itself.
-
-    In the order of the input; never below the raw value, never above 1.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [0.0] * len(p_values)
-    for rank, i in enumerate(order):
-        adjusted[i] = min(1.0, (len(p_values) - rank) * p_values[i])
-    for before, after in pairwise(order):  # keep the order of the raw values
-        adjusted[after] = max(adjusted[after], adjusted[before])
-    return adjusted

@@ -19,7 +19,7 @@ LAYERS = [
     {"errors", "keys", "model", "phases"},
     {"exits", "hookspecs", "hostfacts", "journal", "kvmcheck", "lock", "merge"}
     | {"reading", "stats", "system"},
-    {"doctor", "plan", "progress", "registry", "text"},
+    {"contrast", "doctor", "plan", "progress", "registry", "text"},
     {"image", "ssh", "store"},
     {"hosts"},
     {"qemu", "xen"},
@@ -38,8 +38,8 @@ LAYERS = [
 SAME_ROOM = {"runner": "pytest_plugin"}
 
 NEEDS_ONLY = {
-    "report": {"errors", "exits", "model", "merge", "stats", "store", "hosts", "text"},
-    "compare": {"errors", "model", "merge", "stats", "store", "hosts", "text"},
+    "report": {"contrast", "errors", "exits", "model", "merge", "stats", "store", "hosts", "text"},
+    "compare": {"contrast", "errors", "model", "merge", "stats", "store", "hosts", "text"},
     "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
     "plugins": {"errors", "exits", "model", "hookspecs", "guest", "kvmcheck"}
     | {"hosts", "qemu", "qemu.backend", "xen", "xen.backend"},

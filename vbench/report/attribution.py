@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vbench import contrast
 from vbench import exits as words
-from vbench import stats
 from vbench.model import Item, Statistic, Status, Technique
 from vbench.report import cells, exits
 from vbench.report.gather import Panel
@@ -95,7 +95,7 @@ def worth_explaining(panel: Panel) -> list[Attribution]:
     ]
 
 
-def dependence(panel: Panel) -> tuple[stats.Correlation, int] | None:
+def dependence(panel: Panel) -> tuple[contrast.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
     workloads; None where there are too few to tell. Variants of a workload go together."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
@@ -103,11 +103,11 @@ def dependence(panel: Panel) -> tuple[stats.Correlation, int] | None:
         if one.item.variant in usual(panel, Technique.HARDWARE):
             of = points.setdefault(one.item.variant, {})
             of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
-    rich = [of for of in points.values() if len(of) >= stats.LEAST_BLOCKS]
+    rich = [of for of in points.values() if len(of) >= contrast.LEAST_BLOCKS]
     if not rich:
         return None
     shared = [workload for workload in rich[0] if all(workload in of for of in rich)]
-    correlation = stats.rank_correlation([[of[workload] for of in rich] for workload in shared])
+    correlation = contrast.rank_correlation([[of[workload] for of in rich] for workload in shared])
     return None if correlation is None else (correlation, len(shared))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vbench import stats
+from vbench import contrast, stats
 from vbench.model import Item, Technique
 from vbench.report import cells, exit_claims
 from vbench.report.gather import Gathered, Panel
@@ -101,7 +101,7 @@ def _paravirtual(panel: Panel) -> Finding | str:
         (
             a,
             b,
-            stats.ordering(rated(panel, a, "cpu", "syscall"), rated(panel, b, "cpu", "syscall")),
+            contrast.ordering(rated(panel, a, "cpu", "syscall"), rated(panel, b, "cpu", "syscall")),
         )
         for a in para
         for b in full
@@ -142,7 +142,7 @@ def _nested_paging(panel: Panel) -> Finding | str:
             continue
         with_it = ",".join(p for p in variant.split(",") if p != "nested_paging=off")
         nested, shadow = _memory(panel, with_it), _memory(panel, variant)
-        order = stats.ordering(nested, shadow)
+        order = contrast.ordering(nested, shadow)
         if order is not None:
             found.append((order, _fault_costs(panel, with_it, variant)))
     if not found:

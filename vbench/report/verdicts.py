@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vbench import stats
+from vbench import contrast, stats
 from vbench.model import Item, Technique
 from vbench.report.gather import Panel
 from vbench.text import number
@@ -61,13 +61,13 @@ def above(value: stats.Overhead, bound: float) -> bool | None:
     return True if value.low > bound else False if value.high <= bound else None
 
 
-def below(order: stats.Ordering) -> bool | None:
+def below(order: contrast.Ordering) -> bool | None:
     if order.low is None or order.high is None:
         return None
     return True if order.high < 1 else False if order.low > 1 else None
 
 
-def ordered(order: stats.Ordering) -> str:
+def ordered(order: contrast.Ordering) -> str:
     bounds = "" if order.low is None or order.high is None else (
         f" [{number(order.low)}, {number(order.high)}]"
     )  # fmt: skip
