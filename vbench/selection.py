@@ -24,7 +24,7 @@ _TRANSLATED = (
     *("disk-randread-qd1", "network-rr", "boot-command"),
 )
 _REDUCED = (*_TRANSLATED, "boot-firmware")
-_PRICES = ("exit-control-empty", "exit-control-read", "exit-cpuid", "exit-port-*")
+_PRICES = ("exit-control-empty", "exit-control-read", "exit-cpuid", "exit-port-*", "exit-mmio-*")
 IN_TESTBED = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off", "xen-pv", "tcg-virtio")
 # Workloads, and boots if fewer than planned, by variant where one has a set of its own. Translation
 # inside translation runs some 5 M instructions a second and boots in a minute and a half.

@@ -303,7 +303,7 @@ def test_rank_correlation_permutes_whole_blocks() -> None:
 
 
 def test_rank_correlation_of_many_blocks_is_the_same_each_time() -> None:
-    rng = random.Random(7)
+    rng = random.Random(7)  # noqa: S311
     noise = [[(rng.random(), rng.random())] for _ in range(20)]
     found = contrast.rank_correlation(noise)
     assert found is not None
