@@ -262,7 +262,7 @@ def test_overhead_depends_on_exits_if_it_rises_with_them(
 def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
     report = render([kvm_result()], plots_dir="plots")
 
-    assert "| port 0x80, POST" in report.markdown
+    assert re.search(r"\| port 0x80, POST +\| `kvm-virtio` +\| 5,000 +\| 1.00 ", report.markdown)
     assert "88%" in report.markdown
     assert any(name.startswith("exits-") for name in report.plots)
     assert report == render([kvm_result()], plots_dir="plots")

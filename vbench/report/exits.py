@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 
 from vbench import exits
-from vbench.model import Item
+from vbench.model import Item, Technique
 from vbench.report import published
 from vbench.report.gather import Panel
 from vbench.text import NOTHING, code, duration, number, plain, small, table
@@ -80,6 +80,11 @@ def left(item: Item) -> float:
     return sum(counted.get(reason, 0.0) for reason in exits.TRIGGERS[item.workload].reasons)
 
 
+def _by_processor(item: Item) -> bool:
+    """Whether exits were counted, by the processor's reasons."""
+    return bool(item.exits) and item.technique is Technique.HARDWARE
+
+
 def prices(panel: Panel, variant: str) -> dict[str, float]:
     """What one exit costs by reason, in seconds, for all that could be priced.
 
@@ -132,20 +137,22 @@ def costs(panel: Panel) -> list[str]:
                     code(variant),
                     _net(panel, net),
                     *([_ticks(net)] if panel.wall else []),
+                    f"{left(item):.2f}" if trigger.reasons and _by_processor(item) else NOTHING,
                     *(_exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
                     NOTHING if natively is None else _exact(panel, natively),
                 ]
             )
     if not rows:
         return []
-    headings = ["Event", "Variant", "Cost", *(["TSC ticks"] if panel.wall else [])]
+    headings = ["Event", "Variant", "Cost", *(["TSC ticks"] if panel.wall else []), "Exits"]
     text = [
         "**What one event costs**",
         table([*headings, "min", "median", "p99", "mean", "native median"], rows),
         "Cost is the median less the median of the same without the event (the same system call "
         "on `/dev/zero`, an MSR that is the guest's own, nothing but the clock); for timer "
         "interrupt, wake-up and page fault, less native's median, because nothing else is like "
-        "them. In brackets: the least and the most of any boot, where boots differ. The MSR is "
+        "them. In brackets: the least and the most of any boot, where boots differ. Exits: how "
+        "often the event made the guest leave for its own reason. The MSR is "
         "IA32_PAT (0x277). KVM answers port 0x21 itself and passes port 0x80 and the HPET on to "
         "QEMU; other hypervisors differ.",
     ]
