@@ -34,10 +34,12 @@ _CENSUS_PART = 8  # exits are counted over a sample's work and over an eighth of
 
 @dataclass
 class Sizes:
-    """Calibrated units of work per side, kept for the later boots of the same series."""
+    """Calibrated units of work per side, kept for the later boots of the same series; and the
+    units of a small run in the guest with what it counted, mostly the program's start."""
 
     guest: int = 0
     native: int = 0
+    start: tuple[int, Mapping[str, float]] = (0, {})
 
 
 @dataclass
@@ -88,8 +90,6 @@ class Measure:
         self._phase = phase
         self._watch = watch or Watch(guest.host)
         self._round = 0
-        # Units of the smallest warm run, and what it counted: mostly the program's start.
-        self._start: tuple[int, Mapping[str, float]] = (0, {})
 
     def __call__(
         self,
@@ -184,7 +184,7 @@ class Measure:
     def _warm_up(self, run: _Runner, side: str, first: int, most: int) -> None:
         known: int = getattr(self._sizes, side)
         if known:  # caches and translated code are warm again
-            self._take_first(run, side, max(1, known // 4))
+            run.take(max(1, known // 4))
         else:
             # A guest can take long for what native does in a sample, but not for a part of it.
             begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
@@ -195,7 +195,7 @@ class Measure:
         if side == NATIVE:
             return run.take(units)
         reading, counted = self._counted(run, units)
-        self._start = (units, counted)
+        self._sizes.start = (units, counted)
         return reading
 
     def _counted(self, run: _Runner, units: int) -> tuple[Reading, dict[str, float]]:
@@ -215,9 +215,9 @@ class Measure:
     def _per_unit(self, counted: Mapping[str, float], units: int) -> dict[str, float]:
         """Counts per unit of work, without what starting the program and SSH cause. Where the
         sample is not much larger than the run to compare with, that cannot be told apart."""
-        least, start = self._start if self._start[0] <= units / 2 else (0, {})
-        grown = {key: value - start.get(key, 0.0) for key, value in counted.items()}
-        return {key: value / (units - least) for key, value in grown.items() if value >= 0}
+        least, start = self._sizes.start if self._sizes.start[0] <= units / 2 else (0, {})
+        # a little below 0 at times: dropped, the mean of the others would be too large
+        return {key: (n - start.get(key, 0.0)) / (units - least) for key, n in counted.items()}
 
     def _fit(self, run: _Runner, side: str, first: int, begin: int, most: int) -> int:
         run.take(first)  # a program's first start reads its files and would look like slow work
@@ -232,7 +232,7 @@ class Measure:
                 units = steps.send(run.take(units).elapsed_s)
         except StopIteration as stop:
             fitting = int(stop.value)
-        if side == GUEST and self._start[0] > fitting // 2 > 1:  # too large to compare with
+        if side == GUEST and self._sizes.start[0] > fitting // 2 > 1:  # too large to compare with
             self._take_first(run, side, fitting // 4)
         return fitting
 

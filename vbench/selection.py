@@ -82,13 +82,8 @@ def select(
             else:
                 series += [Series(host, variant) for variant in able]
             unavailable[host.name] = not_able
-        if (
-            not names
-            and not named
-            and any(
-                technique == Technique.HARDWARE.value for _, technique, _, _ in unavailable["local"]
-            )
-        ):
+        hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
+        if not names and not named and not hardware:
             host = find("testbed")
             stack.callback(host.close)
             try:

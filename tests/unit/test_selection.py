@@ -17,7 +17,7 @@ from vbench.registry import Registry
 from vbench.selection import IN_TESTBED, Selection, reduced, select
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
-NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv")
+NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv", "xen-pvh")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Backend:
 
     @property
     def technique(self) -> Technique:
-        return {"k": Technique.HARDWARE, "x": Technique.PARA, "t": Technique.FULL}[self.name[0]]
+        if self.name == "xen-pv":
+            return Technique.PARA
+        return Technique.FULL if self.name[0] == "t" else Technique.HARDWARE
 
     def probe(self, host: Any, options: Options) -> Availability:
         if host.name == self.breaks_on:
@@ -94,7 +96,7 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
     assert there["kvm-virtio,nested_paging=off"].workloads == ("memory-pagefault",)
     assert there["tcg-virtio"].boots == 1
     assert {entry[0] for entry in chosen.unavailable["local"]} == {
-        "kvm-emulated", "kvm-virtio", "xen-pv"
+        "kvm-emulated", "kvm-virtio", "xen-pv", "xen-pvh"
     }  # fmt: skip
     assert machine.hosts["testbed"].closed == 1  # until its turn comes
     assert "reduced set" in machine.said[0]
@@ -122,7 +124,7 @@ def test_a_quick_run_in_the_testbed_measures_a_part_of_any_variant() -> None:
 
 def test_with_kvm_there_is_no_testbed() -> None:
     machine = Machine(kvm=True)
-    assert labels(machine()) == [f"local-{name}" for name in NAMES if name != "xen-pv"]
+    assert labels(machine()) == [f"local-{name}" for name in NAMES if name[0] != "x"]
     assert set(machine.hosts) == {"local"}
 
 

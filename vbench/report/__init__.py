@@ -57,7 +57,7 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
     for panel in gathered.panels:
         out += [f"## {_heading(panel)}", comparison(gathered, panel)]
         if not panel.wall:
-            out += [_INSTRUCTIONS, published.figures()]
+            out += [_INSTRUCTIONS, published.INTRODUCTION, published.figures()]
     out += [sections.how_to_read(gathered.panels)]
     out += [f"## {claims.TITLE}", *claims.section(gathered)]
     for panel in gathered.panels:
@@ -72,14 +72,15 @@ def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
         out += [f"## {title}: {_name(panel)}", *told] if told else []
         times = sections.boots(panel)
         if times:
-            out += [f"## Boot times: {_name(panel)}"]
-            alt = f"Boot times by variant, {_name(panel)}: the figures of the table"
-            out += [*picture(panel, "boot", plots.boots(panel), alt), *times]
+            of = "Boot times" if panel.wall else "Boot times in the testbed's own clock"
+            out += [f"## {of}: {_name(panel)}"]
             if not panel.wall:
                 out.append(
-                    "By the testbed's clock: instructions, and idle time as it passed on the real "
-                    "machine. No comparison with launches by the clock."
+                    "A second here is 10⁹ instructions, or a second of waiting: no time of a real "
+                    "machine, and not to be compared with one."
                 )
+            alt = f"Boot times by variant, {_name(panel)}: the figures of the table"
+            out += [*picture(panel, "boot", plots.boots(panel), alt), *times]
     out += ["## What could not be measured", *sections.unmeasured(gathered)]
     if gathered.refused:
         out += ["## What was not put together", *sections.refused(gathered)]

@@ -58,6 +58,14 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
     return f"**{found}**" if found else ""
 
 
+def verdict(value: Overhead, items: Iterable[Item]) -> str:
+    """The word, and whether there is a difference at all."""
+    same = value.low is not None and value.high is not None and not value.significant
+    return ", ".join(
+        filter(None, [word(value, items), "no significant difference" if same else ""])
+    )
+
+
 def overhead_cell(item: Item, value: Overhead | None) -> str:
     """Overhead of one workload with interval and word, or why there is none."""
     if item.statistic is Statistic.ABSOLUTE:
@@ -66,9 +74,7 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
         return f"{NOTHING} <sup>s</sup>"
     if value is None:
         return f"{NOTHING} (no native partner)"
-    same = value.low is not None and value.high is not None and not value.significant
-    verdict = "no significant difference" if same else word(value, [item])
-    return f"{times(value.ratio)} {interval(value)} {verdict}".strip()
+    return f"{times(value.ratio)} {interval(value)} {verdict(value, [item])}".strip()
 
 
 def rounds(pairs: Sequence[Pair]) -> str:

@@ -35,9 +35,12 @@ PROVISIONED_S = 300.0
 
 @dataclass(frozen=True)
 class Claim:
+    """`everywhere`: of each host, measured there or not."""
+
     key: str
     statement: str
     judge: Judge
+    everywhere: bool = False
 
 
 def section(gathered: Gathered) -> list[str]:
@@ -48,7 +51,9 @@ def section(gathered: Gathered) -> list[str]:
         why: list[str] = []
         for panel in gathered.panels:
             said = claim.judge(panel)
-            if isinstance(said, str):
+            if isinstance(said, str) and claim.everywhere:
+                found.append(("not seen here", said, code(panel.host.identity)))
+            elif isinstance(said, str):
                 why.append(said)
             else:
                 found.append((verdict(panel, said), said.told, code(panel.host.identity)))
@@ -112,7 +117,7 @@ def _paravirtual(panel: Panel) -> Finding | str:
     return Finding(
         all_hold([below(o) for _, _, o in told]),
         "computing and system calls: "
-        + "; ".join(f"{code(a)} / {code(b)} {ordered(o)}" for a, b, o in told)
+        + "; ".join(f"overhead of {code(a)} is {ordered(o)} of {code(b)}'s" for a, b, o in told)
         + _hypercalls(panel, para),
     )
 
@@ -178,7 +183,7 @@ def _kernel_module(panel: Panel) -> Finding | str:
         if provider:
             told = f"module {code(provider)}; {plain(launch.attestation.summary)}"
             return Finding(True, f"attested in {code(launch.variant)}: {told}", timed=False)
-    return "no KVM guest ran"
+    return _no_guest(panel)
 
 
 # ---------------------------------------------------------------- the rest
@@ -204,17 +209,25 @@ def _boots(panel: Panel) -> Finding | str:
         for variant in panel.variants(Technique.HARDWARE)
     }
     if not any(count.values()):
-        return "no hardware-assisted guest was launched"
+        return _no_guest(panel)
     told = ", ".join(f"{code(variant)} {n}" for variant, n in count.items() if n)
     return Finding(True, f"guests booted: {told}", timed=False)
 
 
 def _flags(panel: Panel) -> Finding | str:
     if isinstance(_kernel_module(panel), str):
-        return "`vbench doctor` looks at them; no KVM guest ran"
+        return _no_guest(panel)
     providers = {launch.attestation.evidence.get("host: KVM provider") for launch in panel.launches}
     told = ", ".join(sorted(code(p) for p in providers if p))
     return Finding(True, f"{told} loads only where the CPU shows its flag", timed=False)
+
+
+def _no_guest(panel: Panel) -> str:
+    """With the reason, where a backend gave one."""
+    reasons = [
+        entry.reason for entry in panel.unavailable if entry.technique == Technique.HARDWARE.value
+    ]
+    return "no hardware-assisted guest ran" + (f": {plain(reasons[0])}" if reasons else "")
 
 
 def _not(why: str) -> Judge:
@@ -232,7 +245,7 @@ CLAIMS = (
     Claim("T4", "EPT and NPT make a guest's memory cheap; shadow page tables do not.",
           _nested_paging),
     Claim("T5", "KVM is a module that makes Linux the hypervisor; QEMU brings the devices.",
-          _kernel_module),
+          _kernel_module, everywhere=True),
     Claim("E1", "Port I/O, some MSRs, interrupts, CPUID, and without EPT page faults make a guest "
           "leave.", exit_claims.triggers),
     Claim("E2", "One exit costs hundreds to thousands of cycles.", exit_claims.exit_cost),
@@ -249,7 +262,7 @@ CLAIMS = (
           "desktops.", _not("needs guests of several of them on one machine")),
     Claim("H3", "KVM is a hybrid of both types.",
           _not("a definition: its module makes Linux the hypervisor, and guests are processes")),
-    Claim("D1", "The CPU shows vmx or svm.", _flags),
-    Claim("D2", "KVM's modules are loaded.", _kernel_module),
-    Claim("D3", "A virtual machine can be created.", _boots),
+    Claim("D1", "The CPU shows vmx or svm.", _flags, everywhere=True),
+    Claim("D2", "KVM's modules are loaded.", _kernel_module, everywhere=True),
+    Claim("D3", "A virtual machine can be created.", _boots, everywhere=True),
 )  # fmt: skip

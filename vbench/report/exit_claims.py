@@ -16,7 +16,8 @@ from vbench.text import TIMES, code, number
 # E2: "hundreds to thousands of cycles".
 EXIT_CYCLES = (100.0, 10_000.0)
 THRESHOLDS = (
-    f"an event leaves the guest if it was counted {exits.PER_EVENT:g} times or more per event; "
+    f"an event leaves the guest if it was counted {exits.PER_EVENT:g} times or more per event, and "
+    f"does not if {1 - exits.PER_EVENT:.1g} times or less; "
     f"hundreds to thousands of cycles are {EXIT_CYCLES[0]:g} to {EXIT_CYCLES[1]:,.0f}; overhead "
     "depends on exits if it rises with them (Kendall's rank correlation above 0, "
     f"p < {1 - stats.CONFIDENCE:.2g}, by permuting workloads)"
@@ -46,9 +47,10 @@ def triggers(panel: Panel) -> Finding | str:
     for kind in _KINDS:
         found = {workload: exits.left(items[workload]) for workload in kind if workload in items}
         told += [f"{words.TRIGGERS[name].title} {count:.2f}" for name, count in found.items()]
-        leaves = any(count >= exits.PER_EVENT for count in found.values())
+        most = max(found.values(), default=0.0)
         # that these ports, or this MSR, stay inside says nothing of others
-        holds.append(True if leaves else None if len(kind) > 1 or not found else False)
+        stays = len(kind) == 1 and bool(found) and most <= 1 - exits.PER_EVENT
+        holds.append(True if most >= exits.PER_EVENT else False if stays else None)
         if not found:
             missing.append(" or ".join(words.TRIGGERS[name].title for name in kind))
     if not told:
@@ -66,7 +68,7 @@ def triggers(panel: Panel) -> Finding | str:
     if missing:
         holds.append(None)
         told.append(f"not measured: {', '.join(missing)}")
-    return Finding(all_hold(holds), ", ".join(told), timed=False)
+    return Finding(all_hold(holds), "; ".join(told), timed=False)
 
 
 def exit_cost(panel: Panel) -> Finding | str:
@@ -74,6 +76,7 @@ def exit_cost(panel: Panel) -> Finding | str:
     told: list[str] = []
     holds: list[bool | None] = []
     for variant in usual(panel, Technique.HARDWARE):
+        costs = []
         for workload, trigger in words.TRIGGERS.items():
             found = exits.cost(panel, variant, workload) if trigger.alone else None
             if found is None or exits.left(found.item) < exits.PER_EVENT:
@@ -83,11 +86,13 @@ def exit_cost(panel: Panel) -> Finding | str:
                 holds.append(None)
                 continue
             holds.append(EXIT_CYCLES[0] <= value < EXIT_CYCLES[1])
-            unit = "cycles" if panel.wall else "instr."
-            told.append(f"{trigger.title} {value:,.0f} {unit} in {code(variant)}")
+            costs.append(f"{trigger.title} {value:,.0f}")
+        if costs:
+            told.append(f"{code(variant)}: {', '.join(costs)}")
     if not told:
         return "no exit was counted and measured together with the control that is taken off it"
-    return Finding(all_hold(holds), ", ".join(told))
+    unit = "cycles" if panel.wall else "instructions, in place of cycles"
+    return Finding(all_hold(holds), f"{'; '.join(told)} ({unit})")
 
 
 def frequency(panel: Panel) -> Finding | str:

@@ -136,7 +136,7 @@ def _mean(
     mean = stats.geometric_mean(used)
     if mean is None:
         return "no boot has all workloads"
-    word = cells.word(mean.overhead, used)
+    word = cells.verdict(mean.overhead, used)
     if shown is share and word.startswith("**"):
         word = f"overhead {word}"
     text = f"{shown(mean.overhead)} {word}".rstrip()

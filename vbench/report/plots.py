@@ -101,5 +101,6 @@ def boots(panel: Panel) -> str | None:
             rows.append(Row(key.replace("_", " "), dots))
     if not rows:
         return None
-    axis = Axis("seconds; the mark is the median, the bar reaches from smallest to largest", False)
+    clock = "seconds" if panel.wall else "seconds of the testbed's clock"
+    axis = Axis(f"{clock}; the mark is the median, the bar reaches from smallest to largest", False)
     return dot_plot("Boot times", axis, rows, legend)

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 
 from vbench.text import TIMES, code, table
 
+INTRODUCTION = (
+    "For orientation, published figures of real hardware: not measured by vbench, and not "
+    "comparable with counts of instructions."
+)
 _FIGURES = (
     ("VM exit for CPUID", "about 1,000 to 1,100 cycles", "KVM mailing list, 2024"),
     ("hypercall", "1,500 to 1,700 cycles", "measured on Skylake and on an i7-3960X"),

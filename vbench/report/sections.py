@@ -114,7 +114,7 @@ def _cost(panel: Panel, item: Item, name: str) -> str:
     value = cells.counter(item, name)
     if value is None:
         return NOTHING
-    if (held := unit_bytes(item.unit)) is not None:
+    if panel.wall and (held := unit_bytes(item.unit)) is not None:
         return f"{duration(value * 2**30 / held, panel.host.time_base)}/GiB"
     return duration(value, panel.host.time_base) if value > 0 else "0"
 

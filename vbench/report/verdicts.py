@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vbench import contrast, stats
-from vbench.model import Item, Technique
+from vbench.model import HostKind, Item, Technique
 from vbench.report.gather import Panel
 from vbench.text import number
 
@@ -30,7 +30,8 @@ def verdict(panel: Panel, finding: Finding) -> str:
     """The words of the document's claim check; in time only on hardware of its own."""
     plainly = {True: "confirmed", False: "refuted", None: "undecided"}[finding.holds]
     if not finding.timed:
-        return plainly
+        emulated = panel.host.kind is HostKind.TESTBED
+        return f"{plainly} in the emulated machine" if emulated else plainly
     agrees = {True: "agrees", False: "disagrees", None: "decides nothing"}[finding.holds]
     if not panel.wall:
         return f"counted, not timed (the count {agrees})"
