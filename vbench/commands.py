@@ -15,6 +15,7 @@ from vbench.doctor import checks, render, to_json
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest import Guest
 from vbench.image import Installed
+from vbench.registry import shown
 from vbench.runner import (
     RunOptions,
     ensure_image,
@@ -57,6 +58,13 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
         for row in rows
     ]
     print(tabulate(table, ["backend", "technique", "available", "what it is"]))
+    print("\noptions and their defaults, for variants such as tcg,vcpus=2:")
+    alike: dict[str, list[str]] = {}
+    for name, backend in sorted(registry.backends.items()):
+        told = " ".join(f"{key}={shown(value)}" for key, value in vars(backend.options).items())
+        alike.setdefault(told, []).append(name)
+    for told, names in alike.items():
+        print(f"  {', '.join(names)}: {told}")
     for row in rows:
         if not row["available"]:
             print(f"\n{row['backend']}: {row['reason']}\n  -> {row['remedy']}")

@@ -177,7 +177,7 @@ class Registry:
             given[key] = value
         options = _with(backend, given)
         changed = [
-            f"{field.name}={_show(getattr(options, field.name))}"
+            f"{field.name}={shown(getattr(options, field.name))}"
             for field in dataclasses.fields(options)
             if getattr(options, field.name) != getattr(backend.options, field.name)
         ]
@@ -240,7 +240,8 @@ def _convert(key: str, text: str, kind: type) -> object:
         raise UsageError(f"option {key} takes {kind.__name__}, not {text!r}") from None
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """An option's value as a variant string has it."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 

@@ -21,7 +21,7 @@ from vbench.plugins.xen_pv import BACKEND
 from vbench.target import Native, Target, succeed
 from vbench.testbed import TestbedHost
 from vbench.xen.backend import XenOptions
-from vbench.xen.dom0 import is_dom0, parse_list
+from vbench.xen.dom0 import is_dom0
 from vbench.xen.machine import XlMachine
 
 pytestmark = pytest.mark.xen
@@ -40,7 +40,8 @@ def guest(testbed: TestbedHost) -> Iterator[Guest]:
 
 
 def domains(dom0: Host) -> set[str]:
-    return set(parse_list(dom0.run(["xl", "list"], timeout_s=20).stdout))
+    lines = dom0.run(["xl", "list"], timeout_s=20).stdout.splitlines()
+    return {line.split()[0] for line in lines[1:]}
 
 
 def ns_per_unit(target: Target, command: str) -> float:

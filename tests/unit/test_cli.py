@@ -207,6 +207,8 @@ def test_backends(main: Main) -> None:
     status, out, _ = main("backends", *PLUGIN)
     assert status == 0
     assert "nowhere: there is no such CPU\n  -> buy one" in out
+    assert "tcg, tcg-virtio: vcpus=1 memory=512 " in out
+    assert "firmware=off" in out
     status, out, _ = main("backends", "--json", *PLUGIN)
     rows = {row["backend"]: row for row in json.loads(out)}
     assert rows["shell"]["available"] is True

@@ -30,13 +30,6 @@ SPEC = XlSpec(
     mac="00:16:3e:00:00:01",
 )
 
-LIST = """\
-Name                                        ID   Mem VCPUs\tState\tTime(s)
-Domain-0                                     0  1536     1     r-----       9.5
-vbench-0a1b2c3d                              7   512     2     -b----       3.5
-two words                                    8   512     1     --p---      12.0
-"""
-
 
 def test_a_configuration() -> None:
     assert xl_config(SPEC).splitlines() == [
@@ -67,11 +60,6 @@ def test_quotes_in_a_path() -> None:
 def test_a_disk_that_xl_cannot_take(path: str) -> None:
     with pytest.raises(ValueError, match="disk's path"):
         xl_config(dataclasses.replace(SPEC, disk=path))
-
-
-def test_xl_list() -> None:
-    assert dom0.parse_list(LIST) == {"Domain-0": 0, "vbench-0a1b2c3d": 7, "two words": 8}
-    assert dom0.parse_list("") == {}
 
 
 def test_xl_info() -> None:

@@ -136,18 +136,18 @@ class XenBackend:
         seen = guest.observed
         machine = guest.machine
         wanted = f"xen {self.type.upper()}"
-        listed: Mapping[str, int] = {}
+        domid = ""
         if isinstance(machine, XlMachine):
-            listed = dom0.parse_list(guest.host.run(["xl", "list"], timeout_s=20).stdout)
-        domid = listed.get(getattr(machine, "name", ""), 0)
+            said = guest.host.run(["xl", "domid", machine.name], timeout_s=20)
+            domid = said.stdout.strip() if said.status == 0 else ""
         evidence = {
-            "xl list": f"domain {domid}" if domid else "not listed",
+            "xl": f"domain {domid}" if domid else "knows no such domain",
             "guest: /sys/hypervisor": seen.get("xen", ""),
             **guest.view(),
         }
         problems = []
         if not domid:
-            problems.append("xl does not list it")
+            problems.append("xl knows no such domain")
         if seen.get("xen", "").strip() != wanted:
             problems.append(f"/sys/hypervisor says {seen.get('xen', '').strip() or 'nothing'!r}")
         if not seen.get("hypervisor", "").startswith("Xen"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from vbench.errors import HostError
@@ -58,10 +57,3 @@ def parse_info(text: str) -> Mapping[str, str]:
     """`xl info`: `key : value` lines."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
-
-
-def parse_list(text: str) -> Mapping[str, int]:
-    """`xl list`: name -> domain id; its columns are Name ID Mem VCPUs State Time."""
-    lines = text.splitlines()[1:]
-    found = (re.fullmatch(r"(\S.*?)\s+(\d+)\s+\d+\s+\d+\s+\S+\s+[\d.]+\s*", s) for s in lines)
-    return {match[1]: int(match[2]) for match in found if match}
