@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vbench.errors import GuestError, HostError, Unsupported, UsageError, VbenchError
+from vbench.errors import GuestError, HostError, LaunchTimeout, Unsupported, UsageError, VbenchError
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.model import ImageFiles, Launch
@@ -60,7 +60,8 @@ class Broker:
         beside those of its variant.
 
         Raises LaunchError, AttestationError: a boot that failed fails again at once for its other
-        items, and so does a variant that failed twice running. Unsupported: its backend has no
+        items, and so does a variant that failed twice running. One that was late is tried once
+        more. Unsupported: its backend has no
         such options.
         """
         variant = self._variant(series, options)
@@ -73,7 +74,11 @@ class Broker:
             raise known
         self._phases.enter("booting")
         try:
-            guest = self._launch(series, variant, boot)
+            try:
+                guest = self._launch(series, variant, boot)
+            except LaunchTimeout as error:
+                self._note({"event": "launched again", "series": series.label, "why": str(error)})
+                guest = self._launch(series, variant, boot)
         except (GuestError, HostError) as error:
             failures = self._failures.get(key[:2], 0) + 1
             self._failures[key[:2]] = failures

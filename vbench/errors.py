@@ -12,6 +12,7 @@
      │    └── ConnectionLost        the way to the host or guest is gone
      ├── GuestError                 a guest                                (exit 1)
      │    ├── LaunchError           did not come up
+     │    │    └── LaunchTimeout    was still at it when the time was up
      │    ├── GuestLost             died, or can no longer be reached
      │    └── AttestationError      is not what its label says
      └── WorkloadError              a workload in a living guest           (exit 1)
@@ -95,6 +96,10 @@ class GuestError(VbenchError):
 
 class LaunchError(GuestError):
     """The guest did not come up."""
+
+
+class LaunchTimeout(LaunchError):
+    """It did not end, and did not answer in time. Another attempt may do."""
 
 
 class GuestLost(GuestError):

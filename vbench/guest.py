@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import vbench
-from vbench.errors import ConnectionLost, GuestLost, LaunchError, WorkloadTimeout
+from vbench.errors import ConnectionLost, GuestLost, LaunchError, LaunchTimeout, WorkloadTimeout
 from vbench.hosts import Host
 from vbench.image import cpio
 from vbench.keys import KeyPair
@@ -37,6 +37,7 @@ _TIMED = (
 # What the guest sees of itself. One command, because every one costs a round trip.
 _OBSERVE = r"""
 echo "kernel=$(uname -r)"
+echo "early=$(cat /etc/early.out 2>/dev/null)"
 echo "clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 echo "cpu_model=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)"
 echo "vcpus=$(grep -c ^processor /proc/cpuinfo)"
@@ -242,11 +243,12 @@ class Guest:
         )
 
 
-def key_archive(authorized: KeyPair, host_key: KeyPair) -> bytes:
-    """A cpio archive with this run's keys and a random seed; the kernel unpacks it after the
-    image's own."""
+def launch_archive(authorized: KeyPair, host_key: KeyPair, early: str) -> bytes:
+    """A cpio archive with this launch's keys, a random seed, and a shell script to run before any
+    driver is loaded; the kernel unpacks it after the image's own."""
     return cpio.archive(
         [
+            *([cpio.file("etc/early", early.encode(), 0o600)] if early else []),
             cpio.directory("root/.ssh", 0o700),
             cpio.directory("etc/dropbear", 0o700),
             cpio.file("root/.ssh/authorized_keys", authorized.authorized_line.encode(), 0o600),
@@ -266,18 +268,20 @@ def bring_up(
     device: Mapping[str, str],
     versions: Mapping[str, str],
     boot_timeout_s: float,
+    early: str = "",
 ) -> Guest:
     """Launch to first command, the same way for every backend.
 
     `start` gets the path of the initramfs (with this run's keys) and starts the machine;
-    `reach` says where its SSH answers, as seen from the host. Raises LaunchError with the
-    console's last lines; whatever was started is ended.
+    `reach` says where its SSH answers, as seen from the host; `early` are shell commands for the
+    guest before it loads drivers, whose output is in `observed["early"]`. Raises LaunchError, or
+    LaunchTimeout, with the console's last lines; whatever was started is ended.
     """
     with ExitStack() as stack:
         workdir = stack.enter_context(host.workdir())
         ours, theirs = KeyPair.generate(), KeyPair.generate()
         keys, initrd = f"{workdir}/keys", f"{workdir}/initrd"
-        host.write(keys, key_archive(ours, theirs))
+        host.write(keys, launch_archive(ours, theirs, early))
         join = 'umask 077; cat "$1" "$2" > "$3"'
         joined = host.run(["sh", "-c", join, "join", image.initramfs, keys, initrd], timeout_s=60)
         if joined.status != 0:
@@ -298,7 +302,7 @@ def bring_up(
                 timeout_s=max(20.0, boot_timeout_s / 2) * host.patience,
             )
         except ConnectionLost as error:
-            raise LaunchError(error.what, evidence=machine.evidence()) from error
+            raise LaunchTimeout(error.what, evidence=machine.evidence()) from error
         stack.callback(ssh.close)
         guest = Guest(
             machine=machine,

@@ -17,6 +17,7 @@ from vbench.errors import (
     AttestationError,
     GuestLost,
     LaunchError,
+    LaunchTimeout,
     Unsupported,
     WorkloadError,
     WorkloadTimeout,
@@ -176,6 +177,21 @@ def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series:
             session.broker.guest(series, 0)
     assert GUESTS.launches == GUESTS.made == []
     session.broker.guest(series, 1)  # another boot may do
+
+
+def test_a_guest_that_was_late_is_launched_once_more(
+    session: Session, series: Series, out: Path
+) -> None:
+    late = LaunchTimeout("the guest did not become ready within 40 s", evidence="its console")
+    GUESTS.launches[:] = [late]
+    assert session.broker.guest(series, 0).alive
+    (again,) = [entry for entry in journal(out) if entry["event"] == "launched again"]
+    assert "its console" in str(again["why"])
+
+    GUESTS.launches[:] = [late, late]
+    with pytest.raises(LaunchTimeout):
+        session.broker.guest(series, 1)
+    assert GUESTS.launches == []
 
 
 def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:

@@ -73,8 +73,8 @@ class Host(Protocol):
     patience: float
     # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
     kvm_cpu: tuple[str, ...]
-    # Shell commands that make a KVM guest there fit to be measured, once it is up; what they print
-    # is told of the guest.
+    # Shell commands that make a KVM guest there fit to run, before it loads drivers; what they
+    # print is told of the guest.
     kvm_guest: str
 
     def under(self, hypervisor: str) -> Host:

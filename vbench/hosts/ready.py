@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from vbench.errors import LaunchError
+from vbench.errors import LaunchError, LaunchTimeout
 from vbench.hosts import HostProcess
 
 READY = "VBENCH-READY "
@@ -17,7 +17,7 @@ def wait_ready(
 ) -> Mapping[str, float]:
     """Wait for the line on the process' standard error; what it says (seconds since kernel start).
 
-    Raises LaunchError, with `evidence()`, if the guest fails, ends, or is late.
+    Raises LaunchError, with `evidence()`, if the guest fails or ends, LaunchTimeout if it is late.
     """
     line = process.wait_for(lambda text: READY in text or FAILED in text, timeout_s)
     if line is None:
@@ -27,7 +27,8 @@ def wait_ready(
             if status is None
             else f"ended while booting (exit status {status})"
         )
-        raise LaunchError(f"the guest {how}", evidence=evidence())
+        late = LaunchTimeout if status is None else LaunchError
+        raise late(f"the guest {how}", evidence=evidence())
     if FAILED in line:
         reason = line.split(FAILED, 1)[1]
         raise LaunchError(f"the guest's init failed: {reason}", evidence=evidence())
