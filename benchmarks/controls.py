@@ -32,6 +32,8 @@ PLAN = Plan(boots=5, min_rounds=6, max_rounds=6, target_s=0.2)
 class Standing:
     """A machine that is never paused: the other side is the same guest, or there is none."""
 
+    whole_host = False
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...

@@ -19,7 +19,7 @@ from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadErro
 from vbench.guest import Guest
 from vbench.hosts.local import LocalHost
 from vbench.model import ImageFiles
-from vbench.qemu.backend import QemuBackend
+from vbench.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
 from vbench.qemu.machine import QemuMachine
 from vbench.registry import Registry
 from vbench.target import Native
@@ -248,7 +248,7 @@ def test_a_qemu_that_refuses_says_why(host: LocalHost, files: ImageFiles, tmp: P
 def test_a_kernel_that_does_not_boot_says_why(
     host: LocalHost, files: ImageFiles, tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vbench.qemu.backend.BOOT_TIMEOUT_S", 20.0)
+    monkeypatch.setitem(BOOT_TIMEOUT_S, "tcg", 20.0)
     empty = tmp / "empty"
     empty.write_bytes(b"")
     before = qemus(tmp)
