@@ -60,8 +60,7 @@ class Broker:
         beside those of its variant.
 
         Raises LaunchError, AttestationError: a boot that failed fails again at once for its other
-        items, and so does a variant that failed twice running. One that was late is tried once
-        more. Unsupported: its backend has no
+        items, and so does a variant that failed twice running. Unsupported: its backend has no
         such options.
         """
         variant = self._variant(series, options)
@@ -74,11 +73,7 @@ class Broker:
             raise known
         self._phases.enter("booting")
         try:
-            try:
-                guest = self._launch(series, variant, boot)
-            except LaunchTimeout as error:
-                self._note({"event": "launched again", "series": series.label, "why": str(error)})
-                guest = self._launch(series, variant, boot)
+            guest = self._launch_or_again(series, variant, boot)
         except (GuestError, HostError) as error:
             failures = self._failures.get(key[:2], 0) + 1
             self._failures[key[:2]] = failures
@@ -98,6 +93,14 @@ class Broker:
             return self._registry.variant(f"{series.variant.text},{options}")
         except UsageError as error:
             raise Unsupported(error.what) from error
+
+    def _launch_or_again(self, series: Series, variant: Variant, boot: int) -> Guest:
+        """A launch that was late is tried once more."""
+        try:
+            return self._launch(series, variant, boot)
+        except LaunchTimeout as error:
+            self._note({"event": "launched again", "series": series.label, "why": str(error)})
+        return self._launch(series, variant, boot)
 
     def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
         backend = variant.backend

@@ -96,8 +96,6 @@ class Trigger:
     alone: bool = True
 
 
-_PORT_REASONS = ("port I/O in kernel", "port I/O in QEMU")
-_TIMER_REASONS = ("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER")
 CPUID = "exit-cpuid"
 TRIGGERS = {
     trigger.workload: trigger
@@ -105,12 +103,14 @@ TRIGGERS = {
         Trigger(CPUID, "CPUID", "exit-control-empty", ("CPUID",)),
         Trigger("exit-hypercall", "hypercall", "exit-control-empty", ("VMCALL", "VMMCALL")),
         Trigger("exit-port-kernel", "port 0x21 (interrupt mask)", "exit-control-read",
-                _PORT_REASONS[:1]),
-        Trigger("exit-port-qemu", "port 0x80 (POST)", "exit-control-read", _PORT_REASONS[1:]),
+                ("port I/O in kernel",)),
+        Trigger("exit-port-qemu", "port 0x80 (POST)", "exit-control-read",
+                ("port I/O in QEMU",)),
         Trigger("exit-mmio-qemu", "MMIO (HPET)", "exit-control-empty", ("MMIO in QEMU",)),
         Trigger("exit-rdmsr", "MSR read", "exit-control-rdmsr", ("MSR", "MSR_READ")),
         Trigger("exit-wrmsr", "MSR write", "exit-control-wrmsr", ("MSR", "MSR_WRITE")),
-        Trigger("exit-interrupt-timer", "timer interrupt", None, _TIMER_REASONS, alone=False),
+        Trigger("exit-interrupt-timer", "timer interrupt", None,
+                ("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER"), alone=False),
         Trigger("exit-interrupt-processor", "interprocessor interrupt", "exit-control-syscall"),
         Trigger("exit-halt", "wake-up from HLT", None, ("HLT",), alone=False),
         Trigger("exit-pagefault", "page fault (first touch)", None, ("EXCP_PF", "EXCEPTION_NMI"),

@@ -87,20 +87,21 @@ def _beside(item: Item) -> float | None:
 
 def worth_explaining(panel: Panel) -> list[Attribution]:
     """Those with an overhead to explain."""
-    return [
-        one
-        for one in attributions(panel)
-        if (value := panel.overheads.get(one.item.name)) is not None
-        and value.ratio > WORTH_EXPLAINING
-    ]
+    return [one for one in attributions(panel) if _worth(panel, one)]
+
+
+def _worth(panel: Panel, one: Attribution) -> bool:
+    value = panel.overheads.get(one.item.name)
+    return value is not None and value.ratio > WORTH_EXPLAINING
 
 
 def dependence(panel: Panel) -> tuple[contrast.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
     workloads; None where there are too few to tell. Variants of a workload go together."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
+    variants = usual(panel, Technique.HARDWARE)
     for one in attributions(panel):
-        if one.item.variant in usual(panel, Technique.HARDWARE):
+        if one.item.variant in variants:
             of = points.setdefault(one.item.variant, {})
             of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
     rich = [of for of in points.values() if len(of) >= contrast.LEAST_BLOCKS]
@@ -116,7 +117,6 @@ def told(panel: Panel) -> list[str]:
     found = attributions(panel)
     if not found:
         return []
-    worth = {one.item.name for one in worth_explaining(panel)}
 
     def signed(seconds: float) -> str:
         sign = "-" if seconds < 0 else "+"
@@ -131,7 +131,7 @@ def told(panel: Panel) -> list[str]:
             NOTHING if one.beside is None else signed(one.beside),
             signed(one.rest),
             f"{one.share(one.predicted):.0%}, {one.share(one.explained):.0%}"
-            if one.item.name in worth
+            if _worth(panel, one)
             else NOTHING,
             "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
         ]
