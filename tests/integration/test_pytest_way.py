@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -65,9 +64,6 @@ def test_pytest_writes_a_file_for_both(vbench: Vbench, tmp_path: Path) -> None:
     assert again.stdout == report.stdout  # same file, same bytes
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed"
-)
 def test_xdist_is_refused(vbench: Vbench) -> None:
     done = pytest_way(vbench, "-n", "2", "--backend", "tcg-virtio")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR

@@ -141,10 +141,13 @@ def test_what_a_machine_does_not_have_is_told_apart_from_failure(
 
 
 def test_slowed_spin_does_more_work_for_the_same_units(probe: Path) -> None:
-    def shortest(*options: str) -> float:
-        return min(run(probe, "spin", "3000000", *options)["elapsed_ns"] for _ in range(5))
+    def elapsed_ns(*options: str) -> float:
+        return float(run(probe, "spin", "1000000", *options)["elapsed_ns"])
 
-    assert shortest("--slow-percent", "100") / shortest() == pytest.approx(2, rel=0.3)
+    # Many short runs of each, in turn: on a busy machine some of both go undisturbed.
+    pairs = [(elapsed_ns(), elapsed_ns("--slow-percent", "100")) for _ in range(30)]
+    plain, slowed = (min(column) for column in zip(*pairs, strict=True))
+    assert slowed / plain == pytest.approx(2, rel=0.3)
 
 
 def test_request_and_response_over_tcp(probe: Path) -> None:
