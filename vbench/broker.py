@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vbench.errors import GuestError, HostError, LaunchTimeout, Unsupported, UsageError, VbenchError
+from vbench.errors import (
+    ConnectionLost,
+    GuestError,
+    HostError,
+    LaunchTimeout,
+    Unsupported,
+    UsageError,
+    VbenchError,
+)
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.model import ImageFiles, Launch
@@ -74,7 +82,7 @@ class Broker:
         self._phases.enter("booting")
         try:
             guest = self._launch_or_again(series, variant, boot)
-        except (GuestError, HostError) as error:
+        except (GuestError, HostError, ConnectionLost) as error:
             failures = self._failures.get(key[:2], 0) + 1
             self._failures[key[:2]] = failures
             if failures >= LAUNCH_FAILURES_MAX:

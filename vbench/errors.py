@@ -86,8 +86,11 @@ class HostFlood(HostError):
     """A command on the host wrote more than can be kept and was ended."""
 
 
-class ConnectionLost(HostError):
-    """The connection to a host or guest is gone."""
+class ConnectionLost(VbenchError):
+    """The connection to a host or guest is gone, or was never made.
+
+    No HostError: what a host does not have or do cannot be told from its silence.
+    """
 
 
 class GuestError(VbenchError):

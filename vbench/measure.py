@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from vbench.disturbance import Watch
-from vbench.errors import HostError, Unsupported, WorkloadError
+from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest import Guest
 from vbench.model import Pair, Reading, TimeBase
 from vbench.plan import GUEST, NATIVE, Plan, calibrate, enough, order
@@ -148,7 +148,7 @@ class Measure:
         if not fixed_time and not self.outcome.exits:
             try:
                 self._count_exits(runs[GUEST])
-            except HostError as error:
+            except (HostError, ConnectionLost) as error:
                 self.outcome.notes.add(f"exits were not counted: {error.what}")
 
     def _count_exits(self, run: _Runner) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from vbench.errors import AttestationError, GuestLost, LaunchError
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
+from vbench.hosts.remote import SshHost
 from vbench.plugins import xen_pvh
 from vbench.plugins.xen_exits import vbench_census
 from vbench.plugins.xen_pv import BACKEND
@@ -28,7 +32,7 @@ pytestmark = pytest.mark.xen
 
 
 @pytest.fixture(scope="module")
-def dom0(testbed: TestbedHost) -> Host:
+def dom0(testbed: TestbedHost) -> TestbedHost:
     return testbed.under("xen")
 
 
@@ -220,3 +224,37 @@ def test_no_domain_outlives_its_owner(dom0: Host) -> None:
         while "vbench-y" in domains(dom0) and time.monotonic() < deadline:
             time.sleep(0.2)
     assert domains(dom0) == {"Domain-0"}
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="openssh-client is not installed")
+def test_a_dom0_reached_by_ssh(
+    testbed: TestbedHost, dom0: TestbedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user's own Xen machine: logged in once by hand, then measured as any other host."""
+    keys = tmp_path / ".ssh"
+    keys.mkdir(mode=0o700)
+    key, known = keys / "id_ed25519", keys / "known_hosts"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    add = "echo >> /root/.ssh/authorized_keys; cat >> /root/.ssh/authorized_keys; mkdir -p /var/tmp"
+    public = key.with_suffix(".pub").read_bytes()
+    assert dom0.run(["sh", "-c", add], timeout_s=20, stdin=public).status == 0
+    assert dom0._guest is not None
+    port = dom0._guest.machine.forwarded_port(22)
+    by_hand = (
+        *("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"),
+        *("-o", f"UserKnownHostsFile={known}", "-i", key, "-p", str(port), "root@127.0.0.1"),
+    )
+    subprocess.run([*by_hand, "true"], check=True, capture_output=True, timeout=60)
+    files = image.ensure()
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    remote = SshHost(f"ssh://root@127.0.0.1:{port}")
+    remote.patience = testbed.patience  # it is emulated all the same
+    try:
+        assert BACKEND.probe(remote, BACKEND.options).ok
+        with BACKEND.launch(remote, files, BACKEND.options) as each:
+            assert "PV domain" in BACKEND.attest(each).summary
+            assert len(domains(dom0)) == 2
+        assert domains(dom0) == {"Domain-0"}
+    finally:
+        remote.close()

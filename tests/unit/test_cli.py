@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -190,6 +191,19 @@ def test_a_named_backend_that_cannot_run(main: Main, image: None) -> None:
         assert status == 3
         assert "nowhere cannot run on local: there is no such CPU" in err
         assert "-> buy one" in err
+
+
+@pytest.mark.parametrize("command", [("backends",), ("exec", "xen-pv", "--", "true")])
+def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
+    main: Main, image: None, command: tuple[str, ...]
+) -> None:
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"ssh://root@127.0.0.1:{taken.getsockname()[1]}"
+        status, _, err = main(command[0], "--host", address, *command[1:])
+    assert status == 1
+    assert f"no SSH login to {address}" in err
+    assert "connect once by hand" in err
 
 
 def test_a_broken_plugin_is_said_and_the_rest_goes_on(main: Main, tmp_path: Path) -> None:

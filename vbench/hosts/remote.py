@@ -250,7 +250,7 @@ class SshHost:
             yield path.strip()
         finally:
             if connection.alive:
-                with contextlib.suppress(HostError):
+                with contextlib.suppress(HostError, ConnectionLost):
                     self.run(["rm", "-rf", "--", path.strip()], timeout_s=20)
 
     def _janitor(self, connection: SshConnection) -> str:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vbench.errors import GuestLost, HostError, LaunchError
+from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
 from vbench.hosts import Host, HostProcess
 from vbench.hosts.ready import wait_ready
 from vbench.qemu.qmp import Qmp
@@ -112,7 +112,7 @@ class QemuMachine:
                 int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(said.stdout)
             }
             vcpus = [found[thread] for thread in self._vcpu_threads]
-        except (HostError, KeyError) as error:
+        except (HostError, ConnectionLost, KeyError) as error:
             raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
         # threads that have ended keep what they had spent
         self._spent.update((thread, ran) for thread, (ran, _) in found.items())

@@ -7,7 +7,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from vbench.errors import UNSUPPORTED_STATUS, GuestLost, HostError, LaunchError
+from vbench.errors import (
+    UNSUPPORTED_STATUS,
+    ConnectionLost,
+    GuestLost,
+    HostError,
+    LaunchError,
+)
 from vbench.hosts import Host, HostProcess
 from vbench.hosts.ready import wait_ready
 
@@ -112,7 +118,7 @@ class XlMachine:
             # One whose console has ended may hold its devices still. Negative: the host is gone.
             if (self.process.status() or 0) >= 0 and not self._closed:
                 self._closed = True
-                with contextlib.suppress(HostError):
+                with contextlib.suppress(HostError, ConnectionLost):
                     self.host.run(["xl", "destroy", str(self.domid)], timeout_s=XL_TIMEOUT_S)
         finally:
             self.process.kill()  # and if it is still there, what waits for this destroys it
