@@ -121,7 +121,8 @@ def open_session(options: RunOptions) -> Session:
         registry,
         lambda name: find_host(name, options),
         say,
-        reduce=options.quick and not (options.workloads or options.files),
+        quick=options.quick,
+        all_workloads=bool(options.workloads or options.files),
     )
     try:
         files = ensure_image(options.kernel, options.modules)

@@ -37,6 +37,10 @@ _SETS_OF = {
     Technique.PARA: (_REDUCED, 0),
     Technique.HARDWARE: ((*_REDUCED, *_PRICES), 0),
 }
+# The processor of the other, with other devices: beside it, and unless somebody asks for more, only
+# what goes through a device is measured.
+_PROCESSOR_OF = {"tcg-virtio": "tcg", "kvm-virtio-tuned": "kvm-virtio"}
+_ON_DEVICES = ("disk-*", "network-*", "boot-*")
 
 
 def reduced(variant: Variant) -> tuple[tuple[str, ...], int]:
@@ -59,10 +63,12 @@ def select(
     find: Callable[[str], Host],
     say: Callable[[str], None],
     *,
-    reduce: bool = False,
+    quick: bool = False,
+    all_workloads: bool = False,
 ) -> Selection:
     """`names` of hosts and `variants` as the user gave them; empty means the default. With
-    `reduce` a host that counts instructions measures a reduced set even if it was named.
+    `quick` a host that counts instructions measures a reduced set even if it was named. With
+    `all_workloads` a host that was named, or this one, leaves none out.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
@@ -76,11 +82,18 @@ def select(
             host = find(name)
             stack.callback(host.close)
             able, not_able = _probe(host, named or everything, must=bool(named))
-            if reduce and host.time_base is TimeBase.INSTRUCTIONS:
+            if all_workloads:
+                series += [Series(host, variant) for variant in able]
+            elif quick and host.time_base is TimeBase.INSTRUCTIONS:
                 series += [Series(host, variant, *reduced(variant)) for variant in able]
                 say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
-            else:
+            elif named:
                 series += [Series(host, variant) for variant in able]
+            else:
+                texts = {variant.text for variant in able}
+                for variant in able:
+                    again = _PROCESSOR_OF.get(variant.text) in texts
+                    series.append(Series(host, variant, _ON_DEVICES if again else ()))
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:

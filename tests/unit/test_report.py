@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_results import full_run, item, launch, pairs, result
+from sample_results import TESTBED, full_run, item, launch, pairs, result
 
 from vbench import report, store
 from vbench.errors import StoreError
@@ -306,7 +306,9 @@ def test_a_reduced_set_is_said() -> None:
     text = markdown(result(item("a", pairs(2.0)), reduced_to=("cpu-*", "boot-command")))
     below = text[text.index("## What could not be measured") :]
     assert "all but `cpu-*`, `boot-command`" in below
-    assert "`vbench run --host testbed --backend tcg`" in below
+    assert "`vbench run --backend tcg`" in below
+    there = result(host=TESTBED, reduced_to=("cpu-*",))
+    assert "`vbench run --host testbed --backend tcg`" in markdown(there)
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:

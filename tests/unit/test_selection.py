@@ -75,10 +75,8 @@ class Machine:
     def find(self, name: str) -> Host:
         return cast(Host, self.hosts.setdefault(name, Place(name)))
 
-    def __call__(
-        self, *variants: str, hosts: tuple[str, ...] = (), reduce: bool = False
-    ) -> Selection:
-        return select(hosts, variants, self.registry, self.find, self.said.append, reduce=reduce)
+    def __call__(self, *variants: str, hosts: tuple[str, ...] = (), **more: bool) -> Selection:
+        return select(hosts, variants, self.registry, self.find, self.said.append, **more)
 
 
 def labels(chosen: Selection) -> list[str]:
@@ -114,12 +112,25 @@ def test_every_workload_in_the_testbeds_part_exists() -> None:
 
 def test_a_quick_run_in_the_testbed_measures_a_part_of_any_variant() -> None:
     machine = Machine(kvm=False)
-    chosen = machine("tcg", "kvm-emulated", "xen-pv", hosts=("testbed",), reduce=True)
+    chosen = machine("tcg", "kvm-emulated", "xen-pv", hosts=("testbed",), quick=True)
     assert all("syscall-getppid" in series.workloads for series in chosen.series)
     assert "a reduced set of workloads in testbed" in machine.said[0]
 
     assert machine("tcg", hosts=("testbed",)).series[0].workloads == ()
-    assert machine("tcg", hosts=("local",), reduce=True).series[0].workloads == ()
+    assert machine("tcg", hosts=("local",), quick=True).series[0].workloads == ()
+
+
+def test_what_only_differs_in_its_devices_measures_those() -> None:
+    devices = ("disk-*", "network-*", "boot-*")
+    machine = Machine(kvm=True)
+    of = {one.variant.text: one.workloads for one in machine().series}
+    assert of["tcg"] == of["kvm-emulated"] == of["kvm-virtio"] == ()
+    assert of["tcg-virtio"] == devices
+    assert machine("tcg", "tcg-virtio").series[1].workloads == ()  # it was asked for
+    assert {one.workloads for one in machine(all_workloads=True).series} == {()}
+
+    alone = Machine(kvm=False, broken="tcg")
+    assert alone(hosts=("local",)).series[0].workloads == ()  # nothing else has its processor
 
 
 def test_with_kvm_there_is_no_testbed() -> None:
