@@ -64,26 +64,22 @@ def difference(
 
 @dataclass(frozen=True)
 class Ordering:
-    """Whether overheads of A lie below those of B: the ratio A / B and the one-sided p."""
+    """Overheads of A against those of B: the ratio A / B with its 95 % interval.
+
+    Bounds are None where one side has no repetition.
+    """
 
     ratio: float
     low: float | None
     high: float | None
-    p: float | None  # of "A is not below B"
     workloads: tuple[str, ...]  # those that both have
-
-    @property
-    def below(self) -> bool:
-        """A below B at 5 %."""
-        return self.p is not None and self.p < 1 - CONFIDENCE
 
 
 def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | None:
-    """Test whether A's overheads lie below B's, over the workloads (same definition) of both.
+    """How A's overheads lie to B's, over the workloads (same definition) of both.
 
     Boots of A and B are different boots, so they are not paired: the mean log overhead of the
-    common workloads per boot, then Welch's t test over boots, one-sided. None without common
-    workloads.
+    common workloads per boot, then Welch's interval over boots. None without common workloads.
     """
     a = {i.workload: i for i in a_items if overhead_of(i) is not None}
     b = {i.workload: i for i in b_items if overhead_of(i) is not None}
@@ -93,8 +89,7 @@ def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | Non
     if ours is None or theirs is None:
         return None
     d = _difference(ours[0], theirs[0])
-    p = d.p if d.p is None else (d.p / 2 if d.ratio < 1 else 1 - d.p / 2)
-    return Ordering(d.ratio, d.low, d.high, p, common)
+    return Ordering(d.ratio, d.low, d.high, common)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -15,6 +15,7 @@ from sample_results import item, pairs
 
 from vbench import contrast, stats
 from vbench.model import Pair, Statistic, Status
+from vbench.report import verdicts
 from vbench.stats import Overhead
 
 POSITIVE = st.floats(1e-9, 1e3)
@@ -229,18 +230,26 @@ def test_ordering() -> None:
     slow = [item(w, pairs(1.5, seed=w + "slow")) for w in "ab"]
     got = contrast.ordering(fast, slow)
     assert got is not None
-    assert got.below
+    assert verdicts.below(got) is True
     assert got.workloads == ("a", "b")
     reverse = contrast.ordering(slow, fast)
     assert reverse is not None
-    assert not reverse.below
-    assert reverse.p is not None
-    assert reverse.p > 0.95
+    assert verdicts.below(reverse) is False
+    assert reverse.ratio == pytest.approx(1 / got.ratio)
+    assert (reverse.low or 0) * (got.high or 0) == pytest.approx(1)
     same = contrast.ordering(fast, [item(w, pairs(1.05, seed=w + "again")) for w in "ab"])
     assert same is not None
-    assert not same.below
+    assert verdicts.below(same) is None
     unlike = [item("a", pairs(2.0), definition="another")]
     assert contrast.ordering(fast, unlike) is None
+
+
+def test_ordering_without_repetition_decides_nothing() -> None:
+    got = contrast.ordering([item("a", [Pair(1.0, 1.1, 0)])], [item("a", [Pair(1.0, 9.9, 0)])])
+    assert got is not None
+    assert got.ratio == pytest.approx(1 / 9)
+    assert (got.low, got.high) == (None, None)
+    assert verdicts.below(got) is None
 
 
 def test_difference_is_welchs() -> None:
