@@ -1,121 +1,21 @@
-"""Calibration, pairs and flags, on targets whose every second is made up."""
+"""Pairs, their flags, and faults in mid-round, on targets whose every second is made up."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from fake_targets import Bench, FakeHost
 
 from vbench import measure as rooms
 from vbench import reading
-from vbench.errors import GuestLost, HostError, WorkloadError, WorkloadTimeout
-from vbench.measure import Measure, Outcome, Sizes
+from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
+from vbench.measure import Sizes
 from vbench.model import Output, Pair, Reading, TimeBase
-from vbench.plan import GUEST, NATIVE, Plan, enough
+from vbench.plan import GUEST, NATIVE, Plan
 from vbench.target import Place
-
-# ------------------------------------------------------------------ Measure
-
-
-class FakeHost:
-    """A host without the files that tell of disturbance, on any time base."""
-
-    def __init__(self, time_base: TimeBase = TimeBase.WALL) -> None:
-        self.time_base = time_base
-
-    def read(self, path: str) -> str:
-        del path
-        return ""
-
-
-class FakeMachine:
-    whole_host = False
-
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-        self.cpu_s = 0.0
-
-    def pause(self) -> None:
-        self.log.append("pause")
-
-    def resume(self) -> None:
-        self.log.append("resume")
-
-    def usage(self) -> Mapping[str, float]:
-        self.cpu_s += 1.0
-        return {"host_cpu_s": self.cpu_s, "vcpu_wait_s": 0.0}
-
-
-class FakeTarget:
-    """Runs `N` of a command line ending in N at `cost_s` each, in no time at all."""
-
-    def __init__(self, name: str, cost_s: float, log: list[str]) -> None:
-        self.name = name
-        self.cost_s = cost_s
-        self.log = log
-        self.place = Place("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
-        self.host = FakeHost()
-        self.machine = FakeMachine(log)
-        self.places: list[tuple[int, int]] = []
-        self.answer: Callable[[str], Output] = self.spin
-
-    def spin(self, command: str) -> Output:
-        if command == rooms._LISTENING:
-            return Output(0, "", "")
-        units = int(command.rsplit(maxsplit=1)[-1])
-        return Output(0, json.dumps({"elapsed_ns": round(units * self.cost_s * 1e9)}), "")
-
-    def run(self, command: str, *, timeout_s: float) -> Output:
-        self.log.append(f"{self.name}: {command}")
-        return self.answer(command)
-
-    @contextlib.contextmanager
-    def server(self, command: str) -> Iterator[None]:
-        self.log.append(f"{self.name} serves {command}")
-        yield
-        self.log.append(f"{self.name} served")
-
-
-class Bench:
-    """A Measure between two fakes, and all that it said."""
-
-    def __init__(self, **changes: Any) -> None:
-        self.log: list[str] = []
-        # milliseconds only: claims of more, made in no time, would be flagged as a wrong clock
-        self.guest = FakeTarget(GUEST, 2e-6, self.log)
-        self.native = FakeTarget(NATIVE, 1e-6, self.log)
-        self.client = FakeTarget("client", 1e-6, self.log)
-        self.pairs: list[Pair] = []
-        self.outcome = Outcome()
-        self.sizes = Sizes()
-        self.phases: list[str] = []
-        self.changes = changes
-
-    def measure(self, boot: int = 0, **changes: Any) -> Measure:
-        arguments: dict[str, Any] = {
-            "guest": self.guest,
-            "native": self.native,
-            "clients": {NATIVE: self.client, GUEST: self.client},
-            "boot": boot,
-            "plan": Plan(target_s=1e-3),
-            "sizes": self.sizes,
-            "outcome": self.outcome,
-            "on_pair": self.pairs.append,
-            "counters": lambda _: {},
-            "phase": self.phases.append,
-        }
-        return Measure(**{**arguments, **self.changes, **changes})
-
-    def __call__(self, boot: int = 0, **changes: Any) -> None:
-        self.measure(boot, **changes)(lambda units, _: f"spin {units}", read=reading.probe)
 
 
 def test_pairs_are_seconds_per_unit() -> None:
@@ -159,17 +59,6 @@ def test_rounds_alternate_and_boots_begin_differently() -> None:
     assert sides(1) == [GUEST, NATIVE, NATIVE, GUEST]
 
 
-def test_later_boots_keep_the_sizes_and_warm_up() -> None:
-    bench = Bench()
-    bench(0)
-    before = len(bench.log)
-    bench(1)
-    runs = [line for line in bench.log[before:] if ": " in line]
-    assert runs[:2] == ["native: spin 250", "guest: spin 125"]
-    assert bench.pairs[-1].boot == 1
-    assert len(bench.outcome.pairs) == 4
-
-
 def test_without_native() -> None:
     bench = Bench(native=None)
     bench()
@@ -197,62 +86,6 @@ def test_halves_of_the_scratch_disk_never_overlap_and_change_sides() -> None:
         assert ours != theirs
 
 
-@pytest.mark.parametrize("boots", [1, 2])  # the second compares with its warm-up
-def test_counters_are_per_unit_without_the_programs_start(boots: int) -> None:
-    bench = Bench()
-
-    def counters(_: object) -> Mapping[str, int]:
-        """A start of the program exits 100 times, and a unit twice."""
-        done = [int(line.split()[-1]) for line in bench.log if line.startswith("guest")]
-        return {"exits": 100 * len(done) + 2 * sum(done)}
-
-    for boot in range(boots):
-        bench(boot, counters=counters)
-    assert bench.pairs[-1].counters["exits"] == pytest.approx(2.0)
-
-
-def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
-    bench, exits = Bench(), itertools.count(0, 100)
-    bench.measure(counters=lambda _: {"exits": next(exits)})(
-        lambda units, _: f"spin {units}", read=reading.probe, most=1
-    )
-    assert bench.pairs[0].counters["exits"] == 100
-
-
-@pytest.mark.parametrize("whole_host", [False, True])
-def test_a_clients_cpu_time_is_no_cost_of_the_guest(whole_host: bool) -> None:
-    """Where usage is that of all the host, as Xen's dom0 tells it."""
-    bench = Bench()
-    bench.guest.machine.whole_host = whole_host
-    bench.measure()(
-        lambda units, _: f"spin {units}", read=reading.probe, server=lambda place: "serve"
-    )
-    assert ("host_cpu_s" in bench.pairs[0].counters) is not whole_host
-
-
-def guest_units(bench: Bench) -> list[int]:
-    return [int(line.split()[-1]) for line in bench.log if line.startswith("guest: spin")]
-
-
-def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
-    bench = Bench(plan=Plan(min_rounds=1, max_rounds=1))
-    bench.measure()(lambda n, _: f"spin {n}", read=reading.probe, first=1000, most=1000)
-    assert guest_units(bench) == [1000, 250, 1000]
-
-
-@pytest.mark.parametrize("slower", [1, 10, 300])
-def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
-    """Few steps; and the run whose counts are taken off is smaller than the sample."""
-    bench = Bench(plan=Plan(target_s=0.1, min_rounds=1, max_rounds=1))
-    bench.guest.cost_s = bench.native.cost_s * slower
-    bench()
-    native = bench.sizes.native
-    first, begin, step, sample = guest_units(bench)
-    assert (first, begin) == (1, native // 32)
-    assert sample == pytest.approx(native / slower, rel=0.01)
-    assert step == (sample // 4 if slower == 300 else sample)
-
-
 def test_quantiles_of_both_sides() -> None:
     bench = Bench()
     bench.measure()(
@@ -260,14 +93,6 @@ def test_quantiles_of_both_sides() -> None:
         read=lambda text: Reading(reading.probe(text).elapsed_s, {"p50": 1e-6}),
     )
     assert bench.pairs[0].quantiles == {"p50": (1e-6, 1e-6)}
-
-
-def test_fixed_time_takes_one_pair_and_no_calibration() -> None:
-    bench = Bench()
-    bench.measure()(lambda _, __: "speed 1", read=reading.probe, fixed_time=True)
-    assert [line for line in bench.log if ": " in line] == ["native: speed 1", "guest: speed 1"]
-    (pair,) = bench.pairs
-    assert (pair.native_s, pair.guest_s) == (1e-6, 2e-6)
 
 
 def test_absolute() -> None:
@@ -406,16 +231,6 @@ def test_nonsense_fails_and_keeps_the_pairs_before(side: str, said: str) -> None
     assert len(bench.outcome.pairs) == len(bench.pairs) == 1
 
 
-def test_a_zero_while_calibrating_only_asks_for_more() -> None:
-    """fio counts milliseconds: its first small step may take none."""
-    bench = Bench()
-    bench.native.answer = lambda command: Output(
-        0, json.dumps({"elapsed_ns": int(command.split()[1]) * 1000 // 1_000_000 * 1_000_000}), ""
-    )
-    bench(plan=Plan(target_s=0.5, max_rounds=2))
-    assert bench.pairs[-1].native_s == pytest.approx(1e-6, rel=0.01)
-
-
 @pytest.mark.parametrize("error", [WorkloadTimeout("late"), GuestLost("gone"), KeyboardInterrupt()])
 def test_an_end_in_mid_round_keeps_earlier_pairs(error: BaseException) -> None:
     bench = Bench(plan=Plan(target_s=1e-3, min_rounds=3))
@@ -451,54 +266,3 @@ def test_a_journal_that_cannot_be_written_stops_the_item() -> None:
     with pytest.raises(OSError, match="No space"):
         bench(on_pair=full)
     assert len(bench.outcome.pairs) == 1
-
-
-@given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.integers(1, 8))
-def test_rounds_stay_within_the_plan(ratios: list[float], least: int) -> None:
-    plan = Plan(min_rounds=least, max_rounds=max(least, 5))
-    pairs: list[Pair] = []
-    for ratio in itertools.chain(ratios, itertools.repeat(1.0)):
-        if enough(pairs, plan):
-            break
-        pairs.append(Pair(1.0, ratio, 0))
-    assert plan.min_rounds <= len(pairs) <= plan.max_rounds
-    if len(pairs) < plan.max_rounds and len(pairs) > 1:
-        logs = [math.log(pair.guest_s) for pair in pairs]
-        assert max(logs) - min(logs) <= plan.spread
-
-
-# ------------------------------------------------------------------ exits
-
-
-def test_exits_are_the_difference_of_two_amounts_of_work() -> None:
-    """Starting the program exits 100 times here, which is not the work's doing."""
-    bench, seen = Bench(), {"HLT": 0}
-
-    @contextlib.contextmanager
-    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
-        def look() -> Mapping[str, int]:
-            seen["HLT"] = sum(
-                100 + 3 * int(command.split()[-1])
-                for command in bench.log[begun:]
-                if "guest" in command
-            )
-            return dict(seen)
-
-        begun = len(bench.log)
-        yield look
-
-    bench(census=census)
-    assert bench.outcome.exits == {"HLT": pytest.approx(3.0)}
-
-
-def test_a_count_that_fails_costs_no_pair() -> None:
-    @contextlib.contextmanager
-    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
-        raise HostError("the tracer is taken")
-        yield dict
-
-    bench = Bench(census=census)
-    bench()
-    assert bench.pairs
-    assert bench.outcome.exits == {}
-    assert bench.outcome.notes == {"exits were not counted: the tracer is taken"}

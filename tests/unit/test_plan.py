@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -108,6 +109,20 @@ def test_enough() -> None:
     assert rooms.enough([Pair(None, 2.0, 0), Pair(None, 2.01, 0)], plan)
     assert not rooms.enough([Pair(None, 2.0, 0), Pair(None, 2.1, 0)], plan)
     assert rooms.enough([same], QUICK)
+
+
+@given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=8), st.integers(1, 8))
+def test_rounds_stay_within_the_plan(ratios: list[float], least: int) -> None:
+    plan = Plan(min_rounds=least, max_rounds=max(least, 5))
+    pairs: list[Pair] = []
+    for ratio in itertools.chain(ratios, itertools.repeat(1.0)):
+        if rooms.enough(pairs, plan):
+            break
+        pairs.append(Pair(1.0, ratio, 0))
+    assert plan.min_rounds <= len(pairs) <= plan.max_rounds
+    if len(pairs) < plan.max_rounds and len(pairs) > 1:
+        logs = [math.log(pair.guest_s) for pair in pairs]
+        assert max(logs) - min(logs) <= plan.spread
 
 
 @pytest.mark.parametrize("changes", [{"boots": 0}, {"min_rounds": 0}, {"min_rounds": 4}])

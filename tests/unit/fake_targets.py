@@ -1,0 +1,108 @@
+"""Targets whose every second is made up, and a Measure between two of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vbench import measure as rooms
+from vbench import reading
+from vbench.measure import Measure, Outcome, Sizes
+from vbench.model import Output, Pair, TimeBase
+from vbench.plan import GUEST, NATIVE, Plan
+from vbench.target import Place
+
+
+class FakeHost:
+    """A host without the files that tell of disturbance, on any time base."""
+
+    def __init__(self, time_base: TimeBase = TimeBase.WALL) -> None:
+        self.time_base = time_base
+
+    def read(self, path: str) -> str:
+        del path
+        return ""
+
+
+class FakeMachine:
+    whole_host = False
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.cpu_s = 0.0
+
+    def pause(self) -> None:
+        self.log.append("pause")
+
+    def resume(self) -> None:
+        self.log.append("resume")
+
+    def usage(self) -> Mapping[str, float]:
+        self.cpu_s += 1.0
+        return {"host_cpu_s": self.cpu_s, "vcpu_wait_s": 0.0}
+
+
+class FakeTarget:
+    """Runs `N` of a command line ending in N at `cost_s` each, in no time at all."""
+
+    def __init__(self, name: str, cost_s: float, log: list[str]) -> None:
+        self.name = name
+        self.cost_s = cost_s
+        self.log = log
+        self.place = Place("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
+        self.host = FakeHost()
+        self.machine = FakeMachine(log)
+        self.places: list[tuple[int, int]] = []
+        self.answer: Callable[[str], Output] = self.spin
+
+    def spin(self, command: str) -> Output:
+        if command == rooms._LISTENING:
+            return Output(0, "", "")
+        units = int(command.rsplit(maxsplit=1)[-1])
+        return Output(0, json.dumps({"elapsed_ns": round(units * self.cost_s * 1e9)}), "")
+
+    def run(self, command: str, *, timeout_s: float) -> Output:
+        self.log.append(f"{self.name}: {command}")
+        return self.answer(command)
+
+    @contextlib.contextmanager
+    def server(self, command: str) -> Iterator[None]:
+        self.log.append(f"{self.name} serves {command}")
+        yield
+        self.log.append(f"{self.name} served")
+
+
+class Bench:
+    """A Measure between two fakes, and all that it said."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.log: list[str] = []
+        # milliseconds only: claims of more, made in no time, would be flagged as a wrong clock
+        self.guest = FakeTarget(GUEST, 2e-6, self.log)
+        self.native = FakeTarget(NATIVE, 1e-6, self.log)
+        self.client = FakeTarget("client", 1e-6, self.log)
+        self.pairs: list[Pair] = []
+        self.outcome = Outcome()
+        self.sizes = Sizes()
+        self.phases: list[str] = []
+        self.changes = changes
+
+    def measure(self, boot: int = 0, **changes: Any) -> Measure:
+        arguments: dict[str, Any] = {
+            "guest": self.guest,
+            "native": self.native,
+            "clients": {NATIVE: self.client, GUEST: self.client},
+            "boot": boot,
+            "plan": Plan(target_s=1e-3),
+            "sizes": self.sizes,
+            "outcome": self.outcome,
+            "on_pair": self.pairs.append,
+            "counters": lambda _: {},
+            "phase": self.phases.append,
+        }
+        return Measure(**{**arguments, **self.changes, **changes})
+
+    def __call__(self, boot: int = 0, **changes: Any) -> None:
+        self.measure(boot, **changes)(lambda units, _: f"spin {units}", read=reading.probe)
