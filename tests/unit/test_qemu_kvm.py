@@ -1,4 +1,4 @@
-"""Which KVM may be used: by what is behind it, not by its device."""
+"""Which KVM may be used: by what is behind it, not by its device. Nested paging is switched."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vbench import kvmcheck
+from vbench.errors import LaunchError
 from vbench.model import Output
 from vbench.qemu import kvm
 
@@ -74,3 +75,61 @@ def test_evidence() -> None:
     host: Any = FakeHost(modules=["kvm", "kvm_amd"], files={path: "N\n"})
     found = kvm.evidence(host)
     assert found == {"host: KVM provider": "kvm_amd", "host: nested paging": "off (npt=N)"}
+
+
+# ---------------------------------------------------------------- nested paging
+
+
+class PagingHost(SimpleNamespace):
+    """A host whose module has a parameter that a reload sets."""
+
+    name, patience = "fake", 1.0
+
+    def run(self, argv: list[str], **_: object) -> Output:
+        if argv[0] == "ls":
+            return Output(0, "kvm\nkvm_amd", "")
+        if argv[0] == "id":
+            return Output(0, self.uid, "")
+        self.scripts.append(argv[-1])
+        if self.busy:
+            return Output(1, "", "Module kvm_amd is in use.")
+        self.npt = "Y" if argv[-1].endswith("=1") else "N"
+        return Output(0, "", "")
+
+    def read(self, path: str) -> str:
+        return self.npt
+
+
+def paging_host(**changes: Any) -> Any:
+    return PagingHost(**{"npt": "Y", "uid": "0", "busy": False, "scripts": [], **changes})
+
+
+def test_nested_paging_is_switched_and_switched_back() -> None:
+    host = paging_host()
+    undo = kvm.nested_paging(host, SimpleNamespace(nested_paging=False))
+    assert host.npt == "N"
+    undo()
+    assert host.npt == "Y"
+    assert host.scripts == [
+        "modprobe -r kvm_amd && modprobe kvm_amd npt=0",
+        "modprobe -r kvm_amd && modprobe kvm_amd npt=1",
+    ]
+
+
+def test_what_is_as_asked_for_is_left_alone() -> None:
+    host = paging_host(uid="1000")
+    kvm.nested_paging(host, SimpleNamespace(nested_paging=True))()
+    assert host.scripts == []
+
+
+def test_a_module_in_use_is_an_error_with_its_words_and_a_remedy() -> None:
+    with pytest.raises(LaunchError, match="cannot be switched off") as caught:
+        kvm.nested_paging(paging_host(busy=True), SimpleNamespace(nested_paging=False))
+    assert "in use" in str(caught.value)
+
+
+def test_without_root_it_is_unavailable_beforehand() -> None:
+    options = SimpleNamespace(nested_paging=False)
+    assert not kvm.can_switch(paging_host(uid="1000"), options).ok
+    assert kvm.can_switch(paging_host(), options).ok
+    assert kvm.can_switch(paging_host(uid="1000", npt="N"), options).ok

@@ -1,0 +1,283 @@
+"""Exits in the report: what they cost, how much they explain, and the verdicts on all claims."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sample_results import TESTBED, item, pairs, result
+
+from vbench import stats
+from vbench.model import HostFacts, Item, Pair, Result, Statistic, Technique
+from vbench.report import attribution, claims, render, verdicts
+from vbench.report import exits as told
+from vbench.report.gather import Panel, gather
+from vbench.report.published import likely_cause
+
+
+def event(workload: str, guest_ns: float, native_ns: float | None = 10.0, **changes: Any) -> Item:
+    native = None if native_ns is None else native_ns / 1e9
+    quantiles = dict.fromkeys(("min", "p50", "p99", "mean"), (native, guest_ns / 1000000000.0))
+    made = [
+        Pair(native, guest_ns / 1e9, boot, (), {"tsc_ticks": 1.5 * guest_ns}, quantiles)
+        for boot in (0, 1)
+    ]
+    return item(
+        workload,
+        made,
+        category="exit",
+        statistic=Statistic.QUANTILES,
+        backend="kvm-virtio",
+        **{"variant": "kvm-virtio", "technique": Technique.HARDWARE, **changes},
+    )
+
+
+def kvm_result(host: HostFacts = TESTBED, **changes: Any) -> Result:
+    """Empty loops of 100, CPUID of 1100, ports of 5700; 4 port exits explain 20,000 of 25,000."""
+    common: dict[str, Any] = {
+        "variant": "kvm-virtio",
+        "backend": "kvm-virtio",
+        "technique": Technique.HARDWARE,
+    }
+    items = [
+        event("exit-control-empty", 100),
+        event("exit-control-read", 700),
+        event("exit-cpuid", 1100, exits={"CPUID": 1.0}),
+        event("exit-port-qemu", 5700, exits={"IOIO": 1.0, "to QEMU: IO": 1.0}),
+        event("exit-hypercall", 1300, None),
+        item(
+            "disk-randread",
+            pairs(3.5, 1e-5, spread=0.0, counters={"host_cpu_s": 3e-5, "vcpu_cpu_s": 2.8e-5}),
+            category="disk",
+            unit="read",
+            exits={"IOIO": 4.0, "to QEMU: IO": 4.0, "INTR": 2.0},
+            **common,
+        ),
+        item("cpu-primes", pairs(1.02, 1e-3, spread=0.0), **common),
+    ]
+    moved = [
+        replace(i, host=host.identity, host_kind=host.kind, time_base=host.time_base) for i in items
+    ]
+    return result(*moved, host=host, **changes)
+
+
+def panel_of(*results: Result) -> Panel:
+    (panel,) = gather(results).panels
+    return panel
+
+
+def test_cost_is_the_median_less_its_control() -> None:
+    panel = panel_of(kvm_result())
+
+    cpuid = told.cost(panel, "kvm-virtio", "exit-cpuid")
+    port = told.cost(panel, "kvm-virtio", "exit-port-qemu")
+    assert cpuid is not None
+    assert port is not None
+    assert cpuid.net == pytest.approx(1000e-9)
+    assert cpuid.ticks == pytest.approx(1500)
+    assert port.net == pytest.approx(5000e-9)
+    assert told.cost(panel, "kvm-virtio", "exit-rdmsr") is None  # not measured
+
+
+def test_a_cost_says_how_far_its_boots_are_apart() -> None:
+    control, cpuid = event("exit-control-empty", 100), event("exit-cpuid", 1100)
+    one, other = cpuid.pairs
+    moved = replace(other, quantiles={**other.quantiles, "p50": (None, 1140e-9)})
+    cpuid = replace(cpuid, pairs=(one, moved))
+
+    rows = "".join(told.costs(panel_of(result(control, cpuid))))
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.02 µs \(1.00 µs to 1.04 µs\) \|", rows)
+    rows = "".join(told.costs(panel_of(result(control, event("exit-cpuid", 1100)))))
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.00 µs +\|", rows)
+
+
+def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
+    panel = panel_of(
+        result(
+            event("exit-control-empty", 100),
+            event("exit-control-read", 700),
+            event("exit-control-wrmsr", 1000),
+            event("exit-cpuid", 3100, exits={"CPUID": 1.0}),
+            event("exit-port-kernel", 2200, exits={"IOIO": 1.0}),
+            event("exit-port-qemu", 1700),  # as Xen does it: it stays inside
+            event("exit-wrmsr", 1400, exits={"MSR": 0.01}),
+            event("exit-halt", 20_000, 2_000, exits={"HLT": 2.0, "CPUID": 1.0, "MSR": 2.0}),
+        )
+    )
+    assert told.prices(panel, "kvm-virtio") == {
+        "CPUID": pytest.approx(3000e-9),
+        "port I/O in kernel": pytest.approx(1500e-9),
+        # less the dearer clock, two MSR exits at the cheapest price and one CPUID
+        "HLT": pytest.approx((18_000 - 90 - 3000 - 2 * 1500) / 2 * 1e-9),
+    }
+
+
+def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
+    (one,) = attribution.attributions(panel_of(kvm_result()))
+
+    assert one.measured == pytest.approx(25e-6)
+    assert dict(one.parts) == {
+        "port I/O in QEMU": pytest.approx(20e-6),
+        "INTR": pytest.approx(2e-6),  # priced as the cheapest exit
+    }
+    assert one.beside == pytest.approx(2e-6)
+    assert one.rest == pytest.approx(1e-6)
+    assert one.predicted + one.beside + one.rest == pytest.approx(one.measured)
+
+
+def test_a_result_without_the_vcpus_own_time_tells_nothing_of_other_threads() -> None:
+    old = kvm_result()
+    items = [
+        replace(i, pairs=tuple(replace(p, counters={"host_cpu_s": 3e-5}) for p in i.pairs))
+        if i.category == "disk"
+        else i
+        for i in old.items
+    ]
+    (one,) = attribution.attributions(panel_of(replace(old, items=tuple(items))))
+    assert one.beside is None
+    assert one.rest == pytest.approx(3e-6)
+
+
+def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
+    report = render([kvm_result()], plots_dir="plots")
+
+    assert re.search(r"\| port 0x80 \(POST\) +\| `kvm-virtio` +\| 5,000 +\| 1.00 ", report.markdown)
+    assert "88%" in report.markdown
+    assert any(name.startswith("exits-") for name in report.plots)
+    assert report == render([kvm_result()], plots_dir="plots")
+
+
+def test_an_event_that_costs_less_than_its_control_has_no_cost() -> None:
+    items = [
+        event("exit-control-empty", 100),
+        event("exit-cpuid", 90),
+        event("exit-hypercall", 150),
+    ]
+    text = render([result(*items)], plots_dir=None).markdown
+    assert "## What events cost" in text  # nothing left a guest here
+    below = text[text.index("What one event costs") :]
+    assert re.search(r"\| CPUID +\| `kvm-virtio` +\| not above its control \|", below)
+    assert "-10" not in below.split("hypercall", maxsplit=1)[0]
+    assert re.search(r"\| hypercall +\| `kvm-virtio` +\| 50", below)
+
+
+# ---------------------------------------------------------------- claims
+
+
+def test_an_event_that_stays_inside_decides_nothing_of_ports_and_msrs() -> None:
+    quiet = [event("exit-port-qemu", 1700, exits={"INTR": 1.0}), event("exit-rdmsr", 1)]
+    assert judged(result(*quiet))["E1"][2] == "undecided"
+    stays = event("exit-cpuid", 100, exits={"INTR": 1.0})
+    assert judged(result(*quiet, stays))["E1"][2] == "refuted"
+    assert "CPUID 0.00" in judged(result(*quiet, stays))["E1"][3]
+
+
+@pytest.mark.parametrize(
+    ("loads", "verdict"),
+    [
+        (((1, 1.1), (2, 1.3), (4, 1.6), (8, 2.5), (16, 4.0)), "confirmed"),
+        (((1, 1.1), (2, 1.3), (4, 1.6), (16, 2.5), (8, 4.0)), "undecided"),
+        (((1, 4.0), (2, 1.3), (4, 2.6), (8, 1.5), (16, 2.0)), "undecided"),
+        (((1, 4.0), (2, 3.0), (4, 2.6), (8, 1.5), (16, 1.2)), "refuted"),
+        (((1, 1.1), (2, 1.3), (4, 1.6), (8, 2.5)), "not measured here"),
+    ],
+)
+def test_overhead_depends_on_exits_if_it_rises_with_them(
+    loads: Sequence[tuple[int, float]], verdict: str
+) -> None:
+    host = replace(result().host, facts={**result().host.facts, "virtualization": "none"})
+    made = kvm_result(host)
+    template = next(i for i in made.items if i.category == "disk")
+    made = replace(
+        made,
+        items=(
+            *(i for i in made.items if i.category == "exit"),
+            *(
+                replace(
+                    template,
+                    workload=f"disk-{number}",
+                    pairs=tuple(pairs(ratio, 1e-5, spread=0.0)),
+                    exits={"CPUID": float(exits_per_unit)},
+                )
+                for number, (exits_per_unit, ratio) in enumerate(loads)
+            ),
+        ),
+    )
+    row = judged(made)["E3"]
+    assert row[2].startswith(verdict)
+    if verdict == "confirmed":
+        assert "rank correlation 1.00" in row[3]
+
+
+def judged(*results: Result) -> dict[str, list[str]]:
+    text = claims.section(gather(results))[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" |")] for line in text.splitlines()]
+    return {row[0]: row for row in rows[2:]}
+
+
+def test_every_claim_has_a_verdict_whatever_was_measured() -> None:
+    keys = [claim.key for claim in claims.CLAIMS]
+    counts = (("T", 5), ("E", 4), ("W", 4), ("H", 3), ("D", 3))  # as the document has them
+    assert keys == [f"{group}{n + 1}" for group, count in counts for n in range(count)]
+
+    nothing = judged(result(item("cpu-primes", ())))
+    assert sorted(nothing) == sorted(keys)
+    assert all(row[2].startswith("not measured here") for key, row in nothing.items() if key in
+               ("T1", "E1", "E2", "E4", "W1"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("virtualization", "base", "verdict"),
+    [
+        ("none", TESTBED, "counted, not timed (the count agrees)"),
+        ("none", None, "confirmed"),
+        ("kvm", None, "nested (the figure agrees)"),
+    ],
+)
+def test_a_verdict_in_time_needs_hardware_of_its_own(
+    virtualization: str, base: HostFacts | None, verdict: str
+) -> None:
+    host = base or replace(
+        result().host, facts={**result().host.facts, "virtualization": virtualization}
+    )
+    row = judged(kvm_result(host))["T3"]
+
+    assert row[2] == verdict
+    assert "1.02" in row[3]
+
+
+def test_bounds_decide_by_the_whole_interval() -> None:
+    value = stats.Overhead(1.5, 1.05, 2.2, 15, 5)
+    assert verdicts.above(value, 2.0) is None
+    assert verdicts.above(replace(value, low=2.01), 2.0) is True
+    assert verdicts.above(replace(value, high=1.9), 2.0) is False
+    assert verdicts.above(replace(value, low=None), 2.0) is None
+
+
+def test_exit_cost_outside_the_stated_range_is_refuted() -> None:
+    host = replace(result().host, facts={**result().host.facts, "virtualization": "none"})
+    slow = kvm_result(host)
+    slow = replace(
+        slow,
+        items=tuple(
+            replace(event("exit-cpuid", 9000, exits=i.exits), host=i.host, host_kind=i.host_kind,
+                    time_base=i.time_base)
+            if i.workload == "exit-cpuid" else i
+            for i in slow.items
+        ),
+    )  # fmt: skip
+
+    assert judged(kvm_result(host))["E2"][2] == "confirmed"
+    assert judged(slow)["E2"][2] == "refuted"
+
+
+@pytest.mark.parametrize(
+    ("cycles", "nested", "cause"),
+    [(300, False, "did not leave"), (90_000, True, "interprets"), (13_000, True, "itself"),
+     (5000, False, "tracing")],
+)  # fmt: skip
+def test_a_strange_cpuid_names_its_likely_cause(cycles: float, nested: bool, cause: str) -> None:
+    assert cause in likely_cause(cycles, nested)
