@@ -1,11 +1,80 @@
-"""Property tests have no deadline: a busy machine is not a fault."""
+"""What unit tests share: properties without a deadline, a session whose guests are shells."""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+import shell_backend
 from hypothesis import settings
+from shell_backend import GUESTS, Guests, ShellBackend
 
+from vbench.broker import Series
+from vbench.hosts.local import LocalHost
+from vbench.model import ImageFiles
+from vbench.plan import Plan
+from vbench.registry import Registry, Variant
+from vbench.session import Session
+
+# A busy machine is not a fault.
 settings.register_profile("vbench", deadline=None)
 settings.load_profile("vbench")
 
 # pytest-benchmark writes nothing where it reads this, and tests start runs of vbench.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
+
+
+@pytest.fixture
+def guests() -> Guests:
+    for each in vars(GUESTS).values():
+        each.clear()
+    return GUESTS
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    return shell_backend.small_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    made = tmp_path / "out"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHost]:
+    """One for all: to ask what it is takes half a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBENCH_TMP", str(tmp_path_factory.mktemp("work")))
+        yield LocalHost()
+
+
+@pytest.fixture
+def series(host: LocalHost, guests: Guests) -> Series:
+    backend = ShellBackend()
+    return Series(host, Variant("shell", backend, backend.options))
+
+
+@pytest.fixture
+def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
+    backend = ShellBackend()
+    options = shell_backend.ShellOptions(vcpus=2)
+    other = Series(series.host, Variant("shell,vcpus=2", backend, options))
+    registry = Registry()
+    registry.backends["shell"] = backend
+    plan = Plan(boots=3, min_rounds=2, max_rounds=2, target_s=0.001, command_timeout_s=5.0)
+    with Session(
+        registry=registry,
+        series=[series, other],
+        image=image,
+        plan=plan,
+        out=out,
+        argv=("vbench", "run"),
+        unavailable={"local": [("kvm", "hardware-assisted", "no", "buy")]},
+    ) as made:
+        yield made
+    assert len(GUESTS.closed) == len(GUESTS.made)

@@ -116,11 +116,6 @@ class Runs:
         }
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return shell_backend.small_image(tmp_path_factory.mktemp("image"))
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
     tmp = tmp_path / "tmp"

@@ -1,92 +1,35 @@
-"""The guest broker and the books of a run, with shells for guests."""
+"""The books of a run, with shells for guests."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import shell_backend
-from shell_backend import GUESTS, Guests, ShellBackend
+from shell_backend import GUESTS
 
 from vbench.broker import Series
 from vbench.errors import (
     AttestationError,
     GuestLost,
     LaunchError,
-    LaunchTimeout,
     Unsupported,
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hosts.local import LocalHost
 from vbench.journal import Journal
 from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
 from vbench.plan import Plan
 from vbench.reading import probe
-from vbench.registry import Registry, Variant
+from vbench.registry import Registry
 from vbench.session import Session
 from vbench.target import Place
 
 INFO = WorkloadInfo("cpu-x", "cpu", "step", Statistic.RATIO, "x", "d1", "bench_x.py")
 BOOT = WorkloadInfo("boot-x", "boot", "boot", Statistic.ABSOLUTE, "x", "d2", "bench_x.py")
-
-
-@pytest.fixture(autouse=True)
-def guests() -> Guests:
-    for each in vars(GUESTS).values():
-        each.clear()
-    return GUESTS
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
-    return shell_backend.small_image(tmp_path_factory.mktemp("image"))
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    made = tmp_path / "out"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHost]:
-    """One for all: to ask what it is takes half a second."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBENCH_TMP", str(tmp_path_factory.mktemp("work")))
-        yield LocalHost()
-
-
-@pytest.fixture
-def series(host: LocalHost) -> Series:
-    backend = ShellBackend()
-    return Series(host, Variant("shell", backend, backend.options))
-
-
-@pytest.fixture
-def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
-    backend = ShellBackend()
-    options = shell_backend.ShellOptions(vcpus=2)
-    other = Series(series.host, Variant("shell,vcpus=2", backend, options))
-    registry = Registry()
-    registry.backends["shell"] = backend
-    plan = Plan(boots=3, min_rounds=2, max_rounds=2, target_s=0.001, command_timeout_s=5.0)
-    with Session(
-        registry=registry,
-        series=[series, other],
-        image=image,
-        plan=plan,
-        out=out,
-        argv=("vbench", "run"),
-        unavailable={"local": [("kvm", "hardware-assisted", "no", "buy")]},
-    ) as made:
-        yield made
-    assert len(GUESTS.closed) == len(GUESTS.made)
 
 
 def journal(out: Path) -> list[dict[str, object]]:
@@ -106,20 +49,7 @@ def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int =
         make()(command, read=probe)
 
 
-# ------------------------------------------------------------------ the broker
-
-
-def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> None:
-    one = session.broker.guest(series, 0)
-    assert session.broker.guest(series, 0) is one
-    two = session.broker.guest(series, 1)
-    assert GUESTS.closed == [one]  # before the other came up
-    three = session.broker.guest(session.series["local-shell,vcpus=2"], 1)
-    assert GUESTS.closed == [one, two]
-    assert three.place.vcpus == 2
-    session.broker.drop()
-    session.broker.drop()
-    assert GUESTS.closed == [one, two, three]
+# ------------------------------------------------------------------ the guest of an item
 
 
 def test_a_workload_may_ask_for_another_guest(session: Session, series: Series) -> None:
@@ -159,58 +89,6 @@ def test_a_failure_with_its_options_is_not_the_variants(session: Session, series
         with pytest.raises(LaunchError), session.item(series, info, boot) as make:
             make()
     assert session.broker.guest(series, 0).alive
-
-
-def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
-    one = session.broker.guest(series, 0)
-    one.machine.alive = False  # type: ignore[misc]
-    assert session.broker.guest(series, 0) is not one
-    assert [launch.boot for launch in session.result(series).launches] == [0, 0]
-    ids = [launch.id for launch in session.result(series).launches]
-    assert len(set(ids)) == 2
-
-
-def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series: Series) -> None:
-    GUESTS.launches[:] = [shell_backend.NO_BOOT]
-    for _ in range(3):
-        with pytest.raises(LaunchError, match="did not become ready"):
-            session.broker.guest(series, 0)
-    assert GUESTS.launches == GUESTS.made == []
-    session.broker.guest(series, 1)  # another boot may do
-
-
-def test_a_guest_that_was_late_is_launched_once_more(
-    session: Session, series: Series, out: Path
-) -> None:
-    late = LaunchTimeout("the guest did not become ready within 40 s", evidence="its console")
-    GUESTS.launches[:] = [late]
-    assert session.broker.guest(series, 0).alive
-    (again,) = [entry for entry in journal(out) if entry["event"] == "launched again"]
-    assert "its console" in str(again["why"])
-
-    GUESTS.launches[:] = [late, late]
-    with pytest.raises(LaunchTimeout):
-        session.broker.guest(series, 1)
-    assert GUESTS.launches == []
-
-
-def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:
-    GUESTS.launches[:] = [shell_backend.NO_BOOT, shell_backend.NO_BOOT]
-    for boot in range(3):
-        with pytest.raises(LaunchError):
-            session.broker.guest(series, boot)
-    assert GUESTS.made == []
-    session.broker.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
-
-
-def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:
-    GUESTS.launches[:] = [shell_backend.NO_BOOT, None, shell_backend.NO_BOOT]
-    with pytest.raises(LaunchError):
-        session.broker.guest(series, 0)
-    session.broker.guest(series, 1).machine.alive = False  # type: ignore[misc]
-    with pytest.raises(LaunchError):
-        session.broker.guest(series, 1)
-    session.broker.guest(series, 2)
 
 
 def test_a_mislabelled_guest_is_ended_and_not_measured(session: Session, series: Series) -> None:
