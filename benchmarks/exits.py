@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from vbench import exits as words
-from vbench import store
+from vbench import loading
 from vbench.report import attribution, cells, exits
 from vbench.report.gather import Panel, gather
 
@@ -82,7 +82,7 @@ def operations(panel: Panel) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(name) for name in sys.argv[1:]] or measure(Path(folder))
-        for panel in gather(store.load_all(paths)).panels:
+        for panel in gather(loading.load_all(paths)).panels:
             for shown in (costs, totals, operations):
                 shown(panel)
 

@@ -34,8 +34,8 @@ WORKLOADS, BOOTS, ROUNDS = 20, 5, 200  # 5 variants x 20 x 5 x 200 = 100,000 sam
 SCRIPT = """
 import sys
 from pathlib import Path
-from vbench import report, store
-report.write(store.load_all([Path(sys.argv[1])]), Path(sys.argv[1]) / "report.md")
+from vbench import loading, report
+report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[1]) / "report.md")
 """
 
 

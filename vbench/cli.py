@@ -252,9 +252,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from vbench import report, store
+    from vbench import loading, report
 
-    results = store.load_all(arguments.paths)
+    results = loading.load_all(arguments.paths)
     if arguments.output:
         report.write(results, arguments.output)
     else:
@@ -263,10 +263,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from vbench import compare, store
+    from vbench import compare, loading
 
     comparison = compare.compare(
-        store.load_all([arguments.base]), store.load_all([arguments.new]), arguments.fail_above
+        loading.load_all([arguments.base]), loading.load_all([arguments.new]), arguments.fail_above
     )
     sys.stdout.write(comparison.render())
     if comparison.compared == 0:

@@ -248,10 +248,10 @@ def _finish(session: Session, out: Path) -> None:
     """The report of whatever there is."""
     if not any(out.glob("*.json")):
         return
-    from vbench import report, store  # noqa: PLC0415
+    from vbench import loading, report  # noqa: PLC0415
 
     try:
-        report.write(store.load_all([out]), out / "report.md")
+        report.write(loading.load_all([out]), out / "report.md")
         say(f"vbench: {out / 'report.md'}")
     except StoreError as error:
         say(f"vbench: {error}")

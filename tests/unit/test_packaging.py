@@ -21,7 +21,7 @@ LAYERS = [
     | {"reading", "stats", "system"},
     {"contrast", "doctor", "plan", "progress", "registry", "text"},
     {"image", "ssh", "store"},
-    {"hosts"},
+    {"hosts", "loading"},
     {"qemu", "xen"},
     {"compare", "disturbance", "report", "target"},
     {"guest"},

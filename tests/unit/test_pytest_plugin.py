@@ -19,7 +19,7 @@ import shell_backend
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import lock, runner, store
+from vbench import loading, lock, runner, store
 from vbench.errors import UsageError
 from vbench.model import Status
 from vbench.pytest_plugin import Replay
@@ -153,7 +153,7 @@ def in_guest(name: str, command: str) -> str:
 def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(spin("cpu_a") + spin("cpu_b"), boots=2) == 0
     assert run.pairs() == {"cpu-a[shell]": 4, "cpu-b[shell]": 4}
-    (result,) = store.load_all([run.out])
+    (result,) = loading.load_all([run.out])
     assert [item.status for item in result.items] == [Status.OK] * 2
     assert len(result.launches) == 2
     entry = run.document()["benchmarks"][0]

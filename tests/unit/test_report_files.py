@@ -38,8 +38,8 @@ def test_same_bytes_from_another_folder_hash_seed_and_locale(tmp_path: Path) -> 
             path = tmp_path / folder / f"{number}.json"
             path.write_bytes(store.dumps(store.document(made)))
     script = (
-        "import sys; from pathlib import Path; from vbench import report, store\n"
-        "report.write(store.load_all([Path(sys.argv[1])]), Path(sys.argv[2]))"
+        "import sys; from pathlib import Path; from vbench import loading, report\n"
+        "report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[2]))"
     )
     digests = set()
     root = Path(report.__file__).parents[2]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import TESTBED, item, pairs, result
 
-from vbench import stats, store
+from vbench import loading, stats, store
 from vbench.errors import StoreError
 from vbench.model import Pair, Result, Statistic, Status
 
@@ -42,7 +42,7 @@ def write(path: Path, whole: Result) -> Path:
 
 def test_round_trip(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", sample())
-    back = store.load(path)
+    back = loading.load(path)
     assert back.source == str(path)
     for before, after in zip(sample().items, back.items, strict=True):
         assert before == after
@@ -151,7 +151,7 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, change: Any, message:
     path = write(tmp_path / "a.json", sample())
     _damage(path, change)
     with pytest.raises(StoreError) as caught:
-        store.load(path)
+        loading.load(path)
     assert caught.match(message)
     assert str(path) in str(caught.value)
     assert caught.value.remedy
@@ -161,11 +161,11 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", sample())
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(StoreError, match="is not JSON"):
-        store.load(path)
+        loading.load(path)
     with pytest.raises(StoreError, match="is not JSON"):
-        store.load_all([tmp_path])  # it was ours: not left out in silence
+        loading.load_all([tmp_path])  # it was ours: not left out in silence
     with pytest.raises(StoreError, match="cannot be read"):
-        store.load(tmp_path / "none.json")
+        loading.load(tmp_path / "none.json")
 
 
 def test_load_all_passes_over_foreign_json(tmp_path: Path) -> None:
@@ -174,20 +174,20 @@ def test_load_all_passes_over_foreign_json(tmp_path: Path) -> None:
     (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
     (tmp_path / "text.json").write_text('no JSON, but "vbench"')
     (tmp_path / "folder.json").mkdir()
-    found = store.load_all([tmp_path, tmp_path / "a.json"])
+    found = loading.load_all([tmp_path, tmp_path / "a.json"])
     assert [r.host.kind for r in found] == ["testbed", "local"]
 
 
 def test_load_all_looks_one_level_down(tmp_path: Path) -> None:
     (tmp_path / "job").mkdir()
     write(tmp_path / "job" / "a.json", sample())
-    assert len(store.load_all([tmp_path])) == 1
+    assert len(loading.load_all([tmp_path])) == 1
 
 
 def test_load_all_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fio.json").write_text("{}")
     with pytest.raises(StoreError, match="no vbench result"):
-        store.load_all([tmp_path])
+        loading.load_all([tmp_path])
 
 
 def test_write_atomic_replaces(tmp_path: Path) -> None:
@@ -308,4 +308,4 @@ FINITE = st.floats(1e-9, 1e6)
 )
 def test_any_pairs_come_back(tmp_path_factory: pytest.TempPathFactory, made: list[Pair]) -> None:
     path = tmp_path_factory.mktemp("any") / "a.json"
-    assert store.load(write(path, result(item("x", made)))).items[0].pairs == tuple(made)
+    assert loading.load(write(path, result(item("x", made)))).items[0].pairs == tuple(made)
