@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from vbench import store
+from vbench import journal, store
 from vbench.broker import Series
 from vbench.collecting import described
 from vbench.errors import StoreError, Unsupported, UsageError, VbenchError
@@ -209,7 +209,7 @@ class RunPlugin:
         for entry in document["benchmarks"]:
             entry["fullname"] = entry["name"]
         document = store.attach(document, self.session.result(series))
-        store.write_atomic(self.session.out / f"{series.label}.json", store.dumps(document))
+        journal.write_atomic(self.session.out / f"{series.label}.json", store.dumps(document))
         self.session.registry.call("vbench_item_finished", item=item, out=self.session.out)
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:

@@ -16,9 +16,6 @@ from typing import Any
 
 from vbench import stats
 from vbench.errors import StoreError
-from vbench.journal import JOURNAL_NAME as JOURNAL_NAME  # noqa: PLC0414 - public here too
-from vbench.journal import Journal as Journal  # noqa: PLC0414 - public here too
-from vbench.journal import write_atomic as write_atomic  # noqa: PLC0414 - public here too
 from vbench.model import Item, Launch, Result, Status
 
 # History of the format. Add a line, and a migration in `loading._result`, when it changes.

@@ -38,8 +38,18 @@ LAYERS = [
 SAME_ROOM = {"runner": "pytest_plugin"}
 
 NEEDS_ONLY = {
-    "report": {"contrast", "errors", "exits", "model", "merge", "stats", "store", "hosts", "text"},
-    "compare": {"contrast", "errors", "model", "merge", "stats", "store", "hosts", "text"},
+    "report": {
+        "contrast",
+        "errors",
+        "exits",
+        "journal",
+        "model",
+        "merge",
+        "stats",
+        "hosts",
+        "text",
+    },
+    "compare": {"contrast", "errors", "model", "merge", "stats", "text"},
     "doctor": {"errors", "model", "hosts", "hostfacts", "kvmcheck"},
     "plugins": {"errors", "exits", "model", "hookspecs", "guest", "kvmcheck"}
     | {"hosts", "qemu", "qemu.backend", "xen", "xen.backend"},

@@ -19,8 +19,8 @@ import shell_backend
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import loading, lock, runner, store
-from vbench.errors import UsageError
+from vbench import journal, loading, lock, runner
+from vbench.errors import StoreError, UsageError
 from vbench.model import Status
 from vbench.pytest_plugin import Replay
 from vbench.runner import RunOptions
@@ -304,10 +304,10 @@ def test_a_full_disk_ends_the_run(
     """Nothing more can be kept, so nothing more is measured."""
 
     def full(path: Path, data: bytes | str) -> None:
-        raise store.StoreError(f"{path} cannot be written: No space left", remedy="free some")
+        raise StoreError(f"{path} cannot be written: No space left", remedy="free some")
 
     text = "".join(spin(f"cpu_{letter}") for letter in "abcdef")
-    monkeypatch.setattr(store, "write_atomic", full)
+    monkeypatch.setattr(journal, "write_atomic", full)
     assert run(text, boots=3) == 1
     said = capfd.readouterr().err
     assert "No space left" in said

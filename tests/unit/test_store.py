@@ -1,11 +1,9 @@
-"""What is written comes back, what is damaged is refused by name, and nothing is half written."""
+"""What is written comes back, and what is damaged is refused by name."""
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -188,105 +186,6 @@ def test_load_all_of_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fio.json").write_text("{}")
     with pytest.raises(StoreError, match="no vbench result"):
         loading.load_all([tmp_path])
-
-
-def test_write_atomic_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "r.json"
-    store.write_atomic(path, "one")
-    store.write_atomic(path, b"two")
-    assert path.read_text() == "two"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_full_disk_keeps_the_previous_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "r.json"
-    store.write_atomic(path, "one")
-
-    def full(_fd: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match="No space left") as caught:
-        store.write_atomic(path, "two")
-    assert "free some space" in caught.value.remedy
-    assert path.read_text() == "one"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_ctrl_c_while_writing_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(_fd: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        store.write_atomic(tmp_path / "r.json", "two")
-    assert not list(tmp_path.iterdir())
-
-
-def test_write_into_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as caught:
-        store.write_atomic(tmp_path / "none" / "r.json", "x")
-    assert caught.value.remedy == "make the folder first"
-
-
-def test_journal_round_trip_and_append(tmp_path: Path) -> None:
-    with store.Journal(tmp_path) as journal:
-        journal.append({"event": "pair", "guest_s": 1.5, "native_s": math.nan, "flags": ("a",)})
-        # on disk at once, not on closing
-        assert store.Journal.read(tmp_path)[0]["native_s"] is None
-    with store.Journal(tmp_path) as journal:
-        journal.append({"event": "item"})
-    assert [r["event"] for r in store.Journal.read(tmp_path / store.JOURNAL_NAME)] == [
-        "pair",
-        "item",
-    ]
-
-
-def test_torn_last_line_is_passed_over_and_not_glued_to_the_next(tmp_path: Path) -> None:
-    path = tmp_path / store.JOURNAL_NAME
-    path.write_bytes(b'{"event": "pair"}\n{"event": "pa')
-    assert store.Journal.read(tmp_path) == [{"event": "pair"}]
-    with store.Journal(tmp_path) as journal:
-        journal.append({"event": "item"})
-    assert store.Journal.read(tmp_path) == [{"event": "pair"}, {"event": "item"}]
-
-
-def test_damage_in_the_middle_of_a_journal_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / store.JOURNAL_NAME).write_bytes(b'{"ev\n{"event": "item"}\n')
-    with pytest.raises(StoreError, match="line 1"):
-        store.Journal.read(tmp_path)
-    with pytest.raises(StoreError, match="cannot be read"):
-        store.Journal.read(tmp_path / "none")
-
-
-def test_full_disk_leaves_no_half_line_in_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = os.write, []
-
-    def half_then_full(fd: int, data: bytes) -> int:
-        calls.append(data)
-        if len(calls) > 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(fd, data[:5])
-
-    with store.Journal(tmp_path) as journal:
-        journal.append({"event": "launch"})
-        monkeypatch.setattr(os, "write", half_then_full)
-        with pytest.raises(StoreError, match="No space left"):
-            journal.append({"event": "pair"})
-        monkeypatch.undo()
-        journal.append({"event": "item"})
-    assert [r["event"] for r in store.Journal.read(tmp_path)] == ["launch", "item"]
-
-
-def test_journal_in_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be written"):
-        store.Journal(tmp_path / "none")
 
 
 FINITE = st.floats(1e-9, 1e6)

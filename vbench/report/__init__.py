@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vbench.errors import StoreError
+from vbench.journal import write_atomic
 from vbench.model import HostKind, Result
 from vbench.report import attribution, claims, exits, plots, provenance, published, sections
 from vbench.report.gather import Panel, gather
 from vbench.report.overview import comparison
-from vbench.store import write_atomic
 from vbench.text import plain
 
 _TITLE = "What virtualization costs on this machine"
