@@ -12,14 +12,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 from vbench import image, reading, stats
 from vbench.guest import Guest
 from vbench.hosts import Host
 from vbench.hosts.local import LocalHost
 from vbench.measure import Measure, Outcome, Sizes
-from vbench.model import Output, Pair
+from vbench.model import ImageFiles, Output, Pair
 from vbench.plan import Plan
 from vbench.registry import Registry
 from vbench.target import Native, Place, Target
@@ -62,6 +62,17 @@ class Side:
         return self._target.server(command)
 
 
+class Interval(NamedTuple):
+    """An overhead with its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
 class Control:
     """A target against itself, over boots; `pairs` grows by those of one boot a call."""
 
@@ -87,20 +98,23 @@ class Control:
         )(lambda steps, _: f"vbench-probe spin {steps}", read=reading.probe, first=100_000)
 
     @property
-    def overhead(self) -> stats.Overhead:
+    def overhead(self) -> Interval:
+        """Of two pairs at least: one has no interval."""
         found = stats.overhead(self.pairs)
         assert found is not None
-        return found
+        assert found.low is not None
+        assert found.high is not None
+        return Interval(found.ratio, found.low, found.high)
 
 
-def native_boots(host: Host, files: Any, boots: int) -> Iterator[Target]:
+def native_boots(host: Host, files: ImageFiles, boots: int) -> Iterator[Target]:
     """Native has no boots: the same, again and again."""
     native = Native(host, host.place(files))
     for _ in range(boots):
         yield native
 
 
-def guest_boots(host: Host, files: Any, boots: int, text: str) -> Iterator[Target]:
+def guest_boots(host: Host, files: ImageFiles, boots: int, text: str) -> Iterator[Target]:
     """A fresh guest for each boot."""
     variant = Registry.load().variant(text)
     for _ in range(boots):
@@ -130,10 +144,9 @@ def main(words: Sequence[str]) -> int:
             finds = more.low > 1 and more.low <= 1 + SLOWDOWN_PERCENT / 100 <= more.high
             met = met and holds and more.low > 1
             print(
-                f"{name}: A/A {one.ratio:.4f} [{one.low:.4f}, {one.high:.4f}], half-width "
-                f"{half:.2%} ({'met' if holds else 'MISSED'}: 1.00 inside, at most "
-                f"{HALF_WIDTH:.0%}); {SLOWDOWN_PERCENT} % slower {more.ratio:.4f} "
-                f"[{more.low:.4f}, {more.high:.4f}] "
+                f"{name}: A/A {one}, half-width {half:.2%} "
+                f"({'met' if holds else 'MISSED'}: 1.00 inside, at most {HALF_WIDTH:.0%}); "
+                f"{SLOWDOWN_PERCENT} % slower {more} "
                 f"({'found' if finds else 'found, but not as 5 %' if more.low > 1 else 'MISSED'})",
                 flush=True,
             )

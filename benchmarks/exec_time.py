@@ -27,9 +27,9 @@ from vbench import image
 MODULES = Path("/lib/modules")
 
 
-def seconds(argv: Sequence[str], **options: object) -> float:
+def seconds(argv: Sequence[str], folder: str | None = None) -> float:
     began = time.monotonic()
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, **options)  # type: ignore[call-overload]
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, cwd=folder)
     return time.monotonic() - began
 
 
@@ -78,7 +78,7 @@ def main() -> None:
         for _ in range(rounds):
             times["vbench"].append(seconds(ours))
             if theirs:
-                times["virtme-ng"].append(seconds(theirs, cwd="/"))
+                times["virtme-ng"].append(seconds(theirs, "/"))
     for name, each in times.items():
         if each:
             shown = " ".join(f"{value:.2f}" for value in each)

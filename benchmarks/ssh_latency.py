@@ -60,8 +60,7 @@ def main() -> None:
         master = None
         try:
             scan = ["ssh-keyscan", "-p", str(port), "127.0.0.1"]
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            while subprocess.call(scan, **quiet):
+            while subprocess.call(scan, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
                 time.sleep(0.05)
             connection = SshConnection.open(
                 host.connect("127.0.0.1", port, 5),
