@@ -10,6 +10,7 @@ temporary sshd on 127.0.0.1 with keys of its own.
 from __future__ import annotations
 
 import getpass
+import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,12 @@ from pathlib import Path
 from vbench.hosts.local import LocalHost
 from vbench.keys import KeyPair
 from vbench.ssh import SshConnection
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def private_file(path: Path, key: KeyPair) -> Path:
@@ -38,7 +45,7 @@ def ms(act: Callable[[], object]) -> float:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     host, ours, theirs = LocalHost(), KeyPair.generate(), KeyPair.generate()
-    port = host.free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "authorized").write_text(ours.authorized_line)
@@ -51,9 +58,9 @@ def main() -> None:
         )
         Path("/run/sshd").mkdir(exist_ok=True)
         server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", config])
-        socket = root / "mux"
+        control = root / "mux"
         mux = [
-            *("ssh", "-S", str(socket), "-o", "StrictHostKeyChecking=no", "-p", str(port)),
+            *("ssh", "-S", str(control), "-o", "StrictHostKeyChecking=no", "-p", str(port)),
             *("-o", "UserKnownHostsFile=/dev/null", "-i", str(private_file(root / "key", ours))),
         ]
         target = f"{getpass.getuser()}@127.0.0.1"
@@ -67,7 +74,7 @@ def main() -> None:
                 name="sshd", user=getpass.getuser(), key=ours, host_key=theirs, timeout_s=10,
             )  # fmt: skip
             master = subprocess.Popen([*mux, "-M", "-N", "-q", target])
-            while not socket.exists():
+            while not control.exists():
                 time.sleep(0.05)
             command = [*mux, "-q", target, "true"]
             times: dict[str, list[float]] = {"OpenSSH": [], "vbench": []}

@@ -109,7 +109,7 @@ def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
             f" ({ours.get('vbench_version', 'unknown')})",
         )
     try:
-        return _result(whole, ours, str(path))
+        return _result(whole, ours)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"{path} is a damaged vbench result",
@@ -118,7 +118,7 @@ def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
         ) from error
 
 
-def _result(whole: Mapping[str, Any], ours: Mapping[str, Any], source: str) -> Result:
+def _result(whole: Mapping[str, Any], ours: Mapping[str, Any]) -> Result:
     measured: dict[tuple[str, str], Mapping[str, Any]] = {}
     for entry in whole["benchmarks"]:
         info = entry["extra_info"]["vbench"]
@@ -144,7 +144,6 @@ def _result(whole: Mapping[str, Any], ours: Mapping[str, Any], source: str) -> R
         image=ours["image"],
         started=ours["started"],
         argv=tuple(ours["argv"]),
-        source=source,
         facts=ours["facts"],
         unavailable=tuple(
             (entry["backend"], entry["technique"], entry["reason"], entry["remedy"])

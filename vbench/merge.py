@@ -12,7 +12,7 @@ from vbench.model import Item, Result, Status
 def distinct(results: Iterable[Result]) -> list[Result]:
     """In an order that depends on the content alone; what was given twice counts once."""
     ordered: list[Result] = []
-    for result in sorted((replace(r, source="") for r in results), key=_order):
+    for result in sorted(results, key=_order):
         if not ordered or ordered[-1] != result:
             ordered.append(result)
     return ordered

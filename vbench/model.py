@@ -222,7 +222,6 @@ class Result:
     image: str
     started: str  # ISO 8601, UTC
     argv: tuple[str, ...] = ()  # the vbench command line
-    source: str = ""  # file that it was read from; not part of identity
     # the backend's stated rows of the table: row -> {"text": ..., "source": ...}
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=_empty)
     # what the run could not measure on this host: (backend, technique, reason, remedy)

@@ -234,17 +234,6 @@ def outliers(pairs: Sequence[Pair]) -> tuple[int, ...]:
     return tuple(i for i, distance in enumerate(distances) if distance > 3.5 * scale)
 
 
-def quantile(values: Sequence[float], q: float) -> float:
-    """Sample quantile with linear interpolation (Hyndman and Fan's type 7, numpy's default)."""
-    ordered = sorted(values)
-    if not ordered or not 0 <= q <= 1:
-        raise ValueError(f"quantile {q} of {len(ordered)} values")
-    position = q * (len(ordered) - 1)
-    below = math.floor(position)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
-
-
 # ---------------------------------------------------------------- many workloads
 
 

@@ -54,7 +54,6 @@ class FakeTarget:
         self.place = Place("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
         self.host = FakeHost()
         self.machine = FakeMachine(log)
-        self.places: list[tuple[int, int]] = []
         self.answer: Callable[[str], Output] = self.spin
 
     def spin(self, command: str) -> Output:

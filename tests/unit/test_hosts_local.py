@@ -299,11 +299,6 @@ def test_connect(host: LocalHost) -> None:
         host.connect("127.0.0.1", port, 5)
 
 
-def test_free_port(host: LocalHost) -> None:
-    with socket.create_server(("127.0.0.1", host.free_port())):
-        pass
-
-
 def test_facts_are_asked_once(host: LocalHost) -> None:
     facts = host.facts()
     assert host.facts() is facts

@@ -186,16 +186,6 @@ def test_one_tick_among_exact_counts_is_no_outlier() -> None:
     assert stats.outliers([Pair(None, 1.0, 0), Pair(None, 9.0, 0)]) == ()
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
-def test_quantile_is_numpys(values: list[float], q: float) -> None:
-    assert stats.quantile(values, q) == pytest.approx(float(np.quantile(values, q)), abs=1e-6)
-
-
-def test_quantile_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="0 values"):
-        stats.quantile([], 0.5)
-
-
 def test_geometric_mean_by_hand() -> None:
     a = item("a", [Pair(1, 2.0, 0), Pair(1, 2.0, 1)])
     b = item("b", [Pair(1, 8.0, 0), Pair(1, 8.0, 1), Pair(1, 99.0, 2)])

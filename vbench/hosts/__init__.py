@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
+from vbench.model import HostFacts, ImageFiles, Output, TimeBase
 
 if TYPE_CHECKING:  # it would bring paramiko, half a second that few need
     from vbench.ssh import Stream
@@ -18,7 +18,6 @@ class HostProcess(Protocol):
     """A process on a host that cannot outlive us."""
 
     pid: int  # on that host
-    argv: tuple[str, ...]
     stream: socket.socket  # its standard input and output
 
     def log(self) -> str:
@@ -66,7 +65,6 @@ class Host(Protocol):
     """A machine that launches guests. All paths and pids are that machine's."""
 
     name: str  # "local", "ssh://user@host", "testbed": what --host takes
-    kind: HostKind
     time_base: TimeBase
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
@@ -104,9 +102,6 @@ class Host(Protocol):
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         """A TCP connection made from this host."""
-
-    def free_port(self) -> int:
-        """A TCP port on the host's loopback that nobody listens on just now."""
 
     def workdir(self) -> AbstractContextManager[str]:
         """A private 0700 directory that ends with the context, on a real disk."""

@@ -33,7 +33,6 @@ class LocalProcess:
     """A child in a process group of its own, killed by the kernel when we die."""
 
     def __init__(self, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
-        self.argv = tuple(argv)
         self.stream, theirs = socket.socketpair()
         try:
             self._child: subprocess.Popen[bytes] = subprocess.Popen(
@@ -187,12 +186,6 @@ class LocalHost:
         # Without it a command over SSH takes 48 ms instead of 5 (Nagle against delayed ACKs).
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
-
-    def free_port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
 
     @contextmanager
     def workdir(self) -> Iterator[str]:

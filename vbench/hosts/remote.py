@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import shlex
 import socket
 import threading
@@ -71,7 +70,6 @@ class RemoteProcess:
 
     def __init__(self, connection: SshConnection, argv: Sequence[str]) -> None:
         """Raises HostError if it cannot be started, ConnectionLost."""
-        self.argv = tuple(argv)
         self._connection = connection
         self._command: RunningCommand = connection.start(_script(_START, *_TIED, *argv))
         line = b""
@@ -232,13 +230,6 @@ class SshHost:
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         return self.connection.forward(address, port, timeout_s * self.patience)
-
-    def free_port(self) -> int:
-        table = self.read("/proc/net/tcp")
-        while True:
-            port = random.randrange(20_000, 30_000)  # noqa: S311 - nothing to guess here
-            if f":{port:04X} " not in table:
-                return port
 
     @contextmanager
     def workdir(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from qemu.qmp import EventListener, Message, QMPClient, QMPError
+from qemu.qmp import QMPClient, QMPError
 from qemu.qmp.protocol import ConnectError, StateError
 from qemu.qmp.qmp_client import ExecInterruptedError, ExecuteError
 
@@ -30,9 +30,6 @@ class Qmp:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._client = QMPClient("vbench")
-        # Registered before any command that could cause one of them.
-        self._events = EventListener(names={"GUEST_PANICKED", "SHUTDOWN", "RESET"})
-        self._client.register_listener(self._events)
         try:
             self._call(self._client.connect(stream), timeout_s)
         except BaseException:
@@ -80,15 +77,6 @@ class Qmp:
             self._call(self._client.execute("quit"), timeout_s)
         except (GuestLost, ExecuteError):
             return
-
-    def events(self) -> list[Message]:
-        """The panic, shutdown and reset events since the last call, oldest first."""
-
-        async def drain() -> list[Message]:
-            return list(self._events.clear())
-
-        result: list[Message] = self._call(drain(), self.timeout_s)
-        return result
 
     def close(self) -> None:
         """Disconnect and end the loop. After QEMU's end a reset of the stream is expected. Safe
