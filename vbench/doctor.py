@@ -34,8 +34,6 @@ from vbench.hostfacts import (
 )
 from vbench.model import Check
 
-__all__ = ["LocalReader", "checks", "facts", "main", "render", "to_json"]
-
 NEEDED_CACHE_MIB = 3 * 1024  # image, its root tree, a scratch disk, and the testbed's drive
 NEEDED_MEMORY_MIB = 2 * 1024  # a guest of 1 GiB and room for QEMU and native beside it
 TESTBED_MEMORY_MIB = 7 * 1024  # its machine has 3 GiB, and there is a second one for Xen

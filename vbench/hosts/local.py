@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from vbench.doctor import facts as doctor_facts
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
+from vbench.hostfacts import facts as host_facts
 from vbench.hosts import Network, Scratch
 from vbench.hosts.netns import local_network
 from vbench.hosts.process import StreamLog, communicate
@@ -141,7 +141,7 @@ class LocalHost:
     def facts(self) -> HostFacts:
         if self._facts is None:
             identity = f"local:{socket.gethostname()}"
-            self._facts = HostFacts(identity, self.kind, self.time_base, doctor_facts(self))
+            self._facts = HostFacts(identity, self.kind, self.time_base, host_facts(self))
         return self._facts
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
