@@ -26,7 +26,7 @@ from vbench.target import Native, Place, Target
 
 SLOWDOWN_PERCENT = 5
 HALF_WIDTH = 0.02
-PLAN = Plan(boots=5, min_rounds=6, max_rounds=6, target_s=0.2)
+PLAN = Plan(boots=5, rounds=6, target_s=0.2)
 
 
 class Standing:

@@ -16,7 +16,7 @@ from vbench.disturbance import Watch
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest import Guest
 from vbench.model import Pair, Reading, TimeBase
-from vbench.plan import GUEST, NATIVE, Plan, calibrate, enough, order
+from vbench.plan import GUEST, NATIVE, Plan, calibrate, order
 from vbench.reading import Reader, checked
 from vbench.target import NATIVE_PORT, Native, Place, Target, succeed
 
@@ -89,7 +89,7 @@ class Measure:
         self._census = census
         self._phase = phase
         self._watch = watch or Watch(guest.host)
-        self._round = 0
+        self.round = 0
 
     def __call__(
         self,
@@ -121,7 +121,7 @@ class Measure:
         began = time.monotonic()
         plan = self.plan
         if fixed_time:
-            plan = dataclasses.replace(plan, min_rounds=1, max_rounds=1)
+            plan = dataclasses.replace(plan, rounds=1)
             self._sizes.guest = self._sizes.native = 1
             runs_to_fit: Mapping[str, _Runner] = {}
         else:
@@ -137,7 +137,7 @@ class Measure:
                 self.outcome.notes.add(f"not measured natively: {error.what}")
         self._phase("measuring")
         pairs: list[Pair] = []
-        while not enough(pairs, plan):
+        while len(pairs) < plan.rounds:
             if pairs and time.monotonic() - began > plan.budget_s:
                 self.outcome.flags.add("budget")
                 break
@@ -183,9 +183,13 @@ class Measure:
 
     def _warm_up(self, run: _Runner, side: str, first: int, most: int) -> None:
         known: int = getattr(self._sizes, side)
-        if known:  # caches and translated code are warm again
-            run.take(max(1, known // 4))
-        else:
+        part = max(1, known // 4)
+        if known and side == GUEST:
+            run.take(part)  # this guest's first: it reads the program and translates it
+            if self.guest.host.time_base is TimeBase.WALL:
+                # The same machine is faster or slower by now. A count is the same.
+                self._take_first(run, side, part)
+        elif not known:
             # A guest can take long for what native does in a sample, but not for a part of it.
             begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
             setattr(self._sizes, side, self._fit(run, side, first, max(first, begin), most))
@@ -241,7 +245,7 @@ class Measure:
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
         before = self._watch.look()
-        for side in order(self._round, self.boot):
+        for side in order(self.round, self.boot):
             if side not in runs:
                 continue
             units: int = getattr(self._sizes, side)
@@ -253,7 +257,7 @@ class Measure:
                     counters |= {key: value / units for key, value in said.items()}
             else:
                 readings[side] = runs[side].take(units)
-        self._round += 1
+        self.round += 1
         flags = set(self._watch.since(before))
         for run in runs.values():
             flags |= run.flags
@@ -290,7 +294,6 @@ class _Runner:
         self._runs_on: Target = target
         self._command = command
         self._read = read
-        self._taken = 0
         self.flags: set[str] = set()  # of the last run
 
     def become_client(self, client: Native) -> None:
@@ -300,7 +303,6 @@ class _Runner:
         """Run `units` of work once. The guest is paused while native runs."""
         self.flags = set()
         command = self._command(units, self._place())
-        self._taken += 1
         self._measure.outcome.commands[self._side] = command
         machine = self._measure.guest.machine
         began = time.monotonic()
@@ -322,10 +324,10 @@ class _Runner:
         return succeed(self._runs_on, command, timeout_s=self._measure.plan.command_timeout_s)
 
     def _place(self) -> Place:
-        """Guest and native halves of the scratch disk change sides from run to run."""
+        """Guest and native halves of the scratch disk change sides from round to round."""
         place = self._target.place
         half = place.scratch_size_mib // 2
-        first_half = (self._taken % 2 == 0) == (self._side == GUEST)
+        first_half = (self._measure.round % 2 == 0) == (self._side == GUEST)
         return dataclasses.replace(
             place, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
         )

@@ -1,13 +1,12 @@
-"""How much is measured: boots, rounds, the size of a sample, who goes first, what is enough."""
+"""How much is measured: boots, rounds, the size of a sample, who goes first."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 from vbench.errors import UsageError
-from vbench.model import Pair, Statistic, WorkloadInfo
+from vbench.model import Statistic, WorkloadInfo
 
 GUEST, NATIVE = "guest", "native"
 # From one calibration step to the next the work grows at most so much: a first step that was
@@ -19,21 +18,19 @@ _MAX_GROWTH = 32
 class Plan:
     """How much to measure.
 
-    `target_s` is the wished length of one sample; `min_rounds` to `max_rounds` pairs are taken
-    on a boot (it ends early once the pairs agree within `spread`); `budget_s` bounds the item by
-    the wall clock, `command_timeout_s` one command. Without `own_guests` a workload that wants a
-    guest of its own (`options`) is measured only if it was named. `fixed_boots` and
-    `fixed_rounds`: the user said how many.
+    `target_s` is the wished length of one sample; `rounds` pairs are taken on a boot (boots differ
+    by more than rounds do: a third took a tenth of a run and narrowed intervals by a tenth);
+    `budget_s` bounds the item by the wall clock, `command_timeout_s` one command. Without
+    `own_guests` a workload that wants a guest of its own (`options`) is measured only if it was
+    named. `fixed_boots` and `fixed_rounds`: the user said how many.
     """
 
     boots: int = 5
     quantile_boots: int = 2
-    min_rounds: int = 2
-    max_rounds: int = 3
+    rounds: int = 2
     target_s: float = 0.2
     budget_s: float = 60.0
     command_timeout_s: float = 60.0
-    spread: float = 0.1
     own_guests: bool = True
     fixed_boots: bool = False
     fixed_rounds: bool = False
@@ -43,14 +40,9 @@ class Plan:
         two rounds at least, for an interval, if only over rounds."""
         if self.fixed_boots or not 0 < boots < self.boots:
             return self
-        rounds = self.min_rounds if self.fixed_rounds else max(2, self.min_rounds)
-        return replace(
-            self,
-            boots=boots,
-            quantile_boots=min(boots, self.quantile_boots),
-            min_rounds=rounds,
-            max_rounds=max(rounds, self.max_rounds),
-        )
+        rounds = self.rounds if self.fixed_rounds else max(2, self.rounds)
+        quantile_boots = min(boots, self.quantile_boots)
+        return replace(self, boots=boots, quantile_boots=quantile_boots, rounds=rounds)
 
     def boots_of(self, info: WorkloadInfo) -> int:
         """Boots of a workload: a distribution of thousands of events is told by fewer."""
@@ -60,20 +52,18 @@ class Plan:
     def __post_init__(self) -> None:
         if self.boots < 1:
             raise UsageError("--boots is at least 1")
-        if not 1 <= self.min_rounds <= self.max_rounds:
+        if self.rounds < 1:
             raise UsageError("--rounds is at least 1")
 
 
 QUICK = Plan(
-    boots=3, quantile_boots=1, min_rounds=1, max_rounds=1, target_s=0.1, budget_s=20.0,
+    boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0,
     own_guests=False,
 )  # fmt: skip
 # Where a second is 10^9 instructions. 200 million: a timer tick more or less changes nothing, nor
 # do programs' clocks of 1 ms. Rounds of one boot are alike there, so one does; boots differ. A
 # command's time-out is in the target's seconds, which last several of ours.
-COUNTING = Plan(
-    boots=2, min_rounds=1, max_rounds=1, target_s=0.2, budget_s=300.0, command_timeout_s=20.0
-)
+COUNTING = Plan(boots=2, rounds=1, target_s=0.2, budget_s=300.0, command_timeout_s=20.0)
 
 
 def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, int]:
@@ -95,16 +85,3 @@ def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, i
 def order(round_number: int, boot: int) -> tuple[str, str]:
     """Which side goes first: alternating, so that a drift inside a pair cancels."""
     return (NATIVE, GUEST) if (round_number + boot) % 2 == 0 else (GUEST, NATIVE)
-
-
-def enough(pairs: list[Pair], plan: Plan) -> bool:
-    """The stop rule inside one boot: the minimum, then until log ratios agree or the maximum."""
-    if len(pairs) < plan.min_rounds:
-        return False
-    if len(pairs) >= plan.max_rounds or len(pairs) < 2:
-        return True
-    logs = [
-        math.log(pair.guest_s) - (math.log(pair.native_s) if pair.native_s else 0.0)
-        for pair in pairs
-    ]
-    return max(logs) - min(logs) <= plan.spread

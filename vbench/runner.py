@@ -58,9 +58,7 @@ class RunOptions:
 
     def _fixed(self, plan: Plan) -> Plan:
         if self.rounds is not None:
-            plan = dataclasses.replace(
-                plan, min_rounds=self.rounds, max_rounds=self.rounds, fixed_rounds=True
-            )
+            plan = dataclasses.replace(plan, rounds=self.rounds, fixed_rounds=True)
         if self.boots is not None:
             plan = dataclasses.replace(
                 plan, boots=self.boots, quantile_boots=self.boots, fixed_boots=True

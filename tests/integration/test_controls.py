@@ -19,7 +19,7 @@ from vbench.plan import Plan
 from vbench.registry import Registry
 from vbench.target import Native, Target
 
-PLAN = Plan(min_rounds=2, max_rounds=2, target_s=0.1)
+PLAN = Plan(rounds=2, target_s=0.1)
 LEAST_BOOTS, HALF_WIDTH, PATIENCE_S = 6, 0.02, 45.0
 
 

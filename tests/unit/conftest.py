@@ -66,7 +66,7 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     other = Series(series.host, Variant("shell,vcpus=2", backend, options))
     registry = Registry()
     registry.backends["shell"] = backend
-    plan = Plan(boots=3, min_rounds=2, max_rounds=2, target_s=0.001, command_timeout_s=5.0)
+    plan = Plan(boots=3, rounds=2, target_s=0.001, command_timeout_s=5.0)
     with Session(
         registry=registry,
         series=[series, other],

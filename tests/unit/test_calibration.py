@@ -12,17 +12,22 @@ from fake_targets import Bench
 
 from vbench import reading
 from vbench.errors import HostError
-from vbench.model import Output
+from vbench.model import Output, TimeBase
 from vbench.plan import Plan
 
 
-def test_later_boots_keep_the_sizes_and_warm_up() -> None:
+@pytest.mark.parametrize(("base", "small_runs"), [(TimeBase.WALL, 2), (TimeBase.INSTRUCTIONS, 1)])
+def test_a_later_boot_warms_its_guest_and_what_is_counted_looks_at_the_start_again(
+    base: TimeBase, small_runs: int
+) -> None:
     bench = Bench()
+    bench.guest.host.time_base = base
     bench(0)
     before = len(bench.log)
     bench(1)
     runs = [line for line in bench.log[before:] if ": " in line]
-    assert runs[:2] == ["native: spin 250", "guest: spin 125"]
+    assert runs[:small_runs] == ["guest: spin 125"] * small_runs
+    assert sorted(runs[small_runs:]) == ["guest: spin 500"] * 2 + ["native: spin 1000"] * 2
     assert bench.pairs[-1].boot == 1
     assert len(bench.outcome.pairs) == 4
 
@@ -32,7 +37,7 @@ def guest_units(bench: Bench) -> list[int]:
 
 
 def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
-    bench = Bench(plan=Plan(min_rounds=1, max_rounds=1))
+    bench = Bench(plan=Plan(rounds=1))
     bench.measure()(lambda n, _: f"spin {n}", read=reading.probe, first=1000, most=1000)
     assert guest_units(bench) == [1000, 250, 1000]
 
@@ -40,7 +45,7 @@ def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
 @pytest.mark.parametrize("slower", [1, 10, 300])
 def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
     """Few steps; and the run whose counts are taken off is smaller than the sample."""
-    bench = Bench(plan=Plan(target_s=0.1, min_rounds=1, max_rounds=1))
+    bench = Bench(plan=Plan(target_s=0.1, rounds=1))
     bench.guest.cost_s = bench.native.cost_s * slower
     bench()
     native = bench.sizes.native
@@ -64,25 +69,24 @@ def test_a_zero_while_calibrating_only_asks_for_more() -> None:
     bench.native.answer = lambda command: Output(
         0, json.dumps({"elapsed_ns": int(command.split()[1]) * 1000 // 1_000_000 * 1_000_000}), ""
     )
-    bench(plan=Plan(target_s=0.5, max_rounds=2))
+    bench(plan=Plan(target_s=0.5, rounds=2))
     assert bench.pairs[-1].native_s == pytest.approx(1e-6, rel=0.01)
 
 
 # ------------------------------------------------------------------ counters
 
 
-@pytest.mark.parametrize("boots", [1, 2])  # the second compares with its warm-up
-def test_counters_are_per_unit_without_the_programs_start(boots: int) -> None:
+def test_counters_are_per_unit_without_the_programs_start() -> None:
+    """A start of the program exits 100 times on the first boot, 300 on the next; a unit twice."""
     bench = Bench()
+    for boot, start in enumerate([100, 300]):
 
-    def counters(_: object) -> Mapping[str, int]:
-        """A start of the program exits 100 times, and a unit twice."""
-        done = [int(line.split()[-1]) for line in bench.log if line.startswith("guest")]
-        return {"exits": 100 * len(done) + 2 * sum(done)}
+        def counters(_: object, start: int = start) -> Mapping[str, int]:
+            done = [int(line.split()[-1]) for line in bench.log if line.startswith("guest")]
+            return {"exits": start * len(done) + 2 * sum(done)}
 
-    for boot in range(boots):
         bench(boot, counters=counters)
-    assert bench.pairs[-1].counters["exits"] == pytest.approx(2.0)
+        assert bench.pairs[-1].counters["exits"] == pytest.approx(2.0)
 
 
 def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:

@@ -280,4 +280,4 @@ def test_a_series_of_fewer_boots_has_two_rounds(session: Session, series: Series
     assert session.plan(dataclasses.replace(series, boots=9)) == plan
     fewer = session.plan(dataclasses.replace(series, boots=1))
     assert (fewer.boots, fewer.quantile_boots) == (1, 1)
-    assert fewer.min_rounds == 2
+    assert fewer.rounds == 2

@@ -13,7 +13,7 @@ NOT_MEASURED = "not measured"
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
-    "budget": "the item's time budget ended before its spread was as small as wanted",
+    "budget": "the item's time budget ended before all its rounds were taken",
     "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
     "cpu-pressure": "tasks waited for a CPU of the host during this round; they may be the "
     "workload's own, two on one CPU",
