@@ -22,7 +22,7 @@ from vbench.errors import UsageError
 from vbench.merge import boots_used, distinct, joined, moved
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status, TimeBase
 from vbench.stats import CONFIDENCE
-from vbench.text import NOTHING, duration, number, plain, table, times
+from vbench.text import NOTHING, duration, number, times
 
 # The quantiles that are compared; the largest of all is too wild to tell anything.
 _QUANTILES = ("p50", "p99")
@@ -94,18 +94,6 @@ class Comparison:
         lines = [f"warning: {warning}" for warning in self.warnings]
         body = tabulate(self._cells(), _HEADINGS, tablefmt="simple", disable_numparse=True)
         return "\n".join([*lines, body, "", self.summary()]) + "\n"
-
-    def markdown(self) -> str:
-        """For a job summary."""
-        limit = self.fail_above_percent
-        rule = f"Significant: Holm-corrected p below {1 - CONFIDENCE:.2f} (Welch's t test over "
-        rule += "boots, on logarithms)."
-        if limit is not None:
-            rule += f" A regression is also larger than {limit:g} %."
-        warnings = [f"> **Warning:** {plain(warning)}" for warning in self.warnings]
-        cells = [[plain(cell) for cell in row] for row in self._cells()]
-        parts = [f"**{self.summary()}**", *warnings, table(_HEADINGS, cells), rule]
-        return "\n\n".join(parts) + "\n"
 
     def _cells(self) -> list[list[str]]:
         return [

@@ -41,8 +41,7 @@ def test_a_real_slowdown_is_found_and_fails() -> None:
     assert row.change.ratio == pytest.approx(1.2, rel=0.03)
     assert row.change.low is not None
     assert row.change.low < row.change.ratio < (row.change.high or 0)
-    assert "regression" in got.render()
-    assert "1 regression" in got.markdown()
+    assert "1 regression" in got.render()
 
 
 def test_a_significant_but_small_slowdown_is_tolerated() -> None:
@@ -90,7 +89,6 @@ def test_another_cpu_compares_overheads_and_warns() -> None:
     assert any("another CPU" in w and "AMD EPYC" in w for w in got.warnings)
     assert next(r for r in got.rows if r.workload == "a").seconds is None
     assert "warning: another CPU" in got.render()
-    assert "**Warning:**" in got.markdown()
 
 
 def test_unknown_cpus_are_not_alike() -> None:
