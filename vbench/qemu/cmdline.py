@@ -71,7 +71,7 @@ def argv(spec: GuestSpec) -> list[str]:
         *("-mon", "chardev=qmp,mode=control"),
         *("-chardev", "file,id=console,path=/dev/stderr"),
         *("-serial", "chardev:console"),
-        # Tells a panic from a reset: both look the same on QMP without it.
+        # By which a panic ends QEMU with an error; a reset ends it without one.
         *("-device", "pvpanic"),
         *("-kernel", spec.kernel),
         *("-initrd", spec.initrd),
