@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="GLOB",
-        help="names of workloads, such as 'disk-*'",
+        help="workloads, by name ('disk-*') or by category and name ('disk/*')",
     )
     run.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
     run.add_argument("--boots", type=_positive, metavar="N", help="boots of each variant")

@@ -8,8 +8,8 @@
      ├── PluginError                a plugin is broken                     (exit 1)
      ├── HostError                  the host did not do what was asked     (exit 1)
      │    ├── HostTimeout           a command there ran past its deadline
-     │    ├── HostFlood             a command there wrote more than can be kept
-     │    └── ConnectionLost        the way to the host or guest is gone
+     │    └── HostFlood             a command there wrote more than can be kept
+     ├── ConnectionLost             the way to the host or guest is gone   (exit 1)
      ├── GuestError                 a guest                                (exit 1)
      │    ├── LaunchError           did not come up
      │    │    └── LaunchTimeout    was still at it when the time was up

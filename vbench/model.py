@@ -61,6 +61,8 @@ class Statistic(StrEnum):
     ABSOLUTE = "absolute"
 
 
+# Workloads as series and --workload name them, category/name: those that go through a device.
+ON_DEVICES = ("disk/*", "network/*", "boot/*")
 CATEGORIES = (
     "cpu",
     "memory",

@@ -19,7 +19,7 @@ class Plan:
     """How much to measure.
 
     `target_s` is the wished length of one sample; `rounds` pairs are taken on a boot (boots differ
-    by more than rounds do: a third took a tenth of a run and narrowed intervals by a tenth);
+    by more than rounds do: a third took a minute and narrowed intervals by a tenth);
     `budget_s` bounds the item by the wall clock, `command_timeout_s` one command. Without
     `own_guests` a workload that wants a guest of its own (`options`) is measured only if it was
     named. `fixed_boots` and `fixed_rounds`: the user said how many.

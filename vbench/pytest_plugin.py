@@ -83,27 +83,27 @@ class RunPlugin:
         interleave and a slow drift of the machine meets all of them alike."""
         kept: list[pytest.Item] = []
         dropped: list[pytest.Item] = []
-        names: set[str] = set()
+        infos: dict[str, WorkloadInfo] = {}
         for item in items:
             key = _key(item)
             if key is None:
                 continue
             info, series, _ = key
-            names.add(info.name)
+            infos[info.name] = info
             wanted = all(
-                not globs or any(fnmatchcase(info.name, glob) for glob in globs)
+                not globs or any(_matches(info, glob) for glob in globs)
                 for globs in (self._globs, series.workloads)
             )
             if info.options and not self._globs:
                 wanted = wanted and self.session.plan(series).own_guests
             (kept if wanted else dropped).append(item)
         for glob in self._globs:
-            if not any(fnmatchcase(name, glob) for name in names):
-                near = difflib.get_close_matches(glob, names, 1)
+            if not any(_matches(info, glob) for info in infos.values()):
+                near = difflib.get_close_matches(glob, infos, 1)
                 raise pytest.UsageError(
                     f"no workload is called {glob!r}; "
                     + (f"did you mean {near[0]!r}? " if near else "")
-                    + f"there are: {', '.join(sorted(names))}"
+                    + f"there are: {', '.join(sorted(infos))}"
                 )
         labels = list(self.session.series)
 
@@ -279,6 +279,11 @@ def _info(function: Callable[..., object], node: pytest.Item) -> WorkloadInfo:
         raise pytest.UsageError(str(error)) from error
 
 
+def _matches(info: WorkloadInfo, glob: str) -> bool:
+    """By name, or by category/name."""
+    return any(fnmatchcase(text, glob) for text in (info.name, f"{info.category}/{info.name}"))
+
+
 def _key(item: pytest.Item) -> tuple[WorkloadInfo, Series, int] | None:
     """Workload, series and boot of an item of ours."""
     callspec = getattr(item, "callspec", None)
@@ -323,6 +328,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     options = RunOptions(
         variants=tuple(config.getoption("backend")),
+        # pytest collects what its user wants; nothing is left out of that
+        workloads=tuple(config.getoption("workload")) or ("*",),
         hosts=tuple(config.getoption("host")),
         rounds=config.getoption("rounds"),
         boots=config.getoption("boots"),

@@ -215,9 +215,10 @@ def _pytest(session: Session, options: RunOptions) -> int:
 
     from vbench import collecting, pytest_plugin  # noqa: PLC0415
 
-    files = [*session.registry.workload_files(), *(file.resolve() for file in options.files)]
-    if options.files and not options.workloads:
-        files = [file.resolve() for file in options.files]
+    given = options.files if options.files and not options.workloads else (
+        *session.registry.workload_files(), *options.files
+    )  # fmt: skip
+    files = list({file.resolve(): file for file in given})  # ours may be given, too
     _say_problems(session.registry)
     plugin = pytest_plugin.RunPlugin(session, options.workloads)
     with collecting.isolated():

@@ -1,4 +1,4 @@
-"""How much is measured: calibration, the order of a round, when there is enough."""
+"""How much is measured: calibration, the order of a round, boots and rounds."""
 
 from __future__ import annotations
 

@@ -181,6 +181,17 @@ def test_boots_interleave_the_variants(run: Runs) -> None:
 def test_globs_choose(run: Runs) -> None:
     assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",)) == 0
     assert set(run.pairs()) == {"cpu-b[shell]"}
+    shutil.rmtree(run.out)
+    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu/cpu-[a]",)) == 0
+    assert set(run.pairs()) == {"cpu-a[shell]"}
+
+
+def test_a_file_that_is_given_twice_is_measured_once(run: Runs) -> None:
+    again = run.folder / "again"
+    again.symlink_to(run.folder)
+    files = (run.folder / "bench_given.py", again / "bench_given.py")
+    assert run(spin("cpu_a"), files=files, boots=1, rounds=1) == 0
+    assert run.pairs() == {"cpu-a[shell]": 1}
 
 
 def test_a_quick_run_launches_no_guest_for_one_workload_unless_named(run: Runs) -> None:

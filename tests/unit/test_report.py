@@ -12,7 +12,7 @@ from dataclasses import replace
 from sample_results import TESTBED, full_run, item, launch, pairs, result
 
 from vbench import report
-from vbench.model import Attestation, Item, Pair, Result, Statistic, Status, Technique
+from vbench.model import ON_DEVICES, Attestation, Item, Pair, Result, Statistic, Status, Technique
 
 
 def markdown(*results: Result) -> str:
@@ -249,13 +249,17 @@ def test_every_launch_can_be_replayed() -> None:
     assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text
 
 
-def test_a_reduced_set_is_said() -> None:
-    text = markdown(result(item("a", pairs(2.0)), reduced_to=("cpu-*", "boot-command")))
-    below = text[text.index("## What could not be measured") :]
+def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
+    part = result(host=TESTBED, reduced_to=("cpu-*", "boot-command"))
+    below = markdown(part)
+    below = below[below.index("## What could not be measured") :]
     assert "all but `cpu-*`, `boot-command`" in below
-    assert "`vbench run --backend tcg`" in below
-    there = result(host=TESTBED, reduced_to=("cpu-*",))
-    assert "`vbench run --host testbed --backend tcg`" in markdown(there)
+    assert "`vbench run --host testbed --backend tcg`" in below
+    assert "all but" not in markdown(part, result(host=TESTBED))
+
+    devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
+    assert "all but `disk/*`, `network/*`, `boot/*`" in devices
+    assert "| `--backend tcg` |" in devices
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:

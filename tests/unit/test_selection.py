@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from vbench.collecting import collect
-from vbench.errors import HostError, UnavailableError
+from vbench.errors import ConnectionLost, HostError, UnavailableError, VbenchError
 from vbench.hosts import Host
-from vbench.model import Availability, Technique, TimeBase
+from vbench.model import ON_DEVICES, Availability, Technique, TimeBase
 from vbench.registry import Registry
 from vbench.selection import IN_TESTBED, Selection, reduced, select
 
@@ -33,6 +33,7 @@ class Backend:
     hosts: tuple[str, ...]
     options: Options = field(default_factory=Options)
     breaks_on: str = ""
+    error: VbenchError = field(default_factory=lambda: HostError("no memory for it"))
 
     @property
     def technique(self) -> Technique:
@@ -42,7 +43,7 @@ class Backend:
 
     def probe(self, host: Any, options: Options) -> Availability:
         if host.name == self.breaks_on:
-            raise HostError("no memory for it")
+            raise self.error
         return Availability(host.name in self.hosts, "no hardware", "buy some")
 
 
@@ -121,11 +122,10 @@ def test_a_quick_run_in_the_testbed_measures_a_part_of_any_variant() -> None:
 
 
 def test_what_only_differs_in_its_devices_measures_those() -> None:
-    devices = ("disk-*", "network-*", "boot-*")
     machine = Machine(kvm=True)
     of = {one.variant.text: one.workloads for one in machine().series}
     assert of["tcg"] == of["kvm-emulated"] == of["kvm-virtio"] == ()
-    assert of["tcg-virtio"] == devices
+    assert of["tcg-virtio"] == ON_DEVICES
     assert machine("tcg", "tcg-virtio").series[1].workloads == ()  # it was asked for
     assert {one.workloads for one in machine(all_workloads=True).series} == {()}
 
@@ -162,3 +162,21 @@ def test_a_testbed_that_cannot_be_made_is_said() -> None:
     cast(Any, machine.registry.backends["kvm-virtio"]).breaks_on = "testbed"
     assert labels(machine()) == ["local-tcg", "local-tcg-virtio"]
     assert "no testbed: no memory for it" in machine.said[0]
+
+
+def test_a_connection_that_is_lost_on_the_way_takes_its_backend_alone() -> None:
+    machine = Machine(kvm=False)
+    xen = cast(Any, machine.registry.backends["xen-pv"])
+    xen.breaks_on, xen.error = "testbed", ConnectionLost("dom0 is gone")
+    assert labels(machine())[2:] == [f"testbed-{text}" for text in IN_TESTBED if text != "xen-pv"]
+    assert ("xen-pv", "paravirtualization", "dom0 is gone", "") in machine().unavailable["testbed"]
+
+
+def test_a_host_that_cannot_be_reached_ends_the_run() -> None:
+    machine = Machine(kvm=False)
+    for backend in machine.registry.backends.values():
+        each = cast(Any, backend)
+        each.breaks_on, each.error = "far", ConnectionLost("no SSH login to far")
+    with pytest.raises(ConnectionLost, match="no SSH login"):
+        machine(hosts=("local", "far"))
+    assert machine.hosts["local"].closed

@@ -184,6 +184,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
     }
     shown = sorted(items.values(), key=_item_order)
     overheads = {i.name: value for i in shown if (value := cells.overhead(i)) is not None}
+    whole = {one.variant for one in results if not one.reduced_to}
     return Panel(
         host=first.host,
         image=first.image,
@@ -192,7 +193,11 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
         unavailable=tuple(
             sorted(unavailable, key=lambda one: (one.technique, one.backend, one.reason))
         ),
-        reduced_to={one.variant: one.reduced_to for one in results if one.reduced_to},
+        reduced_to={
+            one.variant: one.reduced_to
+            for one in results
+            if one.reduced_to and one.variant not in whole
+        },
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item, overheads.get(item.name)) for item in shown},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 from vbench import stats
-from vbench.model import CATEGORIES, Item, Statistic, Status, TimeBase
+from vbench.model import CATEGORIES, ON_DEVICES, Item, Statistic, Status
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
@@ -216,24 +216,16 @@ def unmeasured(gathered: Gathered) -> list[str]:
             what = f"{code(entry.backend)} ({entry.technique})"
             rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
         for variant, globs in sorted(panel.reduced_to.items()):
-            where = ""
-            why = (
-                "only its devices differ from those of another variant; a run that names no "
-                "backend measures what goes through them"
-            )
-            if panel.host.time_base is TimeBase.INSTRUCTIONS:
-                where = "--host testbed "
+            why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
+            how = f"vbench run --host testbed --backend {variant}"
+            if globs == ON_DEVICES:
                 why = (
-                    "a run that names no host, or with --quick, takes a reduced set to the testbed"
+                    "only its devices differ from those of another variant; a run that names no "
+                    "backend measures what goes through them"
                 )
-            rows.append(
-                [
-                    host,
-                    f"{code(variant)}: all but {', '.join(map(code, globs))}",
-                    why,
-                    code(f"vbench run {where}--backend {variant}"),
-                ]
-            )
+                how = f"--backend {variant}"
+            what = f"{code(variant)}: all but {', '.join(map(code, globs))}"
+            rows.append([host, what, why, code(how)])
         by_reason: dict[tuple[str, str, str], list[str]] = {}
         for item in panel.items:
             if item.status is not Status.OK:
