@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 
 from vbench import exits
-from vbench.errors import HostError
+from vbench.errors import ConnectionLost, HostError
 from vbench.guest import Guest
 from vbench.hookspecs import hookimpl
 
@@ -95,5 +95,5 @@ def parse(text: str, threads: frozenset[int]) -> dict[str, int]:
 def _shell(guest: Guest, script: str) -> bool:
     try:
         return guest.host.run(["sh", "-c", script], timeout_s=_TIMEOUT_S).status == 0
-    except HostError:
+    except (HostError, ConnectionLost):
         return False

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 
 from vbench import exits
-from vbench.errors import HostError
+from vbench.errors import ConnectionLost, HostError
 from vbench.guest import Guest
 from vbench.hookspecs import hookimpl
 from vbench.hosts import HostProcess
@@ -47,7 +47,7 @@ def vbench_census(
             ["sh", "-c", "PATH=$PATH:/usr/sbin:/usr/lib/xen-4.17/bin; command -v xentrace"],
             timeout_s=_TIMEOUT_S,
         )
-    except HostError:
+    except (HostError, ConnectionLost):
         return None
     return _counting(guest, machine.domid, events) if there.status == 0 else None
 

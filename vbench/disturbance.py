@@ -6,7 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from vbench.errors import HostError
+from vbench.errors import ConnectionLost, HostError
 from vbench.hosts import Host
 from vbench.model import TimeBase
 
@@ -63,6 +63,8 @@ class Watch:
         try:
             match = re.search(pattern, self._host.read(path), re.MULTILINE)
         except HostError:  # no PSI or no cgroup v2 in this kernel
+            return None
+        except ConnectionLost:  # whoever uses the host next is told; a finished pair is kept
             return None
         return int(match[1]) / per_second if match else None
 

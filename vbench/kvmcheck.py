@@ -77,7 +77,10 @@ class KvmVerdict:
 
 
 def verdict(host: Asked) -> KvmVerdict:
-    """Probe KVM on `host`, in 3 s at most. Never raises: what cannot be asked is "unknown"."""
+    """Probe KVM on `host`, in 3 s at most. What cannot be asked is "unknown".
+
+    Raises ConnectionLost.
+    """
     from vbench.errors import HostError  # noqa: PLC0415  (absent where this file runs alone)
 
     source = Path(__file__).read_bytes()

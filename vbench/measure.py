@@ -133,8 +133,7 @@ class Measure:
             except Unsupported as error:
                 if side == GUEST:
                     raise
-                del runs[side]
-                self.outcome.notes.add(f"not measured natively: {error.what}")
+                self._without_native(runs, error)
         self._phase("measuring")
         pairs: list[Pair] = []
         while len(pairs) < plan.rounds:
@@ -150,6 +149,10 @@ class Measure:
                 self._count_exits(runs[GUEST])
             except (HostError, ConnectionLost) as error:
                 self.outcome.notes.add(f"exits were not counted: {error.what}")
+
+    def _without_native(self, runs: dict[str, _Runner], error: Unsupported) -> None:
+        del runs[NATIVE]
+        self.outcome.notes.add(f"not measured natively: {error.what}")
 
     def _count_exits(self, run: _Runner) -> None:
         """Exits by reason per unit of work, once per series: counting takes time, so its rounds
@@ -240,7 +243,7 @@ class Measure:
             self._take_first(run, side, fitting // 4)
         return fitting
 
-    def _pair(self, runs: Mapping[str, _Runner], *, counted: bool) -> Pair:
+    def _pair(self, runs: dict[str, _Runner], *, counted: bool) -> Pair:
         """One round. Without `counted`, how much work was done is not known: no counters."""
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
@@ -256,7 +259,10 @@ class Measure:
                     said = readings[side].counters
                     counters |= {key: value / units for key, value in said.items()}
             else:
-                readings[side] = runs[side].take(units)
+                try:
+                    readings[side] = runs[side].take(units)
+                except Unsupported as error:  # by now: an earlier boot had it
+                    self._without_native(runs, error)
         self.round += 1
         flags = set(self._watch.since(before))
         for run in runs.values():
@@ -327,7 +333,9 @@ class _Runner:
         """Guest and native halves of the scratch disk change sides from round to round."""
         place = self._target.place
         half = place.scratch_size_mib // 2
-        first_half = (self._measure.round % 2 == 0) == (self._side == GUEST)
+        # They change also where a boot has one round, and not in step with who goes first.
+        even = (self._measure.round + self._measure.boot // 2) % 2 == 0
+        first_half = even == (self._side == GUEST)
         return dataclasses.replace(
             place, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
         )

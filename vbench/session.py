@@ -83,7 +83,7 @@ class Session:
         self._journal = Journal(out) if out else None
         self._states: dict[tuple[str, str], _State] = {}
         self.broker = Broker(registry, image, self.phases, self._note)
-        self._natives: dict[tuple[Host, int, tuple[str, ...], bool], Native] = {}
+        self._natives: dict[tuple[Host, int, tuple[str, ...], bool, str], Native] = {}
         self.failed: list[str] = []
 
     def plan(self, series: Series) -> Plan:
@@ -209,7 +209,8 @@ class Session:
         *,
         beside: bool = False,
     ) -> Native:
-        key = (host, vcpus, prefix, beside)
+        scratch = host.scratch()  # another one after a connection that was lost
+        key = (host, vcpus, prefix, beside, scratch.path)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
@@ -217,7 +218,7 @@ class Session:
                 vcpus=vcpus,
                 prefix=prefix,
                 address=address,
-                scratch=host.scratch(),
+                scratch=scratch,
                 beside=beside,
             )
         return self._natives[key]

@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from vbench.errors import ConnectionLost, HostError, UsageError
+from vbench.errors import ConnectionLost, LaunchError, UsageError
 from vbench.guest import Guest, bring_up
 from vbench.hostfacts import facts as host_facts
 from vbench.hosts import Network, Scratch
@@ -220,7 +220,7 @@ class TestbedHost(SshHost):
             script += dom0.START
         done = self._guest.run(script, timeout_s=60.0 * self.patience)
         if done.status != 0:
-            raise HostError(
+            raise LaunchError(
                 "the testbed could not be prepared",
                 evidence="\n".join([done.stderr, self._guest.machine.evidence()]),
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.integration.conftest import Vbench
@@ -13,7 +11,6 @@ from vbench.report.gather import gather
 
 pytestmark = pytest.mark.testbed
 
-EXITS = Path(__file__).parents[2] / "workloads" / "bench_exit.py"
 # A read of a port that QEMU answers is an exit and nothing else; what a system call reads from
 # memory costs the same in the guest and natively.
 PORT = """
@@ -30,7 +27,7 @@ def test_exits_explain_an_overhead_that_consists_of_them(vbench: Vbench) -> None
         *("run", "--host", "testbed", "--backend", "kvm-virtio", "--boots", 1, "--rounds", 1),
         *("--workload", "port", "--workload", "call"),
         *("--workload", "exit-control-*", "--workload", "exit-port-qemu"),
-        *("--out", vbench.out, vbench.workload(PORT), EXITS),
+        *("--out", vbench.out, vbench.workload(PORT)),
     )
     assert done.returncode == 0, done.stderr
     (panel,) = gather(loading.load_all([vbench.out])).panels

@@ -102,7 +102,7 @@ def test_a_paused_domain_does_nothing(guest: Guest) -> None:
         assert guest.machine.usage()["vcpu_cpu_s"] == before
     finally:  # the tests after this one use it too
         guest.machine.resume()
-    assert guest.run("kill $(cat /tmp/spin)", timeout_s=20).status == 0
+        assert guest.run("kill $(cat /tmp/spin)", timeout_s=20).status == 0
     assert guest.machine.usage()["vcpu_cpu_s"] > before
 
 

@@ -67,6 +67,16 @@ def test_without_native() -> None:
     assert not any(line.startswith(NATIVE) for line in bench.log)
 
 
+def test_what_native_can_no_longer_do_costs_the_ratio_and_not_the_guests_figures() -> None:
+    bench = Bench()
+    bench(0)
+    bench.native.answer = lambda _: Output(77, "", "hpet is taken")
+    bench(1)
+    assert [pair.native_s is None for pair in bench.pairs] == [False, False, True, True]
+    (note,) = bench.outcome.notes
+    assert note.startswith("not measured natively: ")
+
+
 def test_halves_of_the_scratch_disk_never_overlap_and_change_sides() -> None:
     bench = Bench()
     regions: dict[str, list[tuple[int, int]]] = {}

@@ -62,7 +62,10 @@ class Scratch:
 
 
 class Host(Protocol):
-    """A machine that launches guests. All paths and pids are that machine's."""
+    """A machine that launches guests. All paths and pids are that machine's.
+
+    Where it is another one, whatever asks it may raise ConnectionLost.
+    """
 
     name: str  # "local", "ssh://user@host", "testbed": what --host takes
     time_base: TimeBase

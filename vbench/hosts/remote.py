@@ -78,6 +78,8 @@ class RemoteProcess:
             if not piece:
                 said = self._command.read_error().decode(errors="replace")
                 self._command.close()
+                if connection.ended(1.0):
+                    raise ConnectionLost(f"the connection to {connection.name} is gone")
                 raise HostError(
                     f"cannot start {argv[0]} on {connection.name}", evidence=said or " ".join(argv)
                 )
@@ -170,7 +172,9 @@ class SshHost:
     def connection(self) -> SshConnection:
         """Raises ConnectionLost."""
         if self._connection is None:
-            self._connection = self._open(self._stack)
+            with ExitStack() as stack:
+                self._connection = self._open(stack)
+                self._stack.push(stack.pop_all())
         elif not self._connection.alive:
             error = self._why_lost()
             self.close()
