@@ -215,10 +215,10 @@ def _pytest(session: Session, options: RunOptions) -> int:
 
     from vbench import collecting, pytest_plugin  # noqa: PLC0415
 
-    given = options.files if options.files and not options.workloads else (
-        *session.registry.workload_files(), *options.files
-    )  # fmt: skip
-    files = list({file.resolve(): file for file in given})  # ours may be given, too
+    given = options.files
+    if options.workloads or not given:
+        given = (*session.registry.workload_files(), *given)
+    files = list(dict.fromkeys(file.resolve() for file in given))  # ours may be given, too
     _say_problems(session.registry)
     plugin = pytest_plugin.RunPlugin(session, options.workloads)
     with collecting.isolated():

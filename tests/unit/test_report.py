@@ -263,12 +263,15 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
-    other = launch("tcg,firmware=on", 0, device={"start": "firmware, bzImage"})
+    start = {"start": "firmware, bzImage"}
+    other = launch("tcg,firmware=on", 0, device=start, boot_times_s={"launch_to_command": 7.0})
+    third = replace(other, id="third", variant="tcg,memory=256,firmware=on", boot_times_s={})
     boot = item("boot-firmware", [Pair(None, 7.0, 0)], category="boot", unit="boot")
-    boot = replace(boot, statistic=Statistic.ABSOLUTE, launches=(other.id,))
-    text = markdown(result(item("a", pairs(2.0)), boot, launches=(launch("tcg", 0), other)))
+    boot = replace(boot, statistic=Statistic.ABSOLUTE, launches=(other.id, third.id))
+    launches = (launch("tcg", 0), other, third)
+    text = markdown(result(item("a", pairs(2.0)), boot, launches=launches))
     seen = cell(text, "## By the clock", "**Guest OS modification**", 1)
-    assert "observed in `tcg,firmware=on`: 6.1.0-37-amd64 booted" in seen
+    assert "observed in `tcg,firmware=on`, `tcg,memory=256,firmware=on`: 6.1.0-37-amd64" in seen
     assert "booted by firmware, bzImage" in seen
     assert "tcg,firmware=on" not in cell(text, "## By the clock", "**Measured as**", 1)
     assert "| `tcg,firmware=on` | 1 " in text[text.index("## Boot times") :]

@@ -232,9 +232,7 @@ def _seen_in_guest(panel: Panel, technique: Technique) -> str:
         seen.setdefault(_told_by(launch), []).append(code(launch.variant))
     for launch in panel.started_otherwise(technique):
         start = plain(launch.device.get("start", "another way"))
-        seconds = launch.boot_times_s.get("launch_to_command")
-        timed = f" in {number(seconds)} s" if seconds and panel.wall else ""
-        told = f"{_told_by(launch)}; booted by {start}{timed}"
+        told = f"{_told_by(launch)}; booted by {start}"
         seen.setdefault(told, []).append(code(launch.variant))
     return "<br>".join(
         small(f"observed in {', '.join(variants)}: {told}") for told, variants in seen.items()
