@@ -105,6 +105,7 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
             event("exit-port-qemu", 1700),  # as Xen does it: it stays inside
             event("exit-wrmsr", 1400, exits={"MSR": 0.01}),
             event("exit-halt", 20_000, 2_000, exits={"HLT": 2.0, "CPUID": 1.0, "MSR": 2.0}),
+            event("exit-interrupt-timer", 9_000, 2_000, exits={"INTR": 1.0, "CPUID": 2.0}),
         )
     )
     assert told.prices(panel, "kvm-virtio") == {
@@ -112,6 +113,8 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
         "port I/O in kernel": pytest.approx(1500e-9),
         # less the dearer clock, two MSR exits at the cheapest price and one CPUID
         "HLT": pytest.approx((18_000 - 90 - 3000 - 2 * 1500) / 2 * 1e-9),
+        # 7,000 less the clock and two CPUID would be 910, less than the cheapest
+        **dict.fromkeys(("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER"), pytest.approx(1500e-9)),
     }
 
 

@@ -151,8 +151,8 @@ def told(panel: Panel) -> list[str]:
         "CPU while the vCPU goes on they may delay nothing; and part of that work is natively done "
         "too. Explained: by exits, and by both, where the overhead is more than "
         f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes is "
-        "priced as the cheapest of them. The rest is what a device model does inside an exit, the "
-        "host's kernel, waiting, caches and TLB, and what those prices are wrong by; below 0, more "
-        "is explained than there is."
+        "priced as the cheapest of them, and none as cheaper. The rest is what a device model does "
+        "inside an exit, the host's kernel, waiting, caches and TLB, and what those prices are "
+        "wrong by; below 0, more is explained than there is."
     )
     return ["**Overhead explained by exits**", body, note]

@@ -97,7 +97,9 @@ def prices(panel: Panel, variant: str) -> dict[str, float]:
     """What one exit costs by reason, in seconds, for all that could be priced.
 
     Only an event that did make the guest leave prices its reason. Where other exits come with it
-    (to reprogram a timer, say), theirs are taken off.
+    (to reprogram a timer, say), theirs are taken off; what remains is the difference of larger
+    figures, and no exit is cheaper than the cheapest that was measured by itself, for all have
+    the switch of worlds in common.
     """
     found = {}
     for workload, trigger in exits.TRIGGERS.items():
@@ -109,17 +111,17 @@ def prices(panel: Panel, variant: str) -> dict[str, float]:
         if trigger.alone:
             out.update(dict.fromkeys(trigger.reasons, each.net))
     alone = dict(out)
+    cheapest = min(alone.values(), default=0.0)
     for trigger, each in found.items():
         if not trigger.alone and alone:
             counted = exits.split(dict(each.item.exits))
             others = sum(
-                n * alone.get(reason, min(alone.values()))
+                n * alone.get(reason, cheapest)
                 for reason, n in counted.items()
                 if reason not in trigger.reasons and not reason.startswith(exits.INSIDE)
             )
             price = (each.net - others) / left(each.item)
-            if price > 0:
-                out.update(dict.fromkeys(trigger.reasons, price))
+            out.update(dict.fromkeys(trigger.reasons, max(price, cheapest)))
     return out
 
 
