@@ -106,6 +106,8 @@ def duration(seconds: float | None, base: TimeBase) -> str:
         return NOTHING
     if base is TimeBase.INSTRUCTIONS:
         return f"{number(seconds * 1e9)} instr."
+    if seconds < 0:  # a difference
+        return f"-{duration(-seconds, base)}"
     for size, unit in _STEPS:
         if seconds >= size * 0.9995:  # 999.6 ns would round to 1,000 ns
             return f"{number(seconds / size)} {unit}"

@@ -43,6 +43,7 @@ def test_ratio(value: float, shown: str) -> None:
         (9.999e-7, "1.00 µs"),
         (9.98e-7, "998 ns"),
         (3e-13, "0.300 ps"),
+        (-3.35e-3, "-3.35 ms"),
     ],
 )
 def test_duration(seconds: float | None, shown: str) -> None:
