@@ -20,7 +20,8 @@ PER_EVENT = 0.9
 
 @dataclass(frozen=True)
 class Cost:
-    """One event in a guest, in seconds: `net` is the median without what the control costs.
+    """One event in a guest, in seconds: `net` is the median over a boot's rounds without what the
+    control costs there, and of boots the median.
 
     `low` and `high` are the least and the most of any boot. `ticks` is `net` in ticks of the time
     stamp counter; None where that was not read.
@@ -57,7 +58,7 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
 
     empty = items.get("exit-control-empty")
 
-    def net(boot: int | None) -> float | None:
+    def net(boot: int) -> float | None:
         with_it = median(item, "p50", boot=boot)
         without = median(other, "p50", native=control is None, boot=boot)
         if with_it is None or without is None:
@@ -68,16 +69,16 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
             clock = here - there if here is not None and there is not None else 0.0
         return with_it - without - clock
 
-    value = net(None)
-    if value is None:
-        return None
     boots = [each for boot in {p.boot for p in item.pairs} if (each := net(boot)) is not None]
+    if not boots:
+        return None
+    value = statistics.median(boots)
     rate = _tick_rate(item)
     return Cost(
         item,
         value,
-        min(boots, default=value),
-        max(boots, default=value),
+        min(boots),
+        max(boots),
         None if rate is None else value * rate,
     )
 
