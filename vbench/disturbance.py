@@ -62,9 +62,9 @@ class Watch:
     def _number(self, path: str, pattern: str, per_second: float) -> float | None:
         try:
             match = re.search(pattern, self._host.read(path), re.MULTILINE)
-        except HostError:  # no PSI or no cgroup v2 in this kernel
-            return None
-        except ConnectionLost:  # whoever uses the host next is told; a finished pair is kept
+        except (HostError, ConnectionLost):
+            # No PSI or no cgroup v2 in this kernel; or whoever uses the host next is told that it
+            # is gone, and a finished pair is kept.
             return None
         return int(match[1]) / per_second if match else None
 

@@ -186,20 +186,17 @@ class Measure:
 
     def _warm_up(self, run: _Runner, side: str, first: int, most: int) -> None:
         known: int = getattr(self._sizes, side)
-        counting = self.guest.host.time_base is TimeBase.INSTRUCTIONS
         part = max(1, known // 4)
-        if known:
-            # This guest's first run: it reads the program and translates it. Natively that is
-            # done, and only a count tells the difference.
-            if side == GUEST or counting:
-                run.take(part)
-            # The same machine is faster or slower by now. A count is the same.
-            if side == GUEST and not counting:
-                self._take_first(run, side, part)
-        else:
+        if not known:
             # A guest can take long for what native does in a sample, but not for a part of it.
             begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
             setattr(self._sizes, side, self._fit(run, side, first, max(first, begin), most))
+        elif self.guest.host.time_base is TimeBase.INSTRUCTIONS:
+            run.take(part)  # natively, too: only a count tells a second run from a first
+        elif side == GUEST:
+            run.take(part)  # this guest's first: it reads the program and translates it
+            # The machine is faster or slower than it was at the first boot. A count is the same.
+            self._take_first(run, side, part)
 
     def _take_first(self, run: _Runner, side: str, units: int) -> Reading:
         """A small run. What it counts in the guest is taken off a sample's counts."""

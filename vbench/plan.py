@@ -56,10 +56,7 @@ class Plan:
             raise UsageError("--rounds is at least 1")
 
 
-QUICK = Plan(
-    boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0,
-    own_guests=False,
-)  # fmt: skip
+QUICK = Plan(boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0, own_guests=False)
 # Where a second is 10^9 instructions. 200 million: a timer tick more or less changes nothing, nor
 # do programs' clocks of 1 ms. Rounds of one boot are alike there, so one does; boots differ. A
 # command's time-out is in the target's seconds, which last several of ours.

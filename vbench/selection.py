@@ -81,17 +81,13 @@ def select(
             host = find(name)
             stack.callback(host.close)
             able, not_able = _probe(host, named or everything, must=bool(named))
-            if all_workloads:
-                series += [Series(host, variant) for variant in able]
-            elif quick and host.time_base is TimeBase.INSTRUCTIONS:
+            if quick and not all_workloads and host.time_base is TimeBase.INSTRUCTIONS:
                 series += [Series(host, variant, *reduced(variant)) for variant in able]
                 say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
-            elif named:
-                series += [Series(host, variant) for variant in able]
             else:
-                texts = {variant.text for variant in able}
+                beside = set() if all_workloads or named else {variant.text for variant in able}
                 for variant in able:
-                    again = _PROCESSOR_OF.get(variant.text) in texts
+                    again = _PROCESSOR_OF.get(variant.text) in beside
                     series.append(Series(host, variant, ON_DEVICES if again else ()))
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)

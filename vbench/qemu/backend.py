@@ -19,8 +19,7 @@ from vbench.qemu.machine import QemuMachine
 from vbench.target import NATIVE_PORT, Place
 
 BINARY = "qemu-system-x86_64"
-# Translated code on a busy machine boots in 4-10 s; a tenfold reserve before we give up.
-# Some ten times what a guest takes, by how its instructions run.
+# Some ten times what a guest takes on a busy machine (translated 4-10 s), by accelerator.
 BOOT_TIMEOUT_S = {"tcg": 90.0, "kvm": 40.0}
 _MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
 
