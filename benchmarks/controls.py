@@ -14,15 +14,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import NamedTuple, cast
 
-from vbench import image, reading, stats
-from vbench.guest import Guest
-from vbench.hosts import Host
+from vbench import image
+from vbench.contract.host import Host
+from vbench.contract.registry import Registry
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native, Place, Target
 from vbench.hosts.local import LocalHost
-from vbench.measure import Measure, Outcome, Sizes
+from vbench.measure import parsers
+from vbench.measure.engine import Measure, Outcome, Sizes
+from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, Output, Pair
-from vbench.plan import Plan
-from vbench.registry import Registry
-from vbench.target import Native, Place, Target
+from vbench.results import stats
 
 SLOWDOWN_PERCENT = 5
 HALF_WIDTH = 0.02
@@ -95,7 +97,7 @@ class Control:
             on_pair=self.pairs.append,
             counters=lambda _: {},
             phase=lambda _: None,
-        )(lambda steps, _: f"vbench-probe spin {steps}", read=reading.probe, first=100_000)
+        )(lambda steps, _: f"vbench-probe spin {steps}", read=parsers.probe, first=100_000)
 
     @property
     def overhead(self) -> Interval:

@@ -15,10 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from vbench import exits as words
-from vbench import loading
 from vbench.report import attribution, cells, exits
 from vbench.report.gather import Panel, gather
+from vbench.results import exit_reasons as words
+from vbench.results import loading
 
 VARIANTS = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off")
 OTHERS = ("memory-pagefault", "memory-random*", "syscall-*", "disk-randread-qd1", "disk-randwrite*")

@@ -12,7 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from vbench import store
 from vbench.model import (
     CATEGORIES,
     HostFacts,
@@ -25,6 +24,7 @@ from vbench.model import (
     Technique,
     TimeBase,
 )
+from vbench.results import store
 
 TARGET_S = 2.0
 VARIANTS = ("tcg", "tcg-virtio", "kvm-emulated", "kvm-virtio", "xen-pv")
@@ -34,7 +34,8 @@ WORKLOADS, BOOTS, ROUNDS = 20, 5, 200  # 5 variants x 20 x 5 x 200 = 100,000 sam
 SCRIPT = """
 import sys
 from pathlib import Path
-from vbench import loading, report
+from vbench.results import loading
+from vbench import report
 report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[1]) / "report.md")
 """
 

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vbench.hosts.keys import KeyPair
 from vbench.hosts.local import LocalHost
-from vbench.keys import KeyPair
-from vbench.ssh import SshConnection
+from vbench.hosts.ssh import SshConnection
 
 
 def free_port() -> int:

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from vbench import image
+from vbench.guest.target import Native, Target, succeed
 from vbench.plugins.xen_pv import BACKEND
-from vbench.target import Native, Target, succeed
 from vbench.testbed import TestbedHost
 
 PROBES = ("spin 20000000", "getppid 100000", "pagefault 16384", "switch 2000", "cpuid 2000")

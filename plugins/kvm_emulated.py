@@ -4,10 +4,10 @@ The guest's own instructions run on the CPU; what leaves it goes to KVM, and for
 QEMU, which plays an Intel PIIX3 IDE controller and an Intel 82540EM network card.
 """
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
+from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
 from vbench.model import Fact, Technique
-from vbench.qemu.backend import KvmOptions, QemuBackend
-from vbench.qemu.kvm import can_switch, nested_paging, usable
 
 FACTS = {
     "guest_os": Fact("modification not required", "stock Debian kernel boots unchanged"),

@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 
-from vbench import exits
+from vbench.contract.hookspecs import hookimpl
 from vbench.errors import ConnectionLost, HostError
-from vbench.guest import Guest
-from vbench.hookspecs import hookimpl
+from vbench.guest.launch import Guest
+from vbench.results import exit_reasons
 
 # The kernel's Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD. `exits` counts all of them.
 NAMES = (
@@ -85,9 +85,9 @@ def parse(text: str, threads: frozenset[int]) -> dict[str, int]:
         if fields.get("common_pid") not in threads:
             continue
         if "exit_reason" in fields:
-            name = exits.reason(fields["isa"], fields["exit_reason"])
+            name = exit_reasons.reason(fields["isa"], fields["exit_reason"])
         else:
-            name = exits.to_qemu(fields["reason"])
+            name = exit_reasons.to_qemu(fields["reason"])
         counts[name] = counts.get(name, 0) + int(hits)
     return counts
 

@@ -1,10 +1,10 @@
 """Hardware-assisted virtualization with paravirtual devices: what clouds run."""
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
+from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
 from vbench.model import Technique
 from vbench.plugins.kvm_emulated import FACTS
-from vbench.qemu.backend import KvmOptions, QemuBackend
-from vbench.qemu.kvm import can_switch, nested_paging, usable
 
 BACKEND = QemuBackend(
     name="kvm-virtio",

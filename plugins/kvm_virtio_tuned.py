@@ -4,9 +4,9 @@ and lets us use it)."""
 
 import dataclasses
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
 from vbench.plugins.kvm_virtio import BACKEND as PLAIN
-from vbench.qemu.backend import KvmOptions, QemuBackend
 
 BACKEND = dataclasses.replace(
     PLAIN,

@@ -5,9 +5,9 @@ real ones (an Intel PIIX3 IDE controller, an Intel 82540EM network card), so an 
 operating system of 2000 would run as well.
 """
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.qemu.backend import QemuBackend
 from vbench.model import Fact, Technique
-from vbench.qemu.backend import QemuBackend
 
 FACTS = {
     "guest_os": Fact("modification not required", "stock Debian kernel boots unchanged"),

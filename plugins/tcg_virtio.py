@@ -1,9 +1,9 @@
 """Binary translation with paravirtual devices: separates what the CPU costs from what I/O costs."""
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.qemu.backend import QemuBackend
 from vbench.model import Technique
 from vbench.plugins.tcg import FACTS
-from vbench.qemu.backend import QemuBackend
 
 BACKEND = QemuBackend(
     name="tcg-virtio",

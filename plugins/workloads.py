@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vbench import workloads
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
 
 
 @hookimpl

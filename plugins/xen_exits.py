@@ -4,12 +4,12 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 
-from vbench import exits
+from vbench.contract.hookspecs import hookimpl
+from vbench.contract.host import HostProcess
 from vbench.errors import ConnectionLost, HostError
-from vbench.guest import Guest
-from vbench.hookspecs import hookimpl
-from vbench.hosts import HostProcess
-from vbench.xen.machine import XlMachine
+from vbench.guest.launch import Guest
+from vbench.hypervisors.xen.machine import XlMachine
+from vbench.results import exit_reasons
 
 # What is traced, by what the guest says it is: the classes "scheduler" (which domain runs) with
 # "PV", or with "HVM", of which only entries and exits. xen/include/public/trace.h
@@ -71,7 +71,7 @@ def _counting(guest: Guest, domain: int, events: str) -> Iterator[Callable[[], M
                 if found.pop("lost"):
                     raise HostError("xentrace lost records", evidence=process.log())
                 for name, count in found.items():
-                    named = exits.entry(name, exits.SVM if amd else exits.VMX)
+                    named = exit_reasons.entry(name, exit_reasons.SVM if amd else exit_reasons.VMX)
                     totals[named] = totals.get(named, 0) + int(count)
                 return {**totals, "events received": _received(guest)}
 

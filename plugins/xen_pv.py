@@ -5,9 +5,9 @@ by Xen, and what was a privileged instruction is a call to Xen. Disk and network
 buffer shared with dom0.
 """
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.xen.backend import XenBackend
 from vbench.model import Fact, Technique
-from vbench.xen.backend import XenBackend
 
 FACTS = {
     "guest_os": Fact("modification required: the kernel is ported to Xen's interface",

@@ -4,9 +4,9 @@ No QEMU and no emulated device: what differs from xen-pv is who guards the guest
 page tables, and what differs from kvm-virtio is the hypervisor.
 """
 
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.xen.backend import XenBackend
 from vbench.model import Fact, Technique
-from vbench.xen.backend import XenBackend
 
 FACTS = {
     "guest_os": Fact("a kernel with an entry point for PVH and Xen's drivers; Linux has both",

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from vbench import journal, store
-from vbench.broker import Series
-from vbench.collecting import described
 from vbench.errors import StoreError, Unsupported, UsageError, VbenchError
-from vbench.lock import measuring_alone
-from vbench.measure import Measure
+from vbench.measure.engine import Measure
 from vbench.model import CATEGORIES, Item, WorkloadInfo
-from vbench.progress import Progress
-from vbench.session import Session
+from vbench.results import journal, store
+from vbench.run.collecting import described
+from vbench.run.guests import Series
+from vbench.run.lock import measuring_alone
+from vbench.run.progress import Progress
+from vbench.run.session import Session
 
 PLUGIN_NAME = "vbench-run"
 
@@ -324,7 +324,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     if config.pluginmanager.has_plugin(PLUGIN_NAME) or config.option.collectonly:
         return
-    from vbench.runner import RunOptions, open_session, say  # noqa: PLC0415 - it imports us
+    from vbench.run.runner import RunOptions, open_session, say  # noqa: PLC0415 - it imports us
 
     options = RunOptions(
         variants=tuple(config.getoption("backend")),

@@ -18,20 +18,20 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from vbench.contract.host import Network, Scratch
 from vbench.errors import ConnectionLost, LaunchError, UsageError
-from vbench.guest import Guest, bring_up
-from vbench.hostfacts import facts as host_facts
-from vbench.hosts import Network, Scratch
+from vbench.guest.launch import Guest, bring_up
+from vbench.guest.target import Place
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
+from vbench.hosts.ssh import SshConnection
+from vbench.hypervisors.qemu.backend import qemu_version
+from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
+from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.hypervisors.xen import dom0
 from vbench.image import ensure_hosting, hosting
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
-from vbench.qemu.backend import qemu_version
-from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
-from vbench.qemu.machine import QemuMachine
-from vbench.ssh import SshConnection
-from vbench.target import Place
-from vbench.xen import dom0
+from vbench.system.facts import facts as host_facts
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
 CPU = "qemu64,+svm,+npt,+rdtscp"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.measure import Measure
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="boot", unit="boot", statistic="absolute")
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
-from vbench.target import Place
+from vbench.guest.target import Place
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="cpu")
 
@@ -21,7 +21,7 @@ def bench_cpu_sysbench(measure: Measure) -> None:
     def command(events: int, place: Place) -> str:
         return f"sysbench cpu --cpu-max-prime=2000 --time=0 --events={events} run"
 
-    measure(command, read=reading.sysbench, first=50)
+    measure(command, read=parsers.sysbench, first=50)
 
 
 def _openssl(measure: Measure, algorithm: str, environment: str = "") -> None:
@@ -30,7 +30,7 @@ def _openssl(measure: Measure, algorithm: str, environment: str = "") -> None:
             f"{environment} openssl speed -elapsed -seconds 1 -mr -bytes 16384 -evp {algorithm}"
         ).strip()
 
-    measure(command, read=reading.openssl_speed, fixed_time=True)
+    measure(command, read=parsers.openssl_speed, fixed_time=True)
 
 
 @pytest.mark.workload(unit="MiB")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
-from vbench.target import Place
+from vbench.guest.target import Place
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="disk", unit="operation")
 _throughput = pytest.mark.workload(unit="MiB")
@@ -19,7 +19,7 @@ def _fio(measure: Measure, pattern: str, block_kib: int = 4, depth: int = 1) -> 
             f"--ioengine=libaio --iodepth={depth} --thread --output-format=json"
         )
 
-    measure(command, read=reading.fio, first=max(64 // block_kib, 4 * depth))
+    measure(command, read=parsers.fio, first=max(64 // block_kib, 4 * depth))
 
 
 def bench_disk_randread_qd1(measure: Measure) -> None:

@@ -6,9 +6,9 @@ system call. The controls are the same without the event: take their median off.
 
 import pytest
 
-from vbench import reading
 from vbench.errors import Unsupported
-from vbench.measure import Measure
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="exit", statistic="quantiles", unit="event")
 
@@ -27,7 +27,7 @@ _PIC_MASK, _POST = 0x21, 0x80
 def _probe(measure: Measure, what: str, rest: str = "", *, events: int = _EVENTS) -> None:
     measure(
         lambda count, place: f"vbench-probe {what} {count} {rest}".rstrip(),
-        read=reading.probe,
+        read=parsers.probe,
         first=events,
         most=events,
     )
@@ -40,7 +40,7 @@ def _msr(measure: Measure, what: str, number: int) -> None:
             "modprobe -q msr allow_writes=on 2>/dev/null; "
             f"vbench-probe {what} {count} /dev/cpu/0/msr {number} 8"
         ),
-        read=reading.probe,
+        read=parsers.probe,
         first=_EVENTS,
         most=_EVENTS,
     )
@@ -83,7 +83,7 @@ def bench_exit_hypercall(measure: Measure) -> None:
             # a domain that is not dom0 is else allowed none
             f"modprobe -q xen-privcmd unrestricted=1 2>/dev/null; vbench-probe hypercall {count}"
         ),
-        read=reading.probe,
+        read=parsers.probe,
         first=_EVENTS,
         most=_EVENTS,
     )

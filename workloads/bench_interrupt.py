@@ -2,8 +2,8 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="interrupt")
 
@@ -11,4 +11,4 @@ pytestmark = pytest.mark.workload(category="interrupt")
 @pytest.mark.workload(unit="wake-up", statistic="quantiles")
 def bench_interrupt_timer(measure: Measure) -> None:
     """Lateness of a thread that sleeps until absolute times 200 us apart."""
-    measure(lambda wakes, place: f"vbench-probe timer {wakes}", read=reading.probe, first=500)
+    measure(lambda wakes, place: f"vbench-probe timer {wakes}", read=parsers.probe, first=500)

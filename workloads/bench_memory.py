@@ -2,9 +2,9 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
-from vbench.target import Place
+from vbench.guest.target import Place
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="memory")
 
@@ -23,7 +23,7 @@ def bench_memory_sysbench(measure: Measure) -> None:
             f"--memory-total-size={mebibytes}M run"
         )
 
-    measure(command, read=reading.sysbench, first=16)
+    measure(command, read=parsers.sysbench, first=16)
 
 
 @pytest.mark.workload(unit="load")
@@ -31,7 +31,7 @@ def bench_memory_random(measure: Measure) -> None:
     """Dependent loads all over 64 MiB of small pages: caches and TLB."""
     measure(
         lambda loads, place: f"vbench-probe memrandom {loads}",
-        read=reading.probe,
+        read=parsers.probe,
         first=10_000,
         most=_LOADS_MAX,
     )
@@ -42,7 +42,7 @@ def bench_memory_random_huge(measure: Measure) -> None:
     """The same in huge pages, where the kernel grants them: few TLB entries do."""
     measure(
         lambda loads, place: f"vbench-probe memrandom {loads} --huge",
-        read=reading.probe,
+        read=parsers.probe,
         first=10_000,
         most=_LOADS_MAX,
     )
@@ -51,4 +51,4 @@ def bench_memory_random_huge(measure: Measure) -> None:
 @pytest.mark.workload(unit="fault")
 def bench_memory_pagefault(measure: Measure) -> None:
     """First touch of fresh anonymous 4 KiB pages."""
-    measure(lambda pages, place: f"vbench-probe pagefault {pages}", read=reading.probe, first=1000)
+    measure(lambda pages, place: f"vbench-probe pagefault {pages}", read=parsers.probe, first=1000)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
-from vbench.target import Place
+from vbench.guest.target import Place
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="network")
 
@@ -18,7 +18,7 @@ def _iperf3(measure: Measure, direction: str = "") -> None:
 
     measure(
         command,
-        read=reading.iperf3,
+        read=parsers.iperf3,
         first=2,
         server=lambda place: "iperf3 --server --port 5201",
     )
@@ -41,7 +41,7 @@ def bench_network_rr(measure: Measure) -> None:
     """One byte there and back over TCP, one at a time."""
     measure(
         lambda trips, place: f"vbench-probe rr-client {place.address} {place.port} {trips}",
-        read=reading.probe,
+        read=parsers.probe,
         first=100,
         server=lambda place: "vbench-probe rr-server 5201",
     )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vbench import reading
-from vbench.measure import Measure
+from vbench.measure import parsers
+from vbench.measure.engine import Measure
 
 pytestmark = pytest.mark.workload(category="syscall")
 
@@ -11,10 +11,10 @@ pytestmark = pytest.mark.workload(category="syscall")
 @pytest.mark.workload(unit="call")
 def bench_syscall_getppid(measure: Measure) -> None:
     """The cheapest system call there is."""
-    measure(lambda calls, place: f"vbench-probe getppid {calls}", read=reading.probe, first=10_000)
+    measure(lambda calls, place: f"vbench-probe getppid {calls}", read=parsers.probe, first=10_000)
 
 
 @pytest.mark.workload(unit="round trip")
 def bench_syscall_switch(measure: Measure) -> None:
     """A byte to another process on the same CPU and back, through two pipes."""
-    measure(lambda trips, place: f"vbench-probe switch {trips}", read=reading.probe, first=500)
+    measure(lambda trips, place: f"vbench-probe switch {trips}", read=parsers.probe, first=500)

@@ -85,7 +85,7 @@ class Vbench:
     def workload(self, text: str, name: str = "bench_given.py") -> Path:
         """A workload file of the user's own."""
         path = self.root / name
-        head = "import pytest\nfrom vbench import reading\n"
+        head = "import pytest\nfrom vbench.measure import parsers\n"
         path.write_text(
             f'{head}pytestmark = pytest.mark.workload(category="cpu", unit="step")\n{text}'
         )

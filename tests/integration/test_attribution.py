@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.conftest import Vbench
-from vbench import loading
 from vbench.report.attribution import attributions
 from vbench.report.gather import gather
+from vbench.results import loading
 
 pytestmark = pytest.mark.testbed
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.testbed
 # memory costs the same in the guest and natively.
 PORT = """
 def bench_port(measure):
-    measure(lambda n, _: f"vbench-probe read {n} /dev/port 128 1", read=reading.probe)
+    measure(lambda n, _: f"vbench-probe read {n} /dev/port 128 1", read=parsers.probe)
 
 def bench_call(measure):
-    measure(lambda n, _: f"vbench-probe getppid {n}", read=reading.probe)
+    measure(lambda n, _: f"vbench-probe getppid {n}", read=parsers.probe)
 """
 
 

@@ -14,10 +14,10 @@ import pytest
 
 from benchmarks.controls import SLOWDOWN_PERCENT, Control
 from vbench import image
+from vbench.contract.registry import Registry
+from vbench.guest.target import Native, Target
 from vbench.hosts.local import LocalHost
-from vbench.plan import Plan
-from vbench.registry import Registry
-from vbench.target import Native, Target
+from vbench.measure.plan import Plan
 
 PLAN = Plan(rounds=2, target_s=0.1)
 LEAST_BOOTS, HALF_WIDTH, PATIENCE_S = 6, 0.02, 45.0

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vbench import hookspecs
-from vbench.cli import main
+from vbench.cli.main import main
+from vbench.contract import hookspecs
 
 DOCS = Path(__file__).parents[2] / "docs"
 

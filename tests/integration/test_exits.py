@@ -11,11 +11,11 @@ from itertools import pairwise
 import pytest
 
 from vbench import image
-from vbench.guest import Guest
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native, succeed
+from vbench.hypervisors.qemu.backend import KvmOptions
 from vbench.plugins.kvm_exits import TRACING, vbench_census
 from vbench.plugins.kvm_virtio import BACKEND
-from vbench.qemu.backend import KvmOptions
-from vbench.target import Native, succeed
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.testbed

@@ -12,16 +12,16 @@ import pytest
 
 from tests.integration.conftest import Vbench, until
 from vbench import image
+from vbench.contract.registry import Registry
 from vbench.errors import WorkloadTimeout
 from vbench.hosts.local import LocalHost
-from vbench.registry import Registry
 
 pytestmark = pytest.mark.tcg
 
 GOOD = '''
 def bench_cpu_good(measure):
     """Counts."""
-    measure(lambda n, place: f"vbench-probe spin {n}", read=reading.probe, first=100000)
+    measure(lambda n, place: f"vbench-probe spin {n}", read=parsers.probe, first=100000)
 '''
 ONCE = ("--boots", "1", "--rounds", "2")
 
@@ -35,12 +35,12 @@ def bench_cpu_worse(measure):
         if place.scratch.startswith("/dev/"):
             return {command!r}
         return f"vbench-probe spin {{n}}"
-    measure(command, read=reading.probe, first=100000)
+    measure(command, read=parsers.probe, first=100000)
 
 
 def bench_cpu_zlast(measure):
     """Runs after it."""
-    measure(lambda n, place: f"vbench-probe spin {{n}}", read=reading.probe, first=100000)
+    measure(lambda n, place: f"vbench-probe spin {{n}}", read=parsers.probe, first=100000)
 '''
 
 

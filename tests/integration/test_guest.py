@@ -15,14 +15,14 @@ import pytest
 
 from tests.integration.conftest import processes, until
 from vbench import image
+from vbench.contract.registry import Registry
 from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadError, WorkloadTimeout
-from vbench.guest import Guest
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native
 from vbench.hosts.local import LocalHost
+from vbench.hypervisors.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
+from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.model import ImageFiles
-from vbench.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
-from vbench.qemu.machine import QemuMachine
-from vbench.registry import Registry
-from vbench.target import Native
 
 pytestmark = pytest.mark.tcg
 BOTH = ("tcg", "tcg-virtio")

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from vbench import image
+from vbench.hosts.keys import KeyPair
+from vbench.hosts.ssh import SshConnection
 from vbench.image import cpio
-from vbench.keys import KeyPair
 from vbench.model import ImageFiles
-from vbench.ssh import SshConnection
 
 pytestmark = [
     pytest.mark.tcg,

@@ -72,7 +72,7 @@ def test_xdist_is_refused(vbench: Vbench) -> None:
 
 BACKEND = """
 import dataclasses
-from vbench.hookspecs import hookimpl
+from vbench.contract.hookspecs import hookimpl
 from vbench.plugins.tcg_virtio import BACKEND
 
 @hookimpl
@@ -86,7 +86,7 @@ def vbench_counters(guest):
 WORKLOAD = '''
 def bench_cpu_mine(measure):
     """Counts."""
-    measure(lambda n, place: f"vbench-probe spin {n}", read=reading.probe, first=100000)
+    measure(lambda n, place: f"vbench-probe spin {n}", read=parsers.probe, first=100000)
 '''
 
 
@@ -111,7 +111,7 @@ def test_somebodys_own_backend_and_workload(vbench: Vbench, tmp_path: Path) -> N
 HANGS_NATIVELY = '''
 def bench_cpu_hang(measure):
     """Hangs."""
-    measure(lambda n, place: "sleep 985 & sleep 985; true", read=reading.probe)
+    measure(lambda n, place: "sleep 985 & sleep 985; true", read=parsers.probe)
 '''
 
 

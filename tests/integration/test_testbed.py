@@ -12,12 +12,12 @@ import pytest
 
 from vbench import image
 from vbench.errors import AttestationError, ConnectionLost, GuestLost, UsageError
-from vbench.guest import Guest
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native, Target, succeed
 from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.plugins.tcg_virtio import BACKEND as TCG
-from vbench.target import Native, Target, succeed
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.testbed
@@ -109,7 +109,7 @@ def test_a_virtio_disk_labelled_ide_is_refused(guest: Guest) -> None:
 def test_a_hypervisor_without_hardware_is_refused(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vbench.qemu.kvm.provider", lambda _: "kvm_pvm")
+    monkeypatch.setattr("vbench.hypervisors.qemu.kvm.provider", lambda _: "kvm_pvm")
     with pytest.raises(AttestationError, match="provided by kvm_pvm"):
         BACKEND.attest(guest)
 

@@ -12,21 +12,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from vbench.xen.dom0 import is_dom0
 
 from vbench import image
+from vbench.contract.host import Host
 from vbench.errors import AttestationError, GuestLost, LaunchError
-from vbench.guest import Guest
-from vbench.hosts import Host
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native, Target, succeed
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
+from vbench.hypervisors.xen.backend import XenOptions
+from vbench.hypervisors.xen.machine import XlMachine
 from vbench.plugins import xen_pvh
 from vbench.plugins.xen_exits import vbench_census
 from vbench.plugins.xen_pv import BACKEND
-from vbench.target import Native, Target, succeed
 from vbench.testbed import TestbedHost
-from vbench.xen.backend import XenOptions
-from vbench.xen.dom0 import is_dom0
-from vbench.xen.machine import XlMachine
 
 pytestmark = pytest.mark.xen
 

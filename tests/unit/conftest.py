@@ -11,12 +11,12 @@ import shell_backend
 from hypothesis import settings
 from shell_backend import GUESTS, Guests, ShellBackend
 
-from vbench.broker import Series
+from vbench.contract.registry import Registry, Variant
 from vbench.hosts.local import LocalHost
+from vbench.measure.plan import Plan
 from vbench.model import ImageFiles
-from vbench.plan import Plan
-from vbench.registry import Registry, Variant
-from vbench.session import Session
+from vbench.run.guests import Series
+from vbench.run.session import Session
 
 # A busy machine is not a fault.
 settings.register_profile("vbench", deadline=None)

@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vbench import measure as rooms
-from vbench import reading
-from vbench.measure import Measure, Outcome, Sizes
+from vbench.guest.target import Place
+from vbench.measure import engine as rooms
+from vbench.measure import parsers
+from vbench.measure.engine import Measure, Outcome, Sizes
+from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, TimeBase
-from vbench.plan import GUEST, NATIVE, Plan
-from vbench.target import Place
 
 
 class FakeHost:
@@ -104,4 +104,4 @@ class Bench:
         return Measure(**{**arguments, **self.changes, **changes})
 
     def __call__(self, boot: int = 0, **changes: Any) -> None:
-        self.measure(boot, **changes)(lambda units, _: f"spin {units}", read=reading.probe)
+        self.measure(boot, **changes)(lambda units, _: f"spin {units}", read=parsers.probe)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vbench.contract.hookspecs import hookimpl
+from vbench.contract.host import Host
 from vbench.errors import AttestationError, ConnectionLost, LaunchError
-from vbench.guest import Guest
-from vbench.hookspecs import hookimpl
-from vbench.hosts import Host
+from vbench.guest.launch import Guest
+from vbench.guest.target import Place
 from vbench.model import Attestation, Availability, Fact, ImageFiles, Output, Technique
-from vbench.target import Place
 
 
 def small_image(folder: Path) -> ImageFiles:

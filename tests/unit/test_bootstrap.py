@@ -22,9 +22,10 @@ def clone(tmp_path: Path) -> Path:
     for name in ("bench", "test", "tools/bootstrap.sh", "pyproject.toml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
-    (root / "vbench").mkdir()
+    (root / "vbench/system").mkdir(parents=True)
     (root / "vbench/__init__.py").touch()
-    (root / "vbench/system.py").write_text("print('system packages are there')\n")
+    (root / "vbench/system/__init__.py").touch()
+    (root / "vbench/system/__main__.py").write_text("print('system packages are there')\n")
     fake(root, "python", "")
     fake(root, "vbench", "")
     return root
@@ -127,7 +128,9 @@ def test_a_failing_pip_is_tried_again(clone: Path) -> None:
 
 
 def test_setup_that_cannot_ends_it(clone: Path) -> None:
-    (clone / "vbench/system.py").write_text("import sys; print('install x'); sys.exit(3)\n")
+    (clone / "vbench/system/__main__.py").write_text(
+        "import sys; print('install x'); sys.exit(3)\n"
+    )
     done = bench(clone)
     assert done.returncode == 3
     assert "install x" in done.stderr

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 import pytest
 from fake_targets import Bench
 
-from vbench import reading
 from vbench.errors import HostError
+from vbench.measure import parsers
+from vbench.measure.plan import Plan
 from vbench.model import Output, TimeBase
-from vbench.plan import Plan
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def guest_units(bench: Bench) -> list[int]:
 
 def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
     bench = Bench(plan=Plan(rounds=1))
-    bench.measure()(lambda n, _: f"spin {n}", read=reading.probe, first=1000, most=1000)
+    bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, first=1000, most=1000)
     assert guest_units(bench) == [1000, 250, 1000]
 
 
@@ -63,7 +63,7 @@ def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
 
 def test_fixed_time_takes_one_pair_and_no_calibration() -> None:
     bench = Bench()
-    bench.measure()(lambda _, __: "speed 1", read=reading.probe, fixed_time=True)
+    bench.measure()(lambda _, __: "speed 1", read=parsers.probe, fixed_time=True)
     assert [line for line in bench.log if ": " in line] == ["native: speed 1", "guest: speed 1"]
     (pair,) = bench.pairs
     assert (pair.native_s, pair.guest_s) == (1e-6, 2e-6)
@@ -98,7 +98,7 @@ def test_counters_are_per_unit_without_the_programs_start() -> None:
 def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
     bench, exits = Bench(), itertools.count(0, 100)
     bench.measure(counters=lambda _: {"exits": next(exits)})(
-        lambda units, _: f"spin {units}", read=reading.probe, most=1
+        lambda units, _: f"spin {units}", read=parsers.probe, most=1
     )
     assert bench.pairs[0].counters["exits"] == 100
 
@@ -109,7 +109,7 @@ def test_a_clients_cpu_time_is_no_cost_of_the_guest(whole_host: bool) -> None:
     bench = Bench()
     bench.guest.machine.whole_host = whole_host
     bench.measure()(
-        lambda units, _: f"spin {units}", read=reading.probe, server=lambda place: "serve"
+        lambda units, _: f"spin {units}", read=parsers.probe, server=lambda place: "serve"
     )
     assert ("host_cpu_s" in bench.pairs[0].counters) is not whole_host
 

@@ -15,8 +15,11 @@ import pytest
 import shell_backend
 from sample_results import item, pairs, result
 
-from vbench import cli, commands, lock, runner, store
+from vbench.cli import commands
+from vbench.cli import main as cli
 from vbench.hosts.local import LocalHost
+from vbench.results import store
+from vbench.run import lock, runner
 
 PLUGIN = ("--plugin", shell_backend.__file__)
 Main = Callable[..., tuple[int, str, str]]
@@ -67,9 +70,9 @@ _HEAVY = (
 def test_help_imports_nothing_heavy() -> None:
     script = f"""
 import contextlib, io, sys
-from vbench import cli
+from vbench.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-    cli.main(["--help"])
+    main(["--help"])
 print([name for name in {_HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)

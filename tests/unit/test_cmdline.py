@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
+from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
 
 SPEC = GuestSpec("tcg", "max", "/image/vmlinux", "/run/initrd", ("console=ttyS0", "quiet"))
 

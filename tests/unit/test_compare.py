@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 from sample_results import LOCAL, item, pairs, result
 
-from vbench import contrast, stats
-from vbench.compare import Comparison, Verdict, compare
 from vbench.errors import UsageError
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status
+from vbench.results import significance, stats
+from vbench.results.compare import Comparison, Verdict, compare
 
 
 def host(identity: str = "local:myserver", **facts: str) -> HostFacts:
@@ -76,7 +76,9 @@ def test_many_rows_are_corrected_for_by_holm() -> None:
     raw = [row.change.p for row in got.rows if row.change]
     assert min(p for p in raw if p is not None) < 0.05  # one in twenty is wrong by design
     assert set(verdicts(got).values()) == {Verdict.SAME}
-    assert sorted(row.p or 0 for row in got.rows) == sorted(contrast.holm([p or 0 for p in raw]))
+    assert sorted(row.p or 0 for row in got.rows) == sorted(
+        significance.holm([p or 0 for p in raw])
+    )
 
 
 def test_another_cpu_compares_overheads_and_warns() -> None:

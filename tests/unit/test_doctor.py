@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from vbench import doctor, hostfacts
 from vbench.errors import HostError
-from vbench.hostfacts import CPU, LocalReader, facts
 from vbench.model import Check, Output
+from vbench.system import doctor
+from vbench.system.facts import CPU, Asked, LocalReader, facts
 
 PARAMETERS = "/sys/module/kvm_amd/parameters"
 VERDICT = {
@@ -80,7 +80,7 @@ class FakeHost:
         return found
 
 
-def found_on(host: hostfacts.Asked) -> dict[str, Check]:
+def found_on(host: Asked) -> dict[str, Check]:
     return {check.name: check for check in doctor.checks(host)}
 
 

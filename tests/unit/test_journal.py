@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vbench.errors import StoreError
-from vbench.journal import JOURNAL_NAME, Journal, write_atomic
+from vbench.results.journal import JOURNAL_NAME, Journal, write_atomic
 
 
 def test_write_atomic_replaces(tmp_path: Path) -> None:

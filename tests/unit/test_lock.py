@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from vbench import lock
 from vbench.errors import UnavailableError
+from vbench.run import lock
 
 _HOLDER = """
 import sys
-from vbench import lock
+from vbench.run import lock
 lock.LOCK = sys.argv[1]
 with lock.measuring_alone(lambda text: print("waits", flush=True)):
     print("holds", flush=True)

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 from fake_targets import Bench, FakeHost
 
-from vbench import measure as rooms
-from vbench import reading
 from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
-from vbench.measure import Sizes
+from vbench.guest.target import Place
+from vbench.measure import engine as rooms
+from vbench.measure import parsers
+from vbench.measure.engine import Sizes
+from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, Reading, TimeBase
-from vbench.plan import GUEST, NATIVE, Plan
-from vbench.target import Place
 
 
 def test_pairs_are_seconds_per_unit() -> None:
@@ -90,7 +90,7 @@ def test_halves_of_the_scratch_disk_never_overlap_and_change_sides() -> None:
     bench.guest.place = Place("/dev/vda", 0, 256, "guest", 5201, 1)
     bench.native.place = Place("/scratch", 0, 256, "native", 5201, 1)
     bench.guest.cost_s *= 300  # one more step of calibration than native
-    bench.measure(plan=Plan(rounds=4))(command, read=reading.probe)
+    bench.measure(plan=Plan(rounds=4))(command, read=parsers.probe)
     ours, theirs = (regions[side][-4:] for side in ("guest", "native"))  # without calibration
     assert ours == [(0, 128), (128, 128)] * 2
     assert theirs == [(128, 128), (0, 128)] * 2
@@ -100,7 +100,7 @@ def test_quantiles_of_both_sides() -> None:
     bench = Bench()
     bench.measure()(
         lambda units, _: f"spin {units}",
-        read=lambda text: Reading(reading.probe(text).elapsed_s, {"p50": 1e-6}),
+        read=lambda text: Reading(parsers.probe(text).elapsed_s, {"p50": 1e-6}),
     )
     assert bench.pairs[0].quantiles == {"p50": (1e-6, 1e-6)}
 
@@ -122,7 +122,7 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
     bench = Bench()
     bench.measure()(
         lambda units, place: f"connect {place.address} {units}",
-        read=reading.probe,
+        read=parsers.probe,
         server=lambda place: f"serve {place.port}",
     )
     assert bench.log[:4] == [
@@ -140,7 +140,7 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
 def test_a_server_without_a_network() -> None:
     with pytest.raises(WorkloadError, match="needs a network"):
         Bench(clients={}).measure()(
-            lambda units, _: f"c {units}", read=reading.probe, server=lambda _: "s"
+            lambda units, _: f"c {units}", read=parsers.probe, server=lambda _: "s"
         )
 
 

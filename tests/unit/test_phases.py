@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import phases
-from vbench.phases import PHASES, Phases
+from vbench.run import phases
+from vbench.run.phases import PHASES, Phases
 
 
 @pytest.fixture

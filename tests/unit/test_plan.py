@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import plan as rooms
 from vbench.errors import UsageError
-from vbench.plan import GUEST, NATIVE, Plan
+from vbench.measure import plan as rooms
+from vbench.measure.plan import GUEST, NATIVE, Plan
 
 
 def calibrated(

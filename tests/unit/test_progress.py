@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from sample_results import item, pairs
 
-from vbench import progress, stats
 from vbench.model import Status
-from vbench.progress import Progress
+from vbench.results import stats
+from vbench.run import progress
+from vbench.run.progress import Progress
 
 
 class Terminal(io.StringIO):

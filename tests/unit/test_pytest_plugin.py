@@ -19,11 +19,12 @@ import shell_backend
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import journal, loading, lock, runner
 from vbench.errors import StoreError, UsageError
 from vbench.model import Status
 from vbench.pytest_plugin import Replay
-from vbench.runner import RunOptions
+from vbench.results import journal, loading
+from vbench.run import lock, runner
+from vbench.run.runner import RunOptions
 
 # ------------------------------------------------------------------ the replay timer
 
@@ -71,7 +72,7 @@ def test_pytest_benchmark_keeps_every_bit(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ whole runs
 
-HEAD = "import pytest\nfrom vbench import reading\nworkload = pytest.mark.workload\n"
+HEAD = "import pytest\nfrom vbench.measure import parsers\nworkload = pytest.mark.workload\n"
 
 
 @dataclass
@@ -137,7 +138,7 @@ def bench(name: str, body: str) -> str:
 
 def spin(name: str) -> str:
     command = """echo '{"elapsed_ns": 300000000}'"""
-    return bench(name, f"measure(lambda units, place: {command!r}, read=reading.probe)")
+    return bench(name, f"measure(lambda units, place: {command!r}, read=parsers.probe)")
 
 
 def in_guest(name: str, command: str) -> str:
@@ -146,7 +147,7 @@ def in_guest(name: str, command: str) -> str:
     return bench(
         name,
         f"measure(lambda units, place: {command!r} if place.scratch == '/dev/null' else {good!r}, "
-        "read=reading.probe)",
+        "read=parsers.probe)",
     )
 
 
@@ -290,7 +291,7 @@ def test_observers_are_told_and_may_fail(
     run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "observer.py").write_text(
-        "from vbench.hookspecs import hookimpl\n"
+        "from vbench.contract.hookspecs import hookimpl\n"
         "@hookimpl\ndef vbench_item_finished(item, out):\n"
         "    open(out.parent / 'told', 'a').write(item.workload + '\\n')\n"
         "    raise RuntimeError('observer broke')\n"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from vbench import kvmcheck
 from vbench.errors import LaunchError
+from vbench.hypervisors.qemu import kvm
 from vbench.model import Output
-from vbench.qemu import kvm
+from vbench.system import kvm_probe
 
 
 class FakeHost(SimpleNamespace):
@@ -37,8 +37,8 @@ def usable(modules: Sequence[str], *, device: bool = True, python: bool = False)
 
 
 def judged(monkeypatch: pytest.MonkeyPatch, *, good: bool, reason: str = "") -> None:
-    said = kvmcheck.KvmVerdict(good, "usable" if good else "interprets", 1.0, "", reason, "remedy")
-    monkeypatch.setattr(kvmcheck, "verdict", lambda _: said)
+    said = kvm_probe.KvmVerdict(good, "usable" if good else "interprets", 1.0, "", reason, "remedy")
+    monkeypatch.setattr(kvm_probe, "verdict", lambda _: said)
 
 
 @pytest.mark.parametrize("name", ["kvm_amd", "kvm_intel"])

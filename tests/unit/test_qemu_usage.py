@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from vbench.errors import GuestLost
+from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.model import Output
-from vbench.qemu.machine import QemuMachine
 
 
 def machine(*looks: str) -> QemuMachine:

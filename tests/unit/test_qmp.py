@@ -13,7 +13,7 @@ import pytest
 from qemu.qmp.qmp_client import ExecuteError
 
 from vbench.errors import GuestLost
-from vbench.qemu.qmp import Qmp
+from vbench.hypervisors.qemu.qmp import Qmp
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": []}}
 

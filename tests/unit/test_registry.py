@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench import registry as registry_module
+from vbench.contract import registry as registry_module
+from vbench.contract.registry import Registry
 from vbench.errors import UsageError
-from vbench.registry import Registry
 
 BUILT_IN = set(Registry.load().backends)
 
@@ -24,7 +24,7 @@ def registry() -> Registry:
 
 def plugin(folder: Path, text: str, name: str = "mine.py") -> Path:
     path = folder / name
-    path.write_text("from vbench.hookspecs import hookimpl\n" + text)
+    path.write_text("from vbench.contract.hookspecs import hookimpl\n" + text)
     return path
 
 

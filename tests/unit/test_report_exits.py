@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from sample_results import TESTBED, item, pairs, result
 
-from vbench import stats
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Technique
 from vbench.report import attribution, claims, render, verdicts
 from vbench.report import exits as told
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
+from vbench.results import stats
 
 
 def event(workload: str, guest_ns: float, native_ns: float | None = 10.0, **changes: Any) -> Item:

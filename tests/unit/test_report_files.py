@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from sample_results import full_run, item, pairs, result
 
-from vbench import report, store
+from vbench import report
 from vbench.errors import StoreError
+from vbench.results import store
 
 
 def test_order_of_the_results_does_not_matter() -> None:
@@ -38,7 +39,7 @@ def test_same_bytes_from_another_folder_hash_seed_and_locale(tmp_path: Path) -> 
             path = tmp_path / folder / f"{number}.json"
             path.write_bytes(store.dumps(store.document(made)))
     script = (
-        "import sys; from pathlib import Path; from vbench import loading, report\n"
+        "import sys; from pathlib import Path; from vbench import report; from vbench.results import loading\n"
         "report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[2]))"
     )
     digests = set()

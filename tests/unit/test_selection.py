@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from vbench.collecting import collect
+from vbench.contract.host import Host
+from vbench.contract.registry import Registry
 from vbench.errors import ConnectionLost, HostError, UnavailableError, VbenchError
-from vbench.hosts import Host
 from vbench.model import ON_DEVICES, Availability, Technique, TimeBase
-from vbench.registry import Registry
-from vbench.selection import IN_TESTBED, Selection, reduced, select
+from vbench.run.collecting import collect
+from vbench.run.selection import IN_TESTBED, Selection, reduced, select
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv", "xen-pvh")

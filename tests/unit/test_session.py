@@ -11,7 +11,7 @@ import pytest
 import shell_backend
 from shell_backend import GUESTS
 
-from vbench.broker import Series
+from vbench.contract.registry import Registry
 from vbench.errors import (
     AttestationError,
     GuestLost,
@@ -20,13 +20,13 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.journal import Journal
+from vbench.guest.target import Place
+from vbench.measure.parsers import probe
+from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
-from vbench.plan import Plan
-from vbench.reading import probe
-from vbench.registry import Registry
-from vbench.session import Session
-from vbench.target import Place
+from vbench.results.journal import Journal
+from vbench.run.guests import Series
+from vbench.run.session import Session
 
 INFO = WorkloadInfo("cpu-x", "cpu", "step", Statistic.RATIO, "x", "d1", "bench_x.py")
 BOOT = WorkloadInfo("boot-x", "boot", "boot", Statistic.ABSOLUTE, "x", "d2", "bench_x.py")

@@ -13,8 +13,8 @@ import paramiko
 import pytest
 
 from vbench.errors import ConnectionLost, WorkloadError, WorkloadTimeout
-from vbench.keys import KeyPair
-from vbench.ssh import OUTPUT_LIMIT_BYTES, SshConnection, paramiko_key
+from vbench.hosts.keys import KeyPair
+from vbench.hosts.ssh import OUTPUT_LIMIT_BYTES, SshConnection, paramiko_key
 
 Act = Callable[[paramiko.Channel, str], None]
 OURS, THEIRS = KeyPair.generate(), KeyPair.generate()

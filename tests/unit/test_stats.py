@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_results import item, pairs
 
-from vbench import contrast, stats
 from vbench.model import Pair, Statistic, Status
 from vbench.report import verdicts
-from vbench.stats import Overhead
+from vbench.results import significance, stats
+from vbench.results.stats import Overhead
 
 POSITIVE = st.floats(1e-9, 1e3)
 PAIRS = st.lists(
@@ -218,24 +218,24 @@ def test_geometric_mean_of_unlike_things_is_refused() -> None:
 def test_ordering() -> None:
     fast = [item(w, pairs(1.05, seed=w)) for w in "ab"]
     slow = [item(w, pairs(1.5, seed=w + "slow")) for w in "ab"]
-    got = contrast.ordering(fast, slow)
+    got = significance.ordering(fast, slow)
     assert got is not None
     assert verdicts.below(got) is True
     assert got.workloads == ("a", "b")
-    reverse = contrast.ordering(slow, fast)
+    reverse = significance.ordering(slow, fast)
     assert reverse is not None
     assert verdicts.below(reverse) is False
     assert reverse.ratio == pytest.approx(1 / got.ratio)
     assert (reverse.low or 0) * (got.high or 0) == pytest.approx(1)
-    same = contrast.ordering(fast, [item(w, pairs(1.05, seed=w + "again")) for w in "ab"])
+    same = significance.ordering(fast, [item(w, pairs(1.05, seed=w + "again")) for w in "ab"])
     assert same is not None
     assert verdicts.below(same) is None
     unlike = [item("a", pairs(2.0), definition="another")]
-    assert contrast.ordering(fast, unlike) is None
+    assert significance.ordering(fast, unlike) is None
 
 
 def test_ordering_without_repetition_decides_nothing() -> None:
-    got = contrast.ordering([item("a", [Pair(1.0, 1.1, 0)])], [item("a", [Pair(1.0, 9.9, 0)])])
+    got = significance.ordering([item("a", [Pair(1.0, 1.1, 0)])], [item("a", [Pair(1.0, 9.9, 0)])])
     assert got is not None
     assert got.ratio == pytest.approx(1 / 9)
     assert (got.low, got.high) == (None, None)
@@ -246,7 +246,7 @@ def test_difference_is_welchs() -> None:
     from scipy.stats import ttest_ind  # noqa: PLC0415
 
     base, new = pairs(1.0, seed=1), pairs(1.1, seed=2, boots=4)
-    got = contrast.difference(stats.log_ratios(base), stats.log_ratios(new))
+    got = significance.difference(stats.log_ratios(base), stats.log_ratios(new))
     a = [statistics.mean(v) for v in stats.log_ratios(base).values()]
     b = [statistics.mean(v) for v in stats.log_ratios(new).values()]
     expected = ttest_ind(b, a, equal_var=False)
@@ -261,28 +261,28 @@ def test_difference_without_spread_or_repetition() -> None:
     exact = stats.log_guest([Pair(None, 1.0, 0), Pair(None, 1.0, 1)])
     other = stats.log_guest([Pair(None, 1.1, 0), Pair(None, 1.1, 1)])
     single = stats.log_guest([Pair(None, 1.0, 0)])
-    same = contrast.difference(exact, exact)
-    moved = contrast.difference(exact, other)
-    unknown = contrast.difference(exact, single)
+    same = significance.difference(exact, exact)
+    moved = significance.difference(exact, other)
+    unknown = significance.difference(exact, single)
     assert same is not None
     assert same.p == 1.0
     assert moved is not None
     assert moved.p == 0.0
     assert unknown is not None
     assert unknown.p is None
-    assert contrast.difference(exact, {}) is None
+    assert significance.difference(exact, {}) is None
 
 
 def test_holm_by_hand() -> None:
     # Holm 1979: sorted 0.005, 0.01, 0.03, 0.04 -> times 4, 3, 2, 1, then made monotone
-    assert contrast.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert contrast.holm([]) == []
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([]) == []
 
 
 @settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_only_raises_and_keeps_the_order(values: list[float]) -> None:
-    adjusted = contrast.holm(values)
+    adjusted = significance.holm(values)
     assert all(raw <= new <= 1 for raw, new in zip(values, adjusted, strict=True))
     ranked = [adjusted[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
     assert ranked == sorted(ranked)
@@ -290,21 +290,21 @@ def test_holm_only_raises_and_keeps_the_order(values: list[float]) -> None:
 
 def test_rank_correlation_permutes_whole_blocks() -> None:
     rising = [[(n, 10.0 * n), (n + 0.5, 10.0 * n + 1)] for n in range(6)]
-    found = contrast.rank_correlation(rising)
+    found = significance.rank_correlation(rising)
     assert found is not None
     assert found.tau == pytest.approx(1.0)
     assert found.p == pytest.approx(2 / math.factorial(6))  # the order as it is, both ways
-    falling = contrast.rank_correlation([[(-x, y) for x, y in block] for block in rising])
+    falling = significance.rank_correlation([[(-x, y) for x, y in block] for block in rising])
     assert falling is not None
     assert falling.tau == pytest.approx(-1.0)
     assert falling.significant
-    assert contrast.rank_correlation(rising[:4]) is None
+    assert significance.rank_correlation(rising[:4]) is None
 
 
 def test_rank_correlation_of_many_blocks_is_the_same_each_time() -> None:
     rng = random.Random(7)  # noqa: S311
     noise = [[(rng.random(), rng.random())] for _ in range(20)]
-    found = contrast.rank_correlation(noise)
+    found = significance.rank_correlation(noise)
     assert found is not None
     assert found.p > 0.05
-    assert contrast.rank_correlation(noise) == found
+    assert significance.rank_correlation(noise) == found

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_results import TESTBED, item, pairs, result
 
-from vbench import loading, stats, store
 from vbench.errors import StoreError
 from vbench.model import Pair, Result, Statistic, Status
+from vbench.results import loading, stats, store
 
 
 def sample() -> Result:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vbench.cli import parser
+from vbench.cli.main import parser
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from vbench.collecting import collect
+from vbench.contract.workload import describe
 from vbench.errors import PluginError, UsageError
+from vbench.measure.plan import Plan
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
-from vbench.plan import Plan
-from vbench.workload import describe
+from vbench.run.collecting import collect
 
-HEAD = "import pytest\nfrom vbench import reading\nworkload = pytest.mark.workload\n"
+HEAD = "import pytest\nfrom vbench.measure import parsers\nworkload = pytest.mark.workload\n"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
 BASE = """
     SIZE = 16
     def _helper(measure, n):
-        measure(lambda units, place: f"x {n} {units}", read=reading.probe)
+        measure(lambda units, place: f"x {n} {units}", read=parsers.probe)
     @workload(unit="x")
     def bench_a(measure):
         '''One.'''

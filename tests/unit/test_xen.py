@@ -13,12 +13,12 @@ import pytest
 
 from vbench.errors import GuestLost, HostError, LaunchError
 from vbench.hosts.local import LocalHost
+from vbench.hypervisors.xen import dom0
+from vbench.hypervisors.xen.backend import XenOptions
+from vbench.hypervisors.xen.config import XlSpec, xl_config
+from vbench.hypervisors.xen.machine import XlMachine
 from vbench.model import Output
 from vbench.plugins import xen_pv, xen_pvh
-from vbench.xen import dom0
-from vbench.xen.backend import XenOptions
-from vbench.xen.config import XlSpec, xl_config
-from vbench.xen.machine import XlMachine
 
 SPEC = XlSpec(
     name="vbench-1",

@@ -15,12 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from vbench.contract.host import Network, Scratch
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
-from vbench.hostfacts import facts as host_facts
-from vbench.hosts import Network, Scratch
 from vbench.hosts.netns import local_network
 from vbench.hosts.process import StreamLog, communicate
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
+from vbench.system.facts import facts as host_facts
 
 # The kernel sends KILL to the child when the *thread* that forked it ends, so `start` belongs
 # to the main thread (prctl(2), PR_SET_PDEATHSIG).

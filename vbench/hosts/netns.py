@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vbench.hosts import Network
+from vbench.contract.host import Network
 
 _START_TIMEOUT_S = 10.0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from vbench.contract.host import HostProcess
 from vbench.errors import LaunchError, LaunchTimeout
-from vbench.hosts import HostProcess
 
 READY = "VBENCH-READY "
 FAILED = "VBENCH-FAILED "

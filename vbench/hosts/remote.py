@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from vbench.contract.host import Network, Scratch
 from vbench.errors import (
     ConnectionLost,
     HostError,
@@ -18,12 +19,11 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hostfacts import facts as host_facts
-from vbench.hosts import Network, Scratch
-from vbench.hosts.placing import place
 from vbench.hosts.process import StreamLog
+from vbench.hosts.ssh import RunningCommand, SshConnection, Stream
+from vbench.hosts.upload import place
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
-from vbench.ssh import RunningCommand, SshConnection, Stream
+from vbench.system.facts import facts as host_facts
 
 SCRATCH_MIB = 256
 CONNECT_TIMEOUT_S = 20.0

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vbench.errors import StoreError
-from vbench.journal import write_atomic
 from vbench.model import HostKind, Result
 from vbench.report import attribution, claims, exits, plots, provenance, published, sections
 from vbench.report.gather import Panel, gather
 from vbench.report.overview import comparison
-from vbench.text import plain
+from vbench.results.formatting import plain
+from vbench.results.journal import write_atomic
 
 _TITLE = "What virtualization costs on this machine"
 _INSTRUCTIONS = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vbench import contrast
-from vbench import exits as words
 from vbench.model import Item, Statistic, Status, Technique
 from vbench.report import cells, exits
 from vbench.report.gather import Panel
 from vbench.report.verdicts import usual
-from vbench.text import NOTHING, TIMES, code, duration, plain, small, table
+from vbench.results import exit_reasons as words
+from vbench.results import significance
+from vbench.results.formatting import NOTHING, TIMES, code, duration, plain, small, table
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
 WORTH_EXPLAINING = 1.05
@@ -95,7 +95,7 @@ def _worth(panel: Panel, one: Attribution) -> bool:
     return value is not None and value.ratio > WORTH_EXPLAINING
 
 
-def dependence(panel: Panel) -> tuple[contrast.Correlation, int] | None:
+def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
     workloads; None where there are too few to tell. Variants of a workload go together."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
@@ -104,11 +104,13 @@ def dependence(panel: Panel) -> tuple[contrast.Correlation, int] | None:
         if one.item.variant in variants:
             of = points.setdefault(one.item.variant, {})
             of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
-    rich = [of for of in points.values() if len(of) >= contrast.LEAST_BLOCKS]
+    rich = [of for of in points.values() if len(of) >= significance.LEAST_BLOCKS]
     if not rich:
         return None
     shared = [workload for workload in rich[0] if all(workload in of for of in rich)]
-    correlation = contrast.rank_correlation([[of[workload] for of in rich] for workload in shared])
+    correlation = significance.rank_correlation(
+        [[of[workload] for of in rich] for workload in shared]
+    )
     return None if correlation is None else (correlation, len(shared))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from vbench import stats
 from vbench.model import Item, Pair, Statistic, Status, TimeBase
-from vbench.stats import Overhead
-from vbench.text import NOTHING, TIMES, interval, plural, times
+from vbench.results import stats
+from vbench.results.formatting import NOTHING, TIMES, interval, plural, times
+from vbench.results.stats import Overhead
 
 NOT_MEASURED = "not measured"
 

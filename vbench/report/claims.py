@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vbench import contrast, stats
 from vbench.model import Item, Technique
 from vbench.report import cells, exit_claims
 from vbench.report.gather import Gathered, Panel
@@ -25,7 +24,8 @@ from vbench.report.verdicts import (
     usual,
     verdict,
 )
-from vbench.text import NOTHING, code, duration, interval, number, plain, table, times
+from vbench.results import significance, stats
+from vbench.results.formatting import NOTHING, code, duration, interval, number, plain, table, times
 
 TITLE = "What the document says, and what we measured"
 
@@ -106,7 +106,9 @@ def _paravirtual(panel: Panel) -> Finding | str:
         (
             a,
             b,
-            contrast.ordering(rated(panel, a, "cpu", "syscall"), rated(panel, b, "cpu", "syscall")),
+            significance.ordering(
+                rated(panel, a, "cpu", "syscall"), rated(panel, b, "cpu", "syscall")
+            ),
         )
         for a in para
         for b in full
@@ -147,7 +149,7 @@ def _nested_paging(panel: Panel) -> Finding | str:
             continue
         with_it = ",".join(p for p in variant.split(",") if p != "nested_paging=off")
         nested, shadow = _memory(panel, with_it), _memory(panel, variant)
-        order = contrast.ordering(nested, shadow)
+        order = significance.ordering(nested, shadow)
         if order is not None:
             found.append((order, _fault_costs(panel, with_it, variant)))
     if not found:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vbench import exits as words
-from vbench import stats
 from vbench.model import Technique
 from vbench.report import attribution, exits
 from vbench.report.gather import Panel
 from vbench.report.verdicts import Finding, all_hold, usual
-from vbench.text import TIMES, code, number
+from vbench.results import exit_reasons as words
+from vbench.results import stats
+from vbench.results.formatting import TIMES, code, number
 
 # E2: "hundreds to thousands of cycles".
 EXIT_CYCLES = (100.0, 10_000.0)

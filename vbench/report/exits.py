@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 
-from vbench import exits
 from vbench.model import Item, Technique
 from vbench.report import published
 from vbench.report.gather import Panel
-from vbench.text import NOTHING, code, duration, number, plain, small, table
+from vbench.results import exit_reasons
+from vbench.results.formatting import NOTHING, code, duration, number, plain, small, table
 
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 _LEAST_PER_UNIT = 0.005
@@ -51,7 +51,7 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     item = items.get(workload)
     if item is None:
         return None
-    control = exits.TRIGGERS[workload].control
+    control = exit_reasons.TRIGGERS[workload].control
     other = item if control is None else items.get(control)
     if other is None:
         return None
@@ -85,8 +85,8 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
 
 def left(item: Item) -> float:
     """How often an event of a trigger made the guest leave for the trigger's own reasons."""
-    counted = exits.split(dict(item.exits))
-    return sum(counted.get(reason, 0.0) for reason in exits.TRIGGERS[item.workload].reasons)
+    counted = exit_reasons.split(dict(item.exits))
+    return sum(counted.get(reason, 0.0) for reason in exit_reasons.TRIGGERS[item.workload].reasons)
 
 
 def _by_processor(item: Item) -> bool:
@@ -103,7 +103,7 @@ def prices(panel: Panel, variant: str) -> dict[str, float]:
     the switch of worlds in common.
     """
     found = {}
-    for workload, trigger in exits.TRIGGERS.items():
+    for workload, trigger in exit_reasons.TRIGGERS.items():
         each = cost(panel, variant, workload)
         if each is not None and each.net > 0 and left(each.item) >= PER_EVENT:
             found[trigger] = each
@@ -115,11 +115,11 @@ def prices(panel: Panel, variant: str) -> dict[str, float]:
     cheapest = min(alone.values(), default=0.0)
     for trigger, each in found.items():
         if not trigger.alone and alone:
-            counted = exits.split(dict(each.item.exits))
+            counted = exit_reasons.split(dict(each.item.exits))
             others = sum(
                 n * alone.get(reason, cheapest)
                 for reason, n in counted.items()
-                if reason not in trigger.reasons and not reason.startswith(exits.INSIDE)
+                if reason not in trigger.reasons and not reason.startswith(exit_reasons.INSIDE)
             )
             price = (each.net - others) / left(each.item)
             out.update(dict.fromkeys(trigger.reasons, max(price, cheapest)))
@@ -135,7 +135,7 @@ def _tick_rate(item: Item) -> float | None:
 def costs(panel: Panel) -> list[str]:
     """What one event costs, as a distribution, for each trigger and variant."""
     rows = []
-    for workload, trigger in exits.TRIGGERS.items():
+    for workload, trigger in exit_reasons.TRIGGERS.items():
         for variant in panel.variants():
             found = [i for i in panel.of(variant, "exit") if i.workload == workload]
             if not found:
@@ -185,7 +185,7 @@ def _cpuid(panel: Panel) -> dict[str, float]:
     """Ticks (wall) or instructions that CPUID costs, by variant of hardware virtualization."""
     out = {}
     for variant in panel.variants():
-        found = cost(panel, variant, exits.CPUID)
+        found = cost(panel, variant, exit_reasons.CPUID)
         if found is not None and found.item.exits:
             value = found.ticks if panel.wall else found.net * 1e9
             if value is not None:
@@ -246,14 +246,18 @@ def per_operation(panel: Panel) -> list[str]:
 
 def total(item: Item) -> float:
     """All exits per unit of work. Below 0 is what starting the program took off too much."""
-    return sum(max(n, 0.0) for name, n in item.exits.items() if not name.startswith(exits.INSIDE))
+    return sum(
+        max(n, 0.0) for name, n in item.exits.items() if not name.startswith(exit_reasons.INSIDE)
+    )
 
 
 def _exits_cell(item: Item) -> str:
-    parts = sorted(exits.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0]))
+    parts = sorted(
+        exit_reasons.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0])
+    )
     shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= _LEAST_PER_UNIT]
-    inside = [text for name, text in shown if name.startswith(exits.INSIDE)]
-    told = ", ".join(text for name, text in shown if not name.startswith(exits.INSIDE))
+    inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
+    told = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
     told += f"; beside: {', '.join(inside)}" if inside else ""
     sum_ = number(total(item)) if total(item) >= _LEAST_PER_UNIT else "0"
     return f"{sum_}<br>{small(told)}" if told else sum_

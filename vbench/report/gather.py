@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vbench.merge import boots_used, distinct, joined, moved
 from vbench.model import (
     CATEGORIES,
     HostFacts,
@@ -22,7 +21,8 @@ from vbench.model import (
     TimeBase,
 )
 from vbench.report import cells
-from vbench.stats import Overhead
+from vbench.results.merge import boots_used, distinct, joined, moved
+from vbench.results.stats import Overhead
 
 # Host facts that make another machine of the same name.
 _MACHINE = ("cpu_model", "cpus", "kernel")

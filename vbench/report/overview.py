@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from vbench import stats
 from vbench.model import Item, Launch, Statistic, Technique
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
-from vbench.text import (
+from vbench.results import stats
+from vbench.results.formatting import (
     NOTHING,
     code,
     duration,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 
-from vbench import stats
 from vbench.report.attribution import BESIDE, worth_explaining
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.stacked import Bar, stacked_plot
 from vbench.report.svg import Axis, Dot, Row, dot_plot
-from vbench.text import TIMES
+from vbench.results import stats
+from vbench.results.formatting import TIMES
 
 
 def overheads(panel: Panel) -> str | None:

@@ -8,7 +8,7 @@ from html import escape
 
 from vbench.model import Launch
 from vbench.report.gather import Panel
-from vbench.text import NOTHING, block, code, details, plain, plural, table
+from vbench.results.formatting import NOTHING, block, code, details, plain, plural, table
 
 
 def of_panel(panel: Panel) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vbench.text import TIMES, code, table
+from vbench.results.formatting import TIMES, code, table
 
 INTRODUCTION = (
     "For orientation, published figures of real hardware: not measured by vbench, and not "

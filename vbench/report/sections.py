@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from vbench import stats
 from vbench.model import CATEGORIES, ON_DEVICES, Item, Statistic, Status
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
-from vbench.text import (
+from vbench.results import stats
+from vbench.results.formatting import (
     NOTHING,
     TIMES,
     code,

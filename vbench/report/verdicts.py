@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vbench import contrast, stats
 from vbench.model import HostKind, Item, Technique
 from vbench.report.gather import Panel
-from vbench.text import number
+from vbench.results import significance, stats
+from vbench.results.formatting import number
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ def above(value: stats.Overhead, bound: float) -> bool | None:
     return True if value.low > bound else False if value.high <= bound else None
 
 
-def below(order: contrast.Ordering) -> bool | None:
+def below(order: significance.Ordering) -> bool | None:
     if order.low is None or order.high is None:
         return None
     return True if order.high < 1 else False if order.low > 1 else None
 
 
-def ordered(order: contrast.Ordering) -> str:
+def ordered(order: significance.Ordering) -> str:
     bounds = "" if order.low is None or order.high is None else (
         f" [{number(order.low)}, {number(order.high)}]"
     )  # fmt: skip

@@ -1,0 +1,86 @@
+"""Exits: their names, and the kernel's histogram of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vbench.plugins import kvm_exits
+from vbench.results import exit_reasons
+from vbench.run.collecting import collect
+
+WORKLOADS = Path(__file__).parents[2] / "workloads"
+
+# As Linux 6.1 prints it.
+HISTOGRAM = """# event histogram
+#
+# trigger info: hist:keys=common_pid,isa,exit_reason:vals=hitcount:sort=hitcount:size=4096 [active]
+#
+
+{ common_pid:        512, isa:          2, exit_reason:         96 } hitcount:          7
+{ common_pid:        512, isa:          2, exit_reason:        114 } hitcount:       1000
+{ common_pid:        900, isa:          2, exit_reason:        114 } hitcount:         55
+
+Totals:
+    Hits: 1062
+    Entries: 3
+    Dropped: 0
+{ common_pid:        512, reason:          2 } hitcount:         20
+{ common_pid:        512, reason:          6 } hitcount:          3
+"""
+
+
+def test_the_kernels_histogram_is_read_for_our_threads_only() -> None:
+    assert kvm_exits.parse(HISTOGRAM, frozenset({512})) == {
+        "INTR": 7,
+        "CPUID": 1000,
+        "to QEMU: IO": 20,
+        "to QEMU: MMIO": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("isa", "code", "name"),
+    [
+        (exit_reasons.SVM, 0x400, "NPF"),
+        (exit_reasons.SVM, 0x4E, "EXCP_PF"),
+        (exit_reasons.SVM, 0x13, "WRITE_CR3"),
+        (exit_reasons.SVM, 0x999, "SVM_0x999"),
+        (exit_reasons.VMX, 30, "IO_INSTRUCTION"),
+        (exit_reasons.VMX, 0x80000000 + 48, "EPT_VIOLATION"),  # the upper bits are flags
+        (exit_reasons.VMX, 200, "VMX_200"),
+    ],
+)
+def test_reasons_have_the_processors_names(isa: int, code: int, name: str) -> None:
+    assert exit_reasons.reason(isa, code) == name
+
+
+def test_exits_for_devices_are_told_apart_by_who_answers() -> None:
+    counts = {"IOIO": 10.0, "NPF": 4.0, "HLT": 1.0, "to QEMU: IO": 8.0, "to QEMU: MMIO": 1.0}
+
+    assert exit_reasons.split(counts) == {
+        "port I/O in QEMU": 8.0,
+        "port I/O in kernel": 2.0,
+        "MMIO in QEMU": 1.0,
+        "NPF": 3.0,
+        "HLT": 1.0,
+    }
+    assert sum(exit_reasons.split(counts).values()) == 15  # nothing is lost, nothing counted twice
+
+
+def test_every_trigger_and_control_is_a_workload() -> None:
+    names = {info.name for info in collect([WORKLOADS / "bench_exit.py"])}
+    assert set(exit_reasons.TRIGGERS) <= names
+    assert {trigger.control for trigger in exit_reasons.TRIGGERS.values()} - {None} <= names
+
+
+def test_entries_into_xen_have_the_names_of_xen_h() -> None:
+    assert exit_reasons.entry("hypercall 23", exit_reasons.SVM) == "hypercall iret"
+    assert (
+        exit_reasons.entry("in multicall 14", exit_reasons.SVM) == "in multicall update_va_mapping"
+    )
+    assert exit_reasons.entry("hypercall 63", exit_reasons.SVM) == "hypercall 63"
+    assert exit_reasons.entry("page table write", exit_reasons.SVM) == "page table write"
+    assert exit_reasons.entry("exit 10", exit_reasons.VMX) == "CPUID"
+    assert exit_reasons.entry("exit 114", exit_reasons.SVM) == "CPUID"

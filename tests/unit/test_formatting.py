@@ -1,0 +1,76 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from vbench.model import TimeBase
+from vbench.results import formatting
+from vbench.results.stats import Overhead
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0, "0"),
+        (0.0999999999, "0.100"),
+        (0.01234, "0.0123"),
+        (1.834, "1.83"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (12345, "12,300"),
+        (-3.456, "-3.46"),
+        (float("nan"), "—"),
+    ],
+)
+def test_number(value: float, shown: str) -> None:
+    assert formatting.number(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1.0049, "1.005"), (1.83, "1.83"), (12.34, "12.3"), (1234.5, "1,234")]
+)
+def test_ratio(value: float, shown: str) -> None:
+    assert formatting.ratio(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "—"),
+        (2.5, "2.50 s"),
+        (0.0123, "12.3 ms"),
+        (9.999e-7, "1.00 µs"),
+        (9.98e-7, "998 ns"),
+        (3e-13, "0.300 ps"),
+        (-3.35e-3, "-3.35 ms"),
+    ],
+)
+def test_duration(seconds: float | None, shown: str) -> None:
+    assert formatting.duration(seconds, TimeBase.WALL) == shown
+
+
+def test_instructions_are_nanoseconds_of_the_counting_clock() -> None:
+    assert formatting.duration(2745e-9, TimeBase.INSTRUCTIONS) == "2,740 instr."
+
+
+def test_rates() -> None:
+    assert formatting.per_unit(1 / 2**30, "byte", "disk", TimeBase.WALL) == "1.00 GiB/s"
+    assert formatting.per_unit(1.0, "byte", "disk", TimeBase.WALL) == "1.00 B/s"
+    assert formatting.per_unit(1e-4, "read", "disk", TimeBase.WALL) == "100 µs (10,000/s)"
+    assert formatting.per_unit(1e-4, "event", "cpu", TimeBase.WALL) == "100 µs"
+    assert formatting.per_unit(None, "event", "cpu", TimeBase.WALL) == "—"
+
+
+def test_intervals() -> None:
+    assert formatting.interval(Overhead(1.83, 1.791, 1.876, 15, 5)) == "[1.79, 1.88]"
+    assert formatting.interval(Overhead(1.83, 1.791, 1.876, 3, 1)) == "[1.79, 1.88] this boot only"
+    assert formatting.interval(Overhead(1.83, None, None, 1, 1)) == "one pair: no interval"
+    assert formatting.share(Overhead(2.0, 1.6, 2.5, 15, 5)) == "50.0 % of native [40.0, 62.5]"
+
+
+def test_foreign_text_stays_in_its_cell() -> None:
+    assert formatting.plain("a|b\n<c> *d*") == "a\\|b &lt;c&gt; \\*d\\*"
+    assert formatting.code("a|b") == "`a\\|b`"
+    assert formatting.code("a`b") == "``a`b``"
+    assert formatting.block("```\nx").startswith("````\n")

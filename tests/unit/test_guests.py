@@ -1,0 +1,79 @@
+"""The guest broker, with shells for guests: one at a time, relaunched, given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import shell_backend
+from shell_backend import GUESTS
+
+from vbench.errors import LaunchError, LaunchTimeout
+from vbench.results.journal import Journal
+from vbench.run.guests import Series
+from vbench.run.session import Session
+
+
+def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> None:
+    one = session.broker.guest(series, 0)
+    assert session.broker.guest(series, 0) is one
+    two = session.broker.guest(series, 1)
+    assert GUESTS.closed == [one]  # before the other came up
+    three = session.broker.guest(session.series["local-shell,vcpus=2"], 1)
+    assert GUESTS.closed == [one, two]
+    assert three.place.vcpus == 2
+    session.broker.drop()
+    session.broker.drop()
+    assert GUESTS.closed == [one, two, three]
+
+
+def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
+    one = session.broker.guest(series, 0)
+    one.machine.alive = False  # type: ignore[misc]
+    assert session.broker.guest(series, 0) is not one
+    assert [launch.boot for launch in session.result(series).launches] == [0, 0]
+    ids = [launch.id for launch in session.result(series).launches]
+    assert len(set(ids)) == 2
+
+
+def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT]
+    for _ in range(3):
+        with pytest.raises(LaunchError, match="did not become ready"):
+            session.broker.guest(series, 0)
+    assert GUESTS.launches == GUESTS.made == []
+    session.broker.guest(series, 1)  # another boot may do
+
+
+def test_a_guest_that_was_late_is_launched_once_more(
+    session: Session, series: Series, out: Path
+) -> None:
+    late = LaunchTimeout("the guest did not become ready within 40 s", evidence="its console")
+    GUESTS.launches[:] = [late]
+    assert session.broker.guest(series, 0).alive
+    (again,) = [entry for entry in Journal.read(out) if entry["event"] == "launched again"]
+    assert "its console" in str(again["why"])
+
+    GUESTS.launches[:] = [late, late]
+    with pytest.raises(LaunchTimeout):
+        session.broker.guest(series, 1)
+    assert GUESTS.launches == []
+
+
+def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT, shell_backend.NO_BOOT]
+    for boot in range(3):
+        with pytest.raises(LaunchError):
+            session.broker.guest(series, boot)
+    assert GUESTS.made == []
+    session.broker.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
+
+
+def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:
+    GUESTS.launches[:] = [shell_backend.NO_BOOT, None, shell_backend.NO_BOOT]
+    with pytest.raises(LaunchError):
+        session.broker.guest(series, 0)
+    session.broker.guest(series, 1).machine.alive = False  # type: ignore[misc]
+    with pytest.raises(LaunchError):
+        session.broker.guest(series, 1)
+    session.broker.guest(series, 2)

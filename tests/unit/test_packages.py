@@ -1,0 +1,214 @@
+"""`vbench setup` on this machine, and on machines with other tools than it."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from vbench.system import packages
+from vbench.system.packages import NOWHERE, PACKAGES, Package, by_hand, missing
+
+ROOT = Path(__file__).parents[2]
+ODD = Package("vbench-no-such-package", "a test of it", "vbench-no-such-command")
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty PATH to put commands into; each logs its argv to ./log."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def put(folder: Path, name: str, script: str = "") -> None:
+    path = folder / name
+    log = folder.parent / "log"
+    path.write_text(f'#!/bin/sh\necho "{name} $*" >>{log}\n{script}\n')
+    path.chmod(0o755)
+
+
+def log(folder: Path) -> list[str]:
+    path = folder.parent / "log"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="not a Debian system")
+def test_dpkg_knows_what_is_installed() -> None:
+    everywhere = Package("dpkg", "itself", "dpkg")
+    assert missing([everywhere, ODD]) == [ODD]
+
+
+def test_without_dpkg_signs_tell(tools: Path) -> None:
+    put(tools, "here")
+    wanted = [
+        Package("a", "", "here"),
+        Package("b", "", "vbench-not-here"),
+        Package("c", "", "/etc"),
+        Package("d", "", "/no/such/path"),
+    ]
+    assert [package.name for package in missing(wanted)] == ["b", "d"]
+
+
+def test_a_package_that_is_removed_but_configured_is_missing(tools: Path) -> None:
+    put(tools, "dpkg-query", "printf 'gcc rc \\nlz4 ii \\n'; exit 1")
+    found = missing(p for p in PACKAGES if p.name in {"gcc", "lz4"})
+    assert [package.name for package in found] == ["gcc"]
+
+
+def test_each_package_once_with_a_reason() -> None:
+    names = [package.name for package in PACKAGES]
+    assert len(set(names)) == len(names)
+    assert all(package.reason and package.sign for package in PACKAGES)
+    assert {name for p in PACKAGES for name in p.elsewhere} <= set(packages.INSTALL)
+
+
+@pytest.mark.parametrize("name", [name for name in packages.INSTALL if name != "apt-get"])
+def test_other_systems_get_exact_words(name: str) -> None:
+    text = by_hand(PACKAGES, name)
+    assert f"sudo {packages.INSTALL[name]} " in text
+    assert NOWHERE not in text
+    for package in PACKAGES:
+        if package.elsewhere.get(name) == NOWHERE:
+            assert package.name in text
+
+
+def test_an_unknown_system_gets_the_debian_names(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(packages, "PACKAGES", (ODD,))
+    assert packages.main([]) == packages.CANNOT
+    out = capsys.readouterr().out
+    assert "No known package manager" in out
+    assert ODD.name in out
+
+
+def test_a_dnf_system_exits_3(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tools, "dnf")
+    monkeypatch.setattr(packages, "PACKAGES", (ODD,))
+    assert packages.main([]) == packages.CANNOT
+    assert f"sudo dnf install {ODD.name}" in capsys.readouterr().out
+    assert log(tools) == []
+
+
+def debian(tools: Path, monkeypatch: pytest.MonkeyPatch, *, root: bool, lists: bool) -> None:
+    put(tools, "dpkg-query")
+    put(tools, "apt-get")
+    put(tools, "env", 'while case $1 in *=*) ;; *) false ;; esac; do shift; done; exec "$@"')
+    folder = tools.parent / "lists"
+    folder.mkdir()
+    if lists:
+        (folder / "deb_Packages").touch()
+    monkeypatch.setattr(packages, "LISTS", folder)
+    monkeypatch.setattr(packages, "PACKAGES", (ODD,))
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+
+
+def apts(tools: Path) -> list[str]:
+    """What was asked of apt-get, without options."""
+    lines = [line for line in log(tools) if line.startswith("apt-get ")]
+    return [" ".join(w for w in line.split() if not w.startswith(("-", "D"))) for line in lines]
+
+
+def test_root_installs_without_update_where_there_are_lists(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debian(tools, monkeypatch, root=True, lists=True)
+    assert packages.main([]) == 0
+    assert apts(tools) == [f"apt-get install {ODD.name}"]
+    assert all("--no-install-recommends" in line for line in log(tools) if "install" in line)
+
+
+def test_update_comes_first_where_there_are_no_lists(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debian(tools, monkeypatch, root=True, lists=False)
+    assert packages.main([]) == 0
+    assert apts(tools) == ["apt-get update", f"apt-get install {ODD.name}"]
+
+
+def test_stale_lists_are_fetched_again(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    debian(tools, monkeypatch, root=True, lists=True)
+    seen = tools.parent / "seen"
+    put(
+        tools,
+        "apt-get",
+        f'case "$*" in *update*) : >{seen} ;; *) [ -e {seen} ] || exit 100 ;; esac',
+    )
+    assert packages.main([]) == 0
+    install = f"apt-get install {ODD.name}"
+    assert apts(tools) == [install, "apt-get update", install]
+
+
+def test_a_failing_apt_is_told(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    debian(tools, monkeypatch, root=True, lists=False)
+    put(tools, "apt-get", "exit 100")
+    assert packages.main([]) == 1
+    assert "apt-get failed" in capsys.readouterr().err
+    assert apts(tools) == ["apt-get update"]
+
+
+def test_a_plain_user_goes_through_sudo(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    debian(tools, monkeypatch, root=False, lists=True)
+    put(tools, "sudo", 'shift; exec "$@"')
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert packages.main([]) == 0
+    assert any(line.startswith("sudo -n env DEBIAN_FRONTEND=") for line in log(tools))
+
+
+def test_neither_root_nor_sudo_is_told_the_command(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    debian(tools, monkeypatch, root=False, lists=True)
+    assert packages.main([]) == packages.CANNOT
+    assert (
+        f"apt-get -y -q -o DPkg::Lock::Timeout=120 install --no-install-recommends {ODD.name}"
+        in (capsys.readouterr().out)
+    )
+    assert apts(tools) == []
+
+
+def test_dry_run_does_nothing(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    debian(tools, monkeypatch, root=True, lists=True)
+    assert packages.main(["--dry-run"]) == 0
+    assert "would run:\n  env DEBIAN_FRONTEND=noninteractive apt-get" in capsys.readouterr().out
+    assert apts(tools) == []
+
+
+def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
+    asked: list[list[Package]] = []
+
+    def none_missing(wanted: Iterable[Package]) -> list[Package]:
+        asked.append(list(wanted))
+        return []
+
+    monkeypatch.setattr(packages, "missing", none_missing)
+    assert packages.main([]) == packages.main(["--test"]) == 0
+    plain, test = asked
+    assert {p.name for p in test} - {p.name for p in plain} == {"openssh-server", "git"}
+
+
+def test_it_is_fast() -> None:
+    """Asking for everything, here, with Python's own start: what each ./bench pays."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        argv = [sys.executable, "-m", "vbench.system", "--dry-run"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False, timeout=30)
+        times.append(time.perf_counter() - start)
+        assert done.returncode in {0, packages.CANNOT}
+    assert min(times) < 0.3

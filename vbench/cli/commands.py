@@ -1,0 +1,185 @@
+"""The small commands: lists, exec, shell."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from vbench.contract.registry import shown
+from vbench.errors import UnavailableError, UsageError
+from vbench.guest.launch import Guest
+from vbench.guest.target import Native
+from vbench.image import Installed
+from vbench.run.runner import (
+    RunOptions,
+    ensure_image,
+    find_host,
+    load_plugins,
+    terminated_as_interrupted,
+)
+from vbench.system.doctor import checks, render, to_json
+
+# A command of `vbench exec` may take as long as the user lets it: a day, in seconds.
+_PATIENCE_S = 86400.0
+
+
+def backends(options: RunOptions, *, as_json: bool) -> int:
+    """List what is registered, and whether it can run on the host."""
+    registry = load_plugins(options.plugins)
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    rows = []
+    try:
+        for name, backend in sorted(registry.backends.items()):
+            availability = backend.probe(host, backend.options)
+            rows.append(
+                {
+                    "backend": name,
+                    "technique": backend.technique.value,
+                    "available": availability.ok,
+                    "summary": backend.summary,
+                    "options": dict(sorted(vars(backend.options).items())),
+                    "reason": availability.reason,
+                    "remedy": availability.remedy,
+                }
+            )
+    finally:
+        host.close()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = [
+        [row["backend"], row["technique"], "yes" if row["available"] else "no", row["summary"]]
+        for row in rows
+    ]
+    print(tabulate(table, ["backend", "technique", "available", "what it is"]))
+    print("\noptions and their defaults, for variants such as tcg,vcpus=2:")
+    alike: dict[str, list[str]] = {}
+    for name, backend in sorted(registry.backends.items()):
+        told = " ".join(f"{key}={shown(value)}" for key, value in vars(backend.options).items())
+        alike.setdefault(told, []).append(name)
+    for told, names in alike.items():
+        print(f"  {', '.join(names)}: {told}")
+    for row in rows:
+        if not row["available"]:
+            print(f"\n{row['backend']}: {row['reason']}\n  -> {row['remedy']}")
+    return 0
+
+
+def doctor(options: RunOptions, *, as_json: bool) -> int:
+    """What the host can do; 3 if something is missing that vbench needs."""
+    registry = load_plugins(options.plugins)
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    try:
+        found = checks(host)
+        for _, more in registry.call("vbench_doctor", host=host):
+            found.extend(more)
+    finally:
+        host.close()
+    print(to_json(found) if as_json else render(found))
+    return UnavailableError.exit_status if any(check.state == "bad" for check in found) else 0
+
+
+def workloads(options: RunOptions, *, as_json: bool) -> int:
+    """List every workload without running it."""
+    from vbench.run.collecting import collect  # noqa: PLC0415 - brings pytest
+
+    registry = load_plugins(options.plugins)
+    infos = collect([*registry.workload_files(), *options.files])
+    rows = [
+        {
+            "workload": info.name,
+            "category": info.category,
+            "unit": info.unit,
+            "statistic": info.statistic.value,
+            "summary": info.summary,
+            "definition": info.definition,
+            "path": info.path,
+        }
+        for info in infos
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        keys = ("workload", "category", "unit", "summary")
+        print(tabulate([[row[key] for key in keys] for row in rows], keys))
+    return 0
+
+
+def image_table(images: Sequence[Installed]) -> str:
+    """What the image cache holds, newest use first."""
+    rows = [
+        [
+            each.key[:12],
+            each.kernel_release,
+            f"{each.size_bytes / 2**20:.0f} MiB",
+            each.last_used.strftime("%Y-%m-%d %H:%M"),
+            "ok" if each.ok else each.reason,
+        ]
+        for each in sorted(images, key=lambda each: each.last_used, reverse=True)
+    ]
+    return tabulate(rows, ["image", "kernel", "size", "last used", "state"])
+
+
+@contextlib.contextmanager
+def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
+    """An attested guest of the variant while the context lasts."""
+    registry = load_plugins(options.plugins)
+    variant = registry.variant(text)
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    with contextlib.ExitStack() as stack:
+        stack.callback(host.close)
+        availability = variant.backend.probe(host, variant.options)
+        if not availability.ok:
+            raise UnavailableError(
+                f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                remedy=availability.remedy,
+            )
+        image = ensure_image(options.kernel, options.modules)
+        guest = stack.enter_context(variant.backend.launch(host, image, variant.options))
+        variant.backend.attest(guest)
+        yield guest
+
+
+@contextlib.contextmanager
+def _native(options: RunOptions) -> Iterator[Native]:
+    """Native on the host that was asked for, while the context lasts."""
+    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    with contextlib.closing(host):
+        yield Native(host, host.place(ensure_image(options.kernel, options.modules)))
+
+
+def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
+    """Run `command`; its output is ours, byte for byte as text, and so is its exit status."""
+    # One word is a shell line, several are an argv: as ssh would read them, but quoted.
+    line = command[0] if len(command) == 1 else shlex.join(command)
+    with terminated_as_interrupted():
+        if variant == "native":
+            with _native(options) as native:
+                output = native.run(line, timeout_s=_PATIENCE_S)
+        else:
+            with _guest(options, variant) as guest:
+                output = guest.run(line, timeout_s=_PATIENCE_S)
+    sys.stdout.write(output.stdout)
+    sys.stderr.write(output.stderr)
+    return output.status
+
+
+def shell(options: RunOptions, variant: str) -> int:
+    """An interactive shell in a guest, or natively in the image's root."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "`vbench shell` needs a terminal", remedy="use `vbench exec VARIANT -- CMD`"
+        )
+    terminal = os.environ.get("TERM", "dumb")
+    with terminated_as_interrupted():
+        if variant == "native":
+            with _native(options) as native:
+                return native.host.interact(native.argv("exec sh -i"), terminal)
+        with _guest(options, variant) as guest:
+            return guest.interact(terminal)

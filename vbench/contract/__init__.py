@@ -1,0 +1,1 @@
+"""All that a plugin author needs: hooks, registry, and the protocols of host and backend."""

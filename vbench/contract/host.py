@@ -1,0 +1,134 @@
+"""Where guests are launched: the Host protocol. Code asks the host, never which kind it is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vbench.model import HostFacts, ImageFiles, Output, TimeBase
+
+if TYPE_CHECKING:  # it would bring paramiko, half a second that few need
+    from vbench.hosts.ssh import Stream
+
+
+class HostProcess(Protocol):
+    """A process on a host that cannot outlive us."""
+
+    pid: int  # on that host
+    stream: socket.socket  # its standard input and output
+
+    def log(self) -> str:
+        """All that it wrote to standard error so far."""
+
+    def wait_for(self, wanted: Callable[[str], bool], timeout_s: float) -> str | None:
+        """The first line on standard error that is `wanted`; None after `timeout_s`, or once
+        the process has ended without writing one."""
+
+    def status(self) -> int | None:
+        """Exit status, None while it runs, negative for a signal (as subprocess)."""
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Wait up to `timeout_s`; as `status`."""
+
+    def kill(self) -> None:
+        """SIGKILL, reap it, and close the streams. Safe to repeat."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network for measuring, made by the host: a tap for the guest, a veth pair for native.
+
+    Clients run beside the tap (`peer_prefix`), the native server behind the veth
+    (`native_prefix`): argv prefixes such as `nsenter -t PID -U -n`, empty where none is needed.
+    """
+
+    netdev: str  # QEMU -netdev backend without its id
+    pass_fds: tuple[int, ...]  # file descriptors QEMU must inherit
+    peer_prefix: tuple[str, ...]
+    native_prefix: tuple[str, ...]
+    guest_address: str  # with prefix length: "10.77.0.2/24"
+    native_address: str  # where the native server is reached
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The disk under test: a file or block device."""
+
+    path: str
+    size_mib: int
+
+
+class Host(Protocol):
+    """A machine that launches guests. All paths and pids are that machine's.
+
+    Where it is another one, whatever asks it may raise ConnectionLost.
+    """
+
+    name: str  # "local", "ssh://user@host", "testbed": what --host takes
+    time_base: TimeBase
+    # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
+    # and kept in ours. More than 1 where a host is emulated.
+    patience: float
+    # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
+    kvm_cpu: tuple[str, ...]
+    # Shell commands that make a KVM guest there fit to run, before it loads drivers; what they
+    # print is told of the guest.
+    kvm_guest: str
+
+    def under(self, hypervisor: str) -> Host:
+        """This machine with `hypervisor` ("xen") beneath its kernel, where it can be booted so;
+        anywhere else the machine as it runs, which may be so already."""
+
+    def clock(self) -> float:
+        """Seconds on the host's monotonic clock."""
+
+    def facts(self) -> HostFacts:
+        """What this host is; asked once, then remembered."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+    ) -> Output:
+        """Run `argv` to its end. Raises HostError if it cannot start or passes `timeout_s`."""
+
+    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> HostProcess:
+        """Start `argv`, tied to our life: it dies with us, SIGKILL included."""
+
+    def interact(self, argv: Sequence[str], terminal: str) -> int:
+        """Run `argv` on our own terminal; returns its exit status."""
+
+    def connect(self, address: str, port: int, timeout_s: float) -> Stream:
+        """A TCP connection made from this host."""
+
+    def workdir(self) -> AbstractContextManager[str]:
+        """A private 0700 directory that ends with the context, on a real disk."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, mode 0600."""
+
+    def read(self, path: str) -> str:
+        """A small text file, such as one of /proc. Raises HostError."""
+
+    def place(self, image: ImageFiles) -> ImageFiles:
+        """The image's files on this host, copied once by digest if they are not there yet."""
+
+    def scratch(self) -> Scratch:
+        """The disk under test, made at the first call; one guest at a time uses it."""
+
+    def fill_scratch(self) -> None:
+        """Fill the scratch disk with random data and sync it, once: holes and unwritten extents
+        never reach the device when read. Apart from `scratch`, because a guest that measures no
+        disk need not wait for it."""
+
+    def network(self) -> Network | None:
+        """The network for measuring, made at the first call; None where this host may not
+        make one (then guests have QEMU's user network only)."""
+
+    def close(self) -> None:
+        """End and remove all that the host made. Safe to repeat."""

@@ -1,0 +1,269 @@
+"""Finds and loads plugins, one at a time, so that a broken one does not take the rest down."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import sys
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from vbench.contract import hookspecs
+from vbench.contract.hookspecs import Backend
+from vbench.errors import PluginError, UsageError
+
+ENTRY_POINT_GROUP = "vbench"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backend with options. `text` is canonical: defaults left out, fields in their order."""
+
+    text: str
+    backend: Backend
+    options: Any
+
+
+class Registry:
+    """All plugins that could be loaded, and `problems` with those that could not."""
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.problems: list[PluginError] = []
+        self._told = 0
+        self.backends: dict[str, Backend] = {}
+        self._origin: dict[str, str] = {}
+
+    @classmethod
+    def load(cls, files: Sequence[Path] = ()) -> Registry:
+        """Load the entry points of group "vbench" (ours are among them), then `files`."""
+        registry = cls()
+        for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.name, p.value)):
+            registry._add(point.name, f"entry point {point.name} = {point.value}", point.load)
+        for file in files:
+            registry._add(str(file), str(file), partial(_module_from, file))
+        registry._collect_backends()
+        return registry
+
+    def _add(self, name: str, origin: str, load: typing.Callable[[], object]) -> None:
+        known = {hook for hook in vars(hookspecs) if hook.startswith("vbench_")}
+        try:
+            if self._manager.has_plugin(name):
+                raise PluginError(
+                    f"plugin {origin}: another plugin is called {name!r} too",
+                    remedy="the other one is used",
+                )
+            plugin = load()
+            if isinstance(plugin, ModuleType):
+                self._check_hooks(plugin, origin, known)
+            try:
+                self._manager.register(plugin, name=name)
+                self._manager.check_pending()
+            except BaseException:
+                if self._manager.has_plugin(name):
+                    self._manager.unregister(name=name)
+                raise
+        except PluginError as error:
+            self._report(error)
+        except Exception as error:
+            self._report(
+                PluginError(
+                    f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}",
+                    remedy="mend or uninstall it; the other plugins are used",
+                )
+            )
+
+    def _check_hooks(self, plugin: ModuleType, origin: str, known: set[str]) -> None:
+        """A hook that is misspelt or not marked would otherwise just never be called."""
+        for attribute in vars(plugin):
+            if not attribute.startswith("vbench_"):
+                continue
+            if attribute not in known:
+                near = difflib.get_close_matches(attribute, known, 1)
+                raise PluginError(
+                    f"plugin {origin} defines the unknown hook {attribute}",
+                    remedy=f"did you mean {near[0]}?" if near else "see docs/writing-a-backend.md",
+                )
+            if self._manager.parse_hookimpl_opts(plugin, attribute) is None:
+                raise PluginError(
+                    f"plugin {origin} defines {attribute} without @hookimpl",
+                    remedy="from vbench.contract.hookspecs import hookimpl",
+                )
+
+    def _report(self, problem: PluginError) -> None:
+        """Each problem once, however often its hook is called."""
+        if str(problem) not in map(str, self.problems):
+            self.problems.append(problem)
+
+    def news(self) -> list[PluginError]:
+        """The problems since the last call."""
+        seen, self._told = self._told, len(self.problems)
+        return self.problems[seen:]
+
+    def call(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
+        """Call each implementation by itself, in plugin-name order; (plugin, result) pairs.
+
+        One that raises, or returns what its hook does not allow, is reported in `problems`, the
+        others still count. None is nothing.
+        """
+        results = []
+        shape = _SHAPES.get(hook, _as_it_is)
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        for implementation in sorted(implementations, key=lambda each: each.plugin_name):
+            wanted = {name: arguments[name] for name in implementation.argnames}
+            try:
+                result = implementation.function(**wanted)
+                if result is not None:
+                    results.append((implementation.plugin_name, shape(result)))
+            except Exception as error:
+                self._report(
+                    PluginError(
+                        f"plugin {implementation.plugin_name}: {hook} raised "
+                        f"{type(error).__name__}: {error}"
+                    )
+                )
+        return results
+
+    def _collect_backends(self) -> None:
+        for plugin, backends in self.call("vbench_backends"):
+            for backend in backends:
+                if backend.name in self.backends:
+                    self._report(
+                        PluginError(
+                            f"backend name {backend.name!r} is taken: plugin {plugin!r} "
+                            f"defines it, and so does {self._origin[backend.name]!r}",
+                            remedy=f"rename one of them; the one of {plugin!r} is not used",
+                        )
+                    )
+                    continue
+                self.backends[backend.name] = backend
+                self._origin[backend.name] = plugin
+
+    def workload_files(self) -> list[Path]:
+        """Files bench_*.py of all plugins, sorted, each once."""
+        found: set[Path] = set()
+        for plugin, paths in self.call("vbench_workloads"):
+            for path in paths:
+                if path.is_file():
+                    found.add(path)
+                else:
+                    self._report(PluginError(f"plugin {plugin}: there is no workload file {path}"))
+        return sorted(found)
+
+    def variant(self, text: str) -> Variant:
+        """Parse `NAME,option=value,...`. Raises UsageError that suggests the near name."""
+        name, *assignments = text.split(",")
+        backend = self.backends.get(name)
+        if backend is None:
+            raise UsageError(f"there is no backend {name!r}", remedy=_suggest(name, self.backends))
+        given: dict[str, str] = {}
+        for assignment in assignments:
+            key, sign, value = assignment.partition("=")
+            if not sign or key in given:
+                raise UsageError(
+                    f"{assignment!r} in {text!r} is not a new option=value",
+                    remedy="write a variant as NAME,option=value,option=value",
+                )
+            given[key] = value
+        options = _with(backend, given)
+        changed = [
+            f"{field.name}={shown(getattr(options, field.name))}"
+            for field in dataclasses.fields(options)
+            if getattr(options, field.name) != getattr(backend.options, field.name)
+        ]
+        return Variant(",".join([name, *changed]), backend, options)
+
+
+def _backends(result: Iterable[Any]) -> list[Backend]:
+    """Checked for all that the contract asks for. Raises TypeError."""
+    backends = list(result)
+    for backend in backends:
+        missing = [name for name in vars(Backend) if name[0] != "_" and not hasattr(backend, name)]
+        if missing:
+            raise TypeError(f"{backend!r} is no backend: it has no {', '.join(missing)}")
+        if not dataclasses.is_dataclass(backend.options) or isinstance(backend.options, type):
+            raise TypeError(f"the options of backend {backend.name!r} are no dataclass instance")
+    return backends
+
+
+def _paths(result: Iterable[Any]) -> list[Path]:
+    return [Path(path) for path in result]
+
+
+def _as_it_is(result: object) -> object:
+    return result
+
+
+# What each hook's result becomes, inside the `try` of its call: a generator runs only then.
+_SHAPES: Mapping[str, typing.Callable[[Any], object]] = {
+    "vbench_backends": _backends,
+    "vbench_workloads": _paths,
+    "vbench_doctor": list,
+    "vbench_counters": dict,
+}
+
+
+def _with(backend: Backend, given: Mapping[str, str]) -> Any:
+    fields = {field.name for field in dataclasses.fields(backend.options)}
+    hints = typing.get_type_hints(type(backend.options))
+    values: dict[str, object] = {}
+    for key, text in given.items():
+        if key not in fields:
+            raise UsageError(
+                f"backend {backend.name!r} has no option {key!r}", remedy=_suggest(key, fields)
+            )
+        values[key] = _convert(key, text, hints[key])
+    try:
+        return dataclasses.replace(backend.options, **values)
+    except ValueError as error:
+        raise UsageError(f"backend {backend.name!r}: {error}") from error
+
+
+def _convert(key: str, text: str, kind: type) -> object:
+    if kind is bool:
+        if text not in ("on", "off"):
+            raise UsageError(f"option {key} is on or off, not {text!r}")
+        return text == "on"
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"option {key} takes {kind.__name__}, not {text!r}") from None
+
+
+def shown(value: object) -> str:
+    """An option's value as a variant string has it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"there are: {', '.join(names)}"
+
+
+def _module_from(path: Path) -> ModuleType:
+    """Import a file as a module of its own name, under ours so that it shadows nothing."""
+    if not path.is_file():
+        raise PluginError(f"there is no plugin file {path}", remedy="check --plugin")
+    name = f"vbench_plugin_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file", remedy="check --plugin")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,1 @@
+"""From launch to first command, and what a workload runs on."""

@@ -1,0 +1,1 @@
+"""How each hypervisor is driven. Nothing else knows them."""

@@ -1,0 +1,146 @@
+"""KVM as a host has it: whether it may be used, and what is behind it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vbench.contract.host import Host
+from vbench.errors import HostError, LaunchError
+from vbench.model import Availability
+from vbench.system import kvm_probe
+
+# Those with a processor's virtualization behind them. Others exist (kvm_pvm), which interpret or
+# translate what they are given: not what a KVM column is about.
+HARDWARE = ("kvm_amd", "kvm_intel")
+
+# Asking takes up to 3 s, and every KVM backend asks.
+_known: weakref.WeakKeyDictionary[Host, Availability] = weakref.WeakKeyDictionary()
+
+
+def usable(host: Host) -> Availability:
+    """Whether KVM on `host` runs guests by the processor's virtualization."""
+    if host not in _known:
+        _known[host] = _usable(host)
+    return _known[host]
+
+
+def _usable(host: Host) -> Availability:
+    behind = provider(host)
+    if not behind:
+        return Availability(False, "no KVM: its module is not loaded", kvm_probe.NO_MODULE)
+    if host.run(["test", "-r", "/dev/kvm", "-a", "-w", "/dev/kvm"], timeout_s=10).status != 0:
+        return Availability(False, "/dev/kvm is absent or not ours to use", kvm_probe.NO_ACCESS)
+    if _has_python(host):
+        verdict = kvm_probe.verdict(host)
+        if not verdict.usable:
+            return Availability(
+                False, f"/dev/kvm is {verdict.reason}", verdict.remedy or "--host testbed"
+            )
+    # A host without Python is taken at its word; a launch that stalls there has its deadline.
+    if behind not in HARDWARE:
+        return Availability(
+            False,
+            f"/dev/kvm is provided by {behind}, which has no hardware virtualization behind it",
+            kvm_probe.NO_HARDWARE,
+        )
+    return Availability(True)
+
+
+def _has_python(host: Host) -> bool:
+    try:
+        return host.run(["python3", "-c", ""], timeout_s=20).status == 0
+    except HostError:
+        return False
+
+
+def provider(host: Host) -> str:
+    """The module behind /dev/kvm, "" if there is none."""
+    found = host.run(["ls", "/sys/module"], timeout_s=10).stdout.split()
+    modules = [name for name in found if name.startswith("kvm_")]
+    return next((name for name in modules if name in HARDWARE), " ".join(sorted(modules)))
+
+
+# The module's parameter that switches nested paging, by provider.
+_PARAMETER = {"kvm_amd": "npt", "kvm_intel": "ept"}
+
+# `modprobe -r` fails while a machine uses KVM: nobody else's guest is ever harmed.
+_SWITCH_REMEDY = (
+    "run as root with no other virtual machine running, use --host testbed, or measure what is "
+    "there with nested_paging=on or off"
+)
+_RELOAD = "modprobe -r {module} && modprobe {module} {parameter}={value}"
+
+
+def nested_paging(host: Host, options: Any) -> Callable[[], None]:
+    """Switch nested paging as `options.nested_paging` says; returns what switches it back.
+
+    Needs root there, and no other machine that uses KVM. Raises LaunchError. After a SIGKILL of
+    ours the host stays as it was switched.
+    """
+    module = provider(host)
+    was = _nested(host, module)
+    wanted: bool = options.nested_paging
+    if was is wanted or (was is None and wanted):
+        return lambda: None
+    possible = can_switch(host, options)
+    if was is None or not possible.ok:
+        raise LaunchError(possible.reason, remedy=possible.remedy)
+    parameter = _PARAMETER[module]
+
+    def switch(on: bool) -> None:
+        script = _RELOAD.format(module=module, parameter=parameter, value=int(on))
+        done = host.run(["sh", "-c", script], timeout_s=30 * host.patience)
+        if done.status != 0 or _nested(host, module) is not on:
+            raise LaunchError(
+                f"nested paging cannot be switched {'on' if on else 'off'} on {host.name}",
+                evidence=f"{script}\n{done.stderr.strip()}",
+                remedy=_SWITCH_REMEDY,
+            )
+
+    switch(wanted)
+    return lambda: switch(was)
+
+
+def can_switch(host: Host, options: Any) -> Availability:
+    """Whether nested paging is as `options.nested_paging` says, or we may switch it."""
+    module = provider(host)
+    was = _nested(host, module)
+    wanted: bool = options.nested_paging
+    if was is wanted or (was is None and wanted):
+        return Availability(True)
+    if was is None:
+        return Availability(False, f"{module or 'KVM'} does not say whether it pages nested")
+    if host.run(["id", "-u"], timeout_s=10).stdout.strip() != "0":
+        return Availability(
+            False,
+            f"nested paging is {'on' if was else 'off'}, and only root may load {module} anew",
+            _SWITCH_REMEDY,
+        )
+    return Availability(True)
+
+
+def _nested(host: Host, module: str) -> bool | None:
+    """Whether `module` uses nested paging; None where that is unknown."""
+    return {"Y": True, "1": True, "N": False, "0": False}.get(_parameter(host, module))
+
+
+def _parameter(host: Host, module: str) -> str:
+    """The text of the parameter that switches nested paging, "" where there is none."""
+    try:
+        return host.read(f"/sys/module/{module}/parameters/{_PARAMETER[module]}").strip()
+    except (HostError, KeyError):
+        return ""
+
+
+def evidence(host: Host) -> Mapping[str, str]:
+    """What the host says of its KVM: the provider and nested paging."""
+    behind = provider(host)
+    found = {"host: KVM provider": behind or "none"}
+    if behind in _PARAMETER:
+        name = _PARAMETER[behind]
+        on = {True: "on", False: "off", None: "unknown"}[_nested(host, behind)]
+        value = _parameter(host, behind) or "unknown"
+        found["host: nested paging"] = f"{on} ({name}={value})"
+    return found

@@ -1,0 +1,137 @@
+"""Life and death of one QEMU process."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vbench.contract.host import Host, HostProcess
+from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
+from vbench.hosts.ready import wait_ready
+from vbench.hypervisors.qemu.qmp import Qmp
+
+QMP_TIMEOUT_S = 10.0
+# QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
+QUIT_TIMEOUT_S = 3.0
+
+# thread, nanoseconds that it ran, nanoseconds that it was ready and waited
+_RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
+
+
+class QemuMachine:
+    """A running QEMU: its process, QMP and console."""
+
+    whole_host = False
+
+    def __init__(self, host: Host, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
+        """Start QEMU and greet it. Raises LaunchError with QEMU's own words."""
+        self.host = host
+        self.argv = tuple(argv)
+        self._spent: dict[int, int] = {}  # by thread, nanoseconds
+        try:
+            self.process: HostProcess = host.start(argv, pass_fds=pass_fds)
+        except HostError as error:
+            raise LaunchError(
+                error.what,
+                evidence=error.evidence,
+                remedy="run `vbench setup`, then `vbench doctor`",
+            ) from error
+        try:
+            self.qmp = Qmp(self.process.stream, QMP_TIMEOUT_S * host.patience)
+            self._vcpu_threads = [
+                int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
+            ]
+        except GuestLost as error:
+            status = self.process.wait(1.0)
+            self.process.kill()
+            raise LaunchError(
+                f"QEMU did not start (exit status {status})" if status is not None else error.what,
+                evidence=self.evidence(),
+                remedy="try the argv above by hand",
+            ) from error
+        except BaseException:
+            self.process.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def evidence(self, lines: int = 15) -> str:
+        """The command line and the last `lines` of console and QEMU messages."""
+        tail = self.process.log().splitlines()[-lines:]
+        return "\n".join([shlex.join(self.argv), *tail])
+
+    def console(self) -> str:
+        return self.process.log()
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        return wait_ready(self.process, timeout_s, self.evidence)
+
+    def forwarded_port(self, guest_port: int) -> int:
+        """The host port that QEMU chose to forward to `guest_port`.
+
+        There is no QMP command for it; HMP's `info usernet` has it in a table of fixed columns.
+        """
+        table = self.qmp.execute("human-monitor-command", {"command-line": "info usernet"})
+        for line in table.splitlines():
+            fields = line.split()
+            if fields and fields[0] == "TCP[HOST_FORWARD]" and fields[5] == str(guest_port):
+                return int(fields[3])
+        raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
+
+    def pause(self) -> None:
+        self._tell("stop")
+
+    def resume(self) -> None:
+        self._tell("cont")
+
+    def _tell(self, command: str) -> None:
+        """A QMP command without a result. Raises GuestLost with QEMU's command line and console."""
+        try:
+            self.qmp.execute(command)
+        except GuestLost as error:
+            ended = self.process.wait(1.0) is not None
+            what = "the guest's machine ended" if ended else error.what
+            raise GuestLost(what, evidence=self.evidence()) from error
+
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """A QMP query; None where this QEMU does not know the command."""
+        return self.qmp.query(command, arguments)
+
+    def usage(self) -> Mapping[str, float]:
+        """Seconds spent so far: `host_cpu_s` by all threads of the process, `vcpu_cpu_s` by those
+        that are vCPUs, `vcpu_wait_s` by vCPUs that were ready to run and did not. In nanoseconds,
+        from the kernel's schedstat (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
+        files = f"/proc/{self.pid}/task/*/schedstat"
+        try:
+            said = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
+            found = {
+                int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(said.stdout)
+            }
+            vcpus = [found[thread] for thread in self._vcpu_threads]
+        except (HostError, ConnectionLost, KeyError) as error:
+            raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
+        # threads that have ended keep what they had spent
+        self._spent.update((thread, ran) for thread, (ran, _) in found.items())
+        return {
+            "host_cpu_s": sum(self._spent.values()) / 1e9,
+            "vcpu_cpu_s": sum(ran for ran, _ in vcpus) / 1e9,
+            "vcpu_wait_s": sum(waited for _, waited in vcpus) / 1e9,
+        }
+
+    @property
+    def alive(self) -> bool:
+        return self.process.status() is None
+
+    def close(self) -> None:
+        """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""
+        try:
+            if self.alive:
+                self.qmp.quit(QUIT_TIMEOUT_S)
+                self.process.wait(QUIT_TIMEOUT_S * self.host.patience)
+            self.qmp.close()
+        finally:
+            self.process.kill()

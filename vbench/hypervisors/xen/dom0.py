@@ -1,0 +1,59 @@
+"""A machine with Xen beneath its kernel: how the testbed becomes one, and what dom0 tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vbench.contract.host import Host
+from vbench.errors import HostError
+
+# Modules of dom0: what its tools talk to, and the back ends of disks and network cards.
+MODULES = (
+    *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xenfs"),
+    *("xen_blkback", "xen_netback", "bridge", "loop"),
+)
+
+# Guests lie beside dom0 in the machine's memory. Xen writes to the serial port, and so does dom0
+# through Xen's own console.
+XEN_ARGUMENTS = ("console=com1", "com1=115200,8n1", "dom0_mem=1536M,max:1536M")
+DOM0_CONSOLE = "hvc0"
+
+# Xen's daemons, started as its init scripts would. They go into the background once they serve.
+START = """
+set -e
+mkdir -p /run/xen /run/xenstored /var/lock
+mount -t xenfs xenfs /proc/xen
+oxenstored --pid-file /run/xen/xenstored.pid
+xen-init-dom0
+xenconsoled
+"""
+
+BRIDGE = "vbench0"
+BRIDGE_ADDRESS, GUEST_ADDRESS = "10.76.0.1/24", "10.76.0.2/24"
+# The guests' bridge: from dom0 alone, nothing is routed.
+MAKE_BRIDGE = f"""
+set -e
+[ -d /sys/class/net/{BRIDGE} ] || ip link add {BRIDGE} type bridge
+ip address replace {BRIDGE_ADDRESS} dev {BRIDGE}
+ip link set {BRIDGE} up
+"""
+
+# xen/include/public/features.h, XENFEAT_dom0
+_DOM0_FEATURE = 1 << 11
+
+
+def is_dom0(host: Host) -> bool:
+    """Whether `host` is Xen's privileged domain, by what its kernel says."""
+    try:
+        if host.read("/sys/hypervisor/type").strip() != "xen":
+            return False
+        features = host.read("/sys/hypervisor/properties/features")
+        return bool(int(features, 16) & _DOM0_FEATURE)
+    except (HostError, ValueError):
+        return False
+
+
+def parse_info(text: str) -> Mapping[str, str]:
+    """`xl info`: `key : value` lines."""
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}

@@ -1,0 +1,132 @@
+"""Life and death of one Xen domain, through xl in dom0."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from vbench.contract.host import Host, HostProcess
+from vbench.errors import (
+    UNSUPPORTED_STATUS,
+    ConnectionLost,
+    GuestLost,
+    HostError,
+    LaunchError,
+)
+from vbench.hosts.ready import wait_ready
+
+# xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
+XL_TIMEOUT_S = 60.0
+
+# $1 configuration file, $2 name. Creates the domain, then is its console, on standard error, for
+# as long as it lives. The domain belongs to Xen and not to us: what destroys it when our end of
+# standard input closes, however that happens, must outlive this process, so it has a session of
+# its own.
+_LIFE = r"""
+PATH=$PATH:/usr/sbin:/sbin
+exec 3<&0 >&2
+xl create -q -p "$1" || exit
+id=$(xl domid "$2") || exit
+{ setsid sh -c 'trap "" INT TERM HUP; echo; exec >/dev/null; read -r _ <&3; exec xl destroy "$1"' \
+  sh "$id" </dev/null 2>/dev/null & } | read -r _  # until it has its session
+echo "VBENCH-DOMAIN $id"
+xl unpause "$id" || exit
+exec xl console -t pv "$id" <&3
+"""
+_DOMAIN = "VBENCH-DOMAIN "
+
+
+class XlMachine:
+    """A domain, from `xl create` to `xl destroy`."""
+
+    whole_host = True  # dom0's CPU time is told as a whole
+
+    def __init__(
+        self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
+    ) -> None:
+        """Create and start it; `probe` is the path of vbench-probe in dom0. Raises LaunchError
+        with xl's own words."""
+        self.host = host
+        self._probe = probe
+        self.name = name
+        self.argv: tuple[str, ...] = ("xl", "create", config_path)
+        self._config = config
+        self._closed = False
+        host.write(config_path, config.encode())
+        self.process: HostProcess = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
+        try:
+            said = self.process.wait_for(
+                lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.patience
+            )
+        except BaseException:
+            self.process.kill()
+            raise
+        if said is None:
+            status = self.process.wait(1.0)
+            self.process.kill()
+            raise LaunchError(
+                f"xl created no domain (exit status {status})",
+                evidence=self.evidence(),
+                remedy="`xl dmesg` and /var/log/xen on the host may say more",
+            )
+        self.domid = int(said.removeprefix(_DOMAIN))
+
+    def evidence(self, lines: int = 15) -> str:
+        """The configuration, and the last `lines` of what xl and the console said."""
+        tail = self.process.log().splitlines()[-lines:]
+        return "\n".join([" ".join(self.argv), *self._config.splitlines(), *tail])
+
+    def console(self) -> str:
+        return self.process.log()
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        return wait_ready(self.process, timeout_s, self.evidence)
+
+    def pause(self) -> None:
+        self._xl("pause")
+
+    def resume(self) -> None:
+        self._xl("unpause")
+
+    def usage(self) -> Mapping[str, float]:
+        """CPU seconds: `vcpu_cpu_s` of the domain, `host_cpu_s` with dom0, which serves its
+        devices. Empty where Xen does not tell. Raises GuestLost."""
+        done = self.host.run([self._probe, "xen-cpu", str(self.domid)], timeout_s=XL_TIMEOUT_S)
+        if done.status == UNSUPPORTED_STATUS:
+            return {}
+        if done.status != 0:
+            raise GuestLost(f"the domain is gone: {done.stderr.strip()}", evidence=self.evidence())
+        spent = json.loads(done.stdout)
+        return {
+            "host_cpu_s": (spent["cpu_ns"] + spent["dom0_ns"]) / 1e9,
+            "vcpu_cpu_s": spent["cpu_ns"] / 1e9,
+        }
+
+    @property
+    def alive(self) -> bool:
+        """Its console ends with the domain."""
+        return self.process.status() is None
+
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        return None  # no QMP here
+
+    def close(self) -> None:
+        """Destroy the domain. Never raises for one that has ended."""
+        try:
+            # One whose console has ended may hold its devices still. Negative: the host is gone.
+            if (self.process.status() or 0) >= 0 and not self._closed:
+                self._closed = True
+                with contextlib.suppress(HostError, ConnectionLost):
+                    self.host.run(["xl", "destroy", str(self.domid)], timeout_s=XL_TIMEOUT_S)
+        finally:
+            self.process.kill()  # and if it is still there, what waits for this destroys it
+
+    def _xl(self, command: str) -> None:
+        done = self.host.run(["xl", command, str(self.domid)], timeout_s=XL_TIMEOUT_S)
+        if done.status != 0:
+            raise GuestLost(
+                f"xl {command} failed: {done.stderr.strip() or f'exit status {done.status}'}",
+                evidence=self.evidence(),
+            )

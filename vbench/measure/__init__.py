@@ -1,0 +1,1 @@
+"""How a workload is measured: plan, engine, parsers of tools' output, interference."""

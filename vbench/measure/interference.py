@@ -1,0 +1,73 @@
+"""Was this round disturbed? Steal time, CPU pressure and cgroup throttling of a host."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+
+from vbench.contract.host import Host
+from vbench.errors import ConnectionLost, HostError
+from vbench.model import TimeBase
+
+# Shares of the round's wall time above which its pair is flagged. A guest and our own SSH client
+# on two busy cores alone cause a few per cent of pressure; a tenth is somebody else, or a
+# workload of two processes on one.
+STEAL_SHARE = 0.01
+PRESSURE_SHARE = 0.10
+
+
+@dataclass(frozen=True)
+class Look:
+    """Monotonic counters of a host at one moment, in seconds; None where it has no such file."""
+
+    at_s: float
+    steal_s: float | None
+    pressure_s: float | None
+    throttled: int | None
+
+
+class Watch:
+    """Looks at a host before and after a round. On an instruction base nothing disturbs."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._active = host.time_base is TimeBase.WALL
+
+    def look(self) -> Look | None:
+        if not self._active:
+            return None
+        steal = self._number("/proc/stat", r"^cpu (?: \d+){7} (\d+)", 100)
+        pressure = self._number("/proc/pressure/cpu", r"^some .*total=(\d+)", 1e6)
+        throttled = self._number("/sys/fs/cgroup/cpu.stat", r"^nr_throttled (\d+)", 1)
+        return Look(
+            time.monotonic(), steal, pressure, None if throttled is None else int(throttled)
+        )
+
+    def since(self, before: Look | None) -> tuple[str, ...]:
+        """Flags for the time since `before`: "steal", "cpu-pressure", "throttled"."""
+        now = self.look()
+        if before is None or now is None:
+            return ()
+        lasted_s = max(now.at_s - before.at_s, 1e-3)
+        flags = []
+        if _grew(before.steal_s, now.steal_s) > STEAL_SHARE * lasted_s:
+            flags.append("steal")
+        if _grew(before.pressure_s, now.pressure_s) > PRESSURE_SHARE * lasted_s:
+            flags.append("cpu-pressure")
+        if _grew(before.throttled, now.throttled) > 0:
+            flags.append("throttled")
+        return tuple(flags)
+
+    def _number(self, path: str, pattern: str, per_second: float) -> float | None:
+        try:
+            match = re.search(pattern, self._host.read(path), re.MULTILINE)
+        except (HostError, ConnectionLost):
+            # No PSI or no cgroup v2 in this kernel; or whoever uses the host next is told that it
+            # is gone, and a finished pair is kept.
+            return None
+        return int(match[1]) / per_second if match else None
+
+
+def _grew(before: float | None, now: float | None) -> float:
+    return 0.0 if before is None or now is None else now - before

@@ -1,0 +1,1 @@
+"""The file format, merging, statistics, comparison, formatting of numbers. Needs model only."""

@@ -1,0 +1,156 @@
+"""Whether one is more than the other: two runs, two variants, overhead and exits. Pure."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations
+from typing import Any
+
+from vbench.model import Item
+from vbench.results.stats import (
+    CONFIDENCE,
+    Estimate,
+    exp,
+    log_ratios,
+    mean_of_workloads,
+    of_boots,
+    overhead_of,
+)
+
+
+def _t_two_sided(t: float, df: float) -> float:
+    from scipy.special import stdtr  # noqa: PLC0415
+
+    return float(2 * stdtr(df, -abs(t)))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """new / base as a ratio with its 95 % interval, and the two-sided p-value.
+
+    Bounds and `p` are None where one side has no repetition.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+def _difference(new: Estimate, base: Estimate) -> Difference:
+    change = new.minus(base)
+    bounds = change.interval()
+    if bounds is None:
+        return Difference(math.exp(change.mean), None, None, None)
+    if change.variance == 0:
+        p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
+    else:
+        p = _t_two_sided(change.mean / math.sqrt(change.variance), change.df)
+    return Difference(math.exp(change.mean), exp(bounds[0]), exp(bounds[1]), p)
+
+
+def difference(
+    base: Mapping[int, Sequence[float]], new: Mapping[int, Sequence[float]]
+) -> Difference | None:
+    """Welch's t test of logarithms by boot (`log_ratios` or `log_guest`) of two runs.
+
+    Over boot means; a side with one boot enters with its rounds. None if a side is empty.
+    """
+    return _difference(of_boots(new), of_boots(base)) if base and new else None
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """Overheads of A against those of B: the ratio A / B with its 95 % interval.
+
+    Bounds are None where one side has no repetition.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    workloads: tuple[str, ...]  # those that both have
+
+
+def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | None:
+    """How A's overheads lie to B's, over the workloads (same definition) of both.
+
+    Boots of A and B are different boots, so they are not paired: the mean log overhead of the
+    common workloads per boot, then Welch's interval over boots. None without common workloads.
+    """
+    a = {i.workload: i for i in a_items if overhead_of(i) is not None}
+    b = {i.workload: i for i in b_items if overhead_of(i) is not None}
+    common = tuple(sorted(w for w in a if w in b and a[w].definition == b[w].definition))
+    ours = mean_of_workloads({w: log_ratios(a[w].pairs) for w in common})
+    theirs = mean_of_workloads({w: log_ratios(b[w].pairs) for w in common})
+    if ours is None or theirs is None:
+        return None
+    d = _difference(ours[0], theirs[0])
+    return Ordering(d.ratio, d.low, d.high, common)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down adjustment: compare the results with the level itself.
+
+    In the order of the input; never below the raw value, never above 1.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    for rank, i in enumerate(order):
+        adjusted[i] = min(1.0, (len(p_values) - rank) * p_values[i])
+    for before, after in pairwise(order):  # keep the order of the raw values
+        adjusted[after] = max(adjusted[after], adjusted[before])
+    return adjusted
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's tau, -1 to 1, and the two-sided probability of one as far from 0 by chance."""
+
+    tau: float
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p < 1 - CONFIDENCE
+
+
+LEAST_BLOCKS = 5  # fewer cannot be significant
+_PERMUTATIONS = 5040
+
+
+def rank_correlation(blocks: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
+    """Whether y rises with x over all points; None for fewer than LEAST_BLOCKS.
+
+    Points of one block (all of one size) may depend on each other, so whole blocks of x are
+    permuted against those of y: all ways, or 5,040 of them, always the same.
+    """
+    count = len(blocks)
+    if count < LEAST_BLOCKS:
+        return None
+    import numpy as np  # noqa: PLC0415
+
+    points = np.array(blocks)
+
+    def signs(values: Any) -> Any:
+        flat = values.reshape(-1)
+        return np.sign(flat[:, None] - flat[None, :])
+
+    of_y = signs(points[..., 1])
+    possible = of_y.size - len(of_y)
+
+    def tau(order: Sequence[int]) -> float:
+        return float((signs(points[list(order), :, 0]) * of_y).sum() / possible)
+
+    if math.factorial(count) <= _PERMUTATIONS:
+        orders: Iterable[Sequence[int]] = permutations(range(count))
+    else:
+        chosen = random.Random(0)  # noqa: S311
+        orders = [range(count), *(chosen.sample(range(count), count) for _ in range(_PERMUTATIONS))]
+    seen = tau(range(count))
+    values = [tau(order) for order in orders]
+    share = min(sum(v >= seen for v in values), sum(v <= seen for v in values)) / len(values)
+    return Correlation(seen, min(1.0, 2 * share))

@@ -1,0 +1,137 @@
+"""The guest that is up just now: launched, attested, relaunched, given up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vbench.contract.host import Host
+from vbench.contract.registry import Registry, Variant
+from vbench.errors import (
+    ConnectionLost,
+    GuestError,
+    HostError,
+    LaunchTimeout,
+    Unsupported,
+    UsageError,
+    VbenchError,
+)
+from vbench.guest.launch import Guest
+from vbench.model import ImageFiles, Launch
+from vbench.run.phases import Phases
+
+# A variant that failed to come up so often in a row is given up for the rest of the run.
+LAUNCH_FAILURES_MAX = 2
+
+
+@dataclass(frozen=True)
+class Series:
+    """What one result file holds: a variant on a host, on the workloads that match one of
+    `workloads` (globs; empty: all). `boots` bounds those of the plan (0: it does not)."""
+
+    host: Host
+    variant: Variant
+    workloads: tuple[str, ...] = ()
+    boots: int = 0
+
+    @property
+    def label(self) -> str:
+        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
+
+
+class Broker:
+    """Keeps one guest up at a time, and the records of all launches by the label of a series."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        image: ImageFiles,
+        phases: Phases,
+        note: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """`note` is told of each launch at once (the journal)."""
+        self.launches: dict[str, list[Launch]] = {}
+        self.current: Guest | None = None
+        self._registry = registry
+        self._image = image
+        self._phases = phases
+        self._note = note
+        self._key: tuple[str, str, int] | None = None
+        self._errors: dict[tuple[str, str, int], VbenchError] = {}
+        self._given_up: dict[tuple[str, str], VbenchError] = {}  # a series and a variant
+        self._failures: dict[tuple[str, str], int] = {}  # running, of the same
+
+    def guest(self, series: Series, boot: int, options: str = "") -> Guest:
+        """The guest of this series and boot, launched or relaunched as needed, with `options`
+        beside those of its variant.
+
+        Raises LaunchError, AttestationError: a boot that failed fails again at once for its other
+        items, and so does a variant that failed twice running. Unsupported: its backend has no
+        such options.
+        """
+        variant = self._variant(series, options)
+        key = (series.label, variant.text, boot)
+        if self.current is not None and self._key == key and self.current.alive:
+            return self.current
+        self.drop()
+        known = self._errors.get(key) or self._given_up.get(key[:2])
+        if known is not None:
+            raise known
+        self._phases.enter("booting")
+        try:
+            guest = self._launch_or_again(series, variant, boot)
+        except (GuestError, HostError, ConnectionLost) as error:
+            failures = self._failures.get(key[:2], 0) + 1
+            self._failures[key[:2]] = failures
+            if failures >= LAUNCH_FAILURES_MAX:
+                self._given_up[key[:2]] = error
+            self._errors[key] = error
+            raise
+        self._failures[key[:2]] = 0
+        self.current, self._key = guest, key
+        return guest
+
+    def _variant(self, series: Series, options: str) -> Variant:
+        """The series' variant with further options."""
+        if not options:
+            return series.variant
+        try:
+            return self._registry.variant(f"{series.variant.text},{options}")
+        except UsageError as error:
+            raise Unsupported(error.what) from error
+
+    def _launch_or_again(self, series: Series, variant: Variant, boot: int) -> Guest:
+        """A launch that was late is tried once more."""
+        try:
+            return self._launch(series, variant, boot)
+        except LaunchTimeout as error:
+            self._note({"event": "launched again", "series": series.label, "why": str(error)})
+        return self._launch(series, variant, boot)
+
+    def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
+        backend = variant.backend
+        guest = backend.launch(series.host, self._image, variant.options)
+        try:
+            attestation = backend.attest(guest)
+        except BaseException:
+            guest.close()
+            raise
+        known = self.launches.setdefault(series.label, [])
+        launch = guest.launch_record(
+            id=f"{series.label}#{len(known) + 1}",
+            variant=variant.text,
+            boot=boot,
+            attestation=attestation,
+        )
+        known.append(launch)
+        self._note({"event": "launch", "id": launch.id, "argv": launch.argv, "boot": boot})
+        return guest
+
+    def drop(self) -> None:
+        """End the guest that is up, if any."""
+        guest, self.current, self._key = self.current, None, None
+        if guest is not None:
+            self._phases.enter("booting")
+            guest.close()

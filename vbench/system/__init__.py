@@ -1,0 +1,1 @@
+"""What the system can do and what it lacks. Standard library only."""

@@ -1,0 +1,217 @@
+"""What a host is, asked through `run` and `read` alone. Standard library only.
+
+Used before anything is installed (`python3 -m vbench.system.doctor`) and for every host later, so it
+wants no more of a host than `Asked`, and no more of the machine than a POSIX shell and /proc.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from vbench.errors import HostError
+from vbench.model import Output
+
+CPU = "/sys/devices/system/cpu"
+QEMU = "qemu-system-x86_64"
+UNKNOWN = "unknown"
+
+# Where plain users' and ssh's PATH ends, ip, modprobe and their like begin.
+_WITH_SBIN = 'PATH="$PATH:/usr/sbin:/sbin"; '
+
+
+class Asked(Protocol):
+    """The part of `vbench.hosts.Host` that facts need."""
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output: ...
+
+    def read(self, path: str) -> str: ...
+
+
+class LocalReader:
+    """This machine, before anything is installed."""
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
+        """Run to the end. Raises HostError if it cannot start or passes `timeout_s`."""
+        try:
+            done = subprocess.run(
+                argv, input=stdin, capture_output=True, timeout=timeout_s, check=False
+            )
+        except OSError as error:
+            raise HostError(f"cannot run {argv[0]}: {error.strerror}") from error
+        except subprocess.TimeoutExpired as error:
+            raise HostError(f"{argv[0]} did not end within {timeout_s:g} s") from error
+        return Output(
+            done.returncode,
+            done.stdout.decode(errors="replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
+
+    def read(self, path: str) -> str:
+        """A text file. Raises HostError."""
+        try:
+            return Path(path).read_text(errors="replace")
+        except OSError as error:
+            raise HostError(f"cannot read {path}: {error.strerror}") from error
+
+
+def text(host: Asked, path: str) -> str:
+    """A file's text without the ends, "" if it cannot be read."""
+    try:
+        return host.read(path).strip()
+    except HostError:
+        return ""
+
+
+def first(host: Asked, *paths: str) -> str:
+    """The text of the first of `paths` that has any."""
+    return next((found for path in paths if (found := text(host, path))), "")
+
+
+def shell(host: Asked, script: str, *arguments: str, timeout_s: float = 10.0) -> Output:
+    """Run a POSIX shell script with sbin on its path; status 127 if it cannot be run."""
+    try:
+        return host.run(["sh", "-c", _WITH_SBIN + script, "sh", *arguments], timeout_s=timeout_s)
+    except HostError as error:
+        return Output(127, "", error.what)
+
+
+def said(host: Asked, script: str, *arguments: str) -> str:
+    """What a script that succeeds writes to standard output, stripped; else ""."""
+    out = shell(host, script, *arguments)
+    return out.stdout.strip() if out.status == 0 else ""
+
+
+def which(host: Asked, tool: str) -> str:
+    """The path of `tool`, or ""."""
+    return said(host, 'command -v "$1"', tool)
+
+
+def listing(host: Asked, folder: str) -> list[str]:
+    """Names in a folder, sorted; empty if there is no such folder."""
+    return said(host, 'ls -A "$1" 2>/dev/null', folder).split()
+
+
+def cpuinfo(host: Asked) -> dict[str, str]:
+    """The first processor of /proc/cpuinfo."""
+    fields: dict[str, str] = {}
+    for line in text(host, "/proc/cpuinfo").splitlines():
+        name, colon, value = line.partition(":")
+        if not colon:
+            break
+        fields[name.strip()] = value.strip()
+    return fields
+
+
+def memory_mib(host: Asked, field: str) -> int | None:
+    """`MemTotal` or `MemAvailable` of /proc/meminfo, which counts in KiB."""
+    for line in text(host, "/proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) // 1024
+    return None
+
+
+def governor(host: Asked) -> str:
+    """The frequency governor; "none" where the kernel has no control over the frequency."""
+    return text(host, f"{CPU}/cpu0/cpufreq/scaling_governor") or "none"
+
+
+def turbo(host: Asked) -> str:
+    """Whether the CPU may exceed its base frequency: "on", "off" or "unknown"."""
+    no_turbo = text(host, f"{CPU}/intel_pstate/no_turbo")
+    boost = text(host, f"{CPU}/cpufreq/boost")
+    return {"0": "on", "1": "off"}.get(no_turbo) or {"1": "on", "0": "off"}.get(boost) or UNKNOWN
+
+
+def smt(host: Asked) -> str:
+    """Whether two threads share a core: "on", "off" or "unknown"."""
+    return {"1": "on", "0": "off"}.get(text(host, f"{CPU}/smt/active"), UNKNOWN)
+
+
+def virtualization(host: Asked) -> str:
+    """What the host itself runs under; "none" on bare hardware."""
+    if kind := text(host, "/sys/hypervisor/type"):
+        dom0 = "control_d" in text(host, "/proc/xen/capabilities")
+        return f"{kind} dom0" if dom0 else kind
+    # Exit status 1 with "none" on hardware; containers are left out, they cost nothing.
+    kind = shell(host, "systemd-detect-virt --vm").stdout.strip()
+    if kind and kind != "none":
+        return kind
+    if "hypervisor" not in cpuinfo(host).get("flags", "").split():
+        return "none"
+    clocks = text(host, "/sys/devices/system/clocksource/clocksource0/available_clocksource")
+    for clock, name in (("kvm-clock", "kvm"), ("hyperv", "microsoft"), ("xen", "xen")):
+        if clock in clocks:
+            return name
+    maker = text(host, "/sys/class/dmi/id/sys_vendor")
+    return f"a virtual machine ({maker})" if maker else "a virtual machine of unknown kind"
+
+
+def mitigations(host: Asked) -> str:
+    """One line: which CPU vulnerabilities are mitigated, which are open."""
+    folder = f"{CPU}/vulnerabilities"
+    groups: dict[str, list[str]] = {"mitigated": [], "vulnerable": [], "not affected": []}
+    for line in said(host, 'cd "$1" && grep . *', folder).splitlines():
+        name, _, state = line.partition(":")
+        low = state.lower()
+        key = next((key for key in ("not affected", "vulnerable") if key in low[:20]), "mitigated")
+        groups[key].append(name)
+    unaffected = len(groups.pop("not affected"))
+    parts = [f"{key}: {', '.join(sorted(names))}" for key, names in groups.items() if names]
+    if unaffected:
+        parts.append(f"not affected by {unaffected} others")
+    parts += [
+        f"booted with {word}"
+        for word in text(host, "/proc/cmdline").split()
+        if word.startswith("mitigations=")
+    ]
+    return "; ".join(parts) or UNKNOWN
+
+
+def qemu_version(host: Asked) -> tuple[int, ...]:
+    """(7, 2, 22), empty without QEMU. The first line is "QEMU emulator version 7.2.22 (...)"."""
+    words = said(host, f"{QEMU} --version").split()
+    if words[:3] != ["QEMU", "emulator", "version"]:
+        return ()
+    return tuple(int(part) for part in words[3].split(".") if part.isdigit())
+
+
+def distribution(host: Asked) -> str:
+    """PRETTY_NAME of /etc/os-release."""
+    for line in first(host, "/etc/os-release", "/usr/lib/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip("\"'")
+    return UNKNOWN
+
+
+def huge_pages(host: Asked) -> str:
+    """The chosen word of "always [madvise] never"."""
+    words = text(host, "/sys/kernel/mm/transparent_hugepage/enabled").split()
+    return next((word.strip("[]") for word in words if word.startswith("[")), "none")
+
+
+def facts(host: Asked) -> dict[str, str]:
+    """What a reader needs to judge numbers from this host: the `facts` of `HostFacts`."""
+    total = memory_mib(host, "MemTotal")
+    return {
+        "cpu_model": cpuinfo(host).get("model name", UNKNOWN),
+        "cpus": said(host, "nproc") or UNKNOWN,
+        "memory_mib": str(total) if total else UNKNOWN,
+        "kernel": text(host, "/proc/sys/kernel/osrelease") or UNKNOWN,
+        "distribution": distribution(host),
+        "virtualization": virtualization(host),
+        "qemu": ".".join(map(str, qemu_version(host))) or "none",
+        "governor": governor(host),
+        "turbo": turbo(host),
+        "smt": smt(host),
+        "mitigations": mitigations(host),
+        "clocksource": text(
+            host, "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+        )
+        or UNKNOWN,
+        "page_size": said(host, "getconf PAGE_SIZE") or UNKNOWN,
+        "transparent_hugepage": huge_pages(host),
+    }
