@@ -18,7 +18,7 @@ from vbench import image
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native, Place, Target
+from vbench.guest.target import Endpoint, Native, Target
 from vbench.hosts.local import LocalHost
 from vbench.measure import parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
@@ -54,8 +54,8 @@ class Side:
         self.machine = Standing()
 
     @property
-    def place(self) -> Place:
-        return self._target.place
+    def upload_image(self) -> Endpoint:
+        return self._target.endpoint
 
     def run(self, command: str, *, timeout_s: float) -> Output:
         return self._target.run(command + self._slow, timeout_s=timeout_s)
@@ -97,7 +97,7 @@ class Control:
             on_pair=self.pairs.append,
             counters=lambda _: {},
             phase=lambda _: None,
-        )(lambda steps, _: f"vbench-probe spin {steps}", read=parsers.probe, first=100_000)
+        )(lambda steps, _: f"vbench-probe spin {steps}", read=parsers.probe, initial_units=100_000)
 
     @property
     def overhead(self) -> Interval:
@@ -111,7 +111,7 @@ class Control:
 
 def native_boots(host: Host, files: ImageFiles, boots: int) -> Iterator[Target]:
     """Native has no boots: the same, again and again."""
-    native = Native(host, host.place(files))
+    native = Native(host, host.upload_image(files))
     for _ in range(boots):
         yield native
 

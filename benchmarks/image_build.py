@@ -31,10 +31,10 @@ def seconds(action: Callable[[], object]) -> float:
 
 def main() -> int:
     """Measure, print the table, and compare with the targets."""
-    usual = image.cache_dir()
-    usual.mkdir(parents=True, exist_ok=True)
+    cache = image.cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
     # Beside the usual cache: the same disk, and not a /tmp that may be too small.
-    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=usual) as fresh:
+    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=cache) as fresh:
         os.environ["VBENCH_CACHE"] = fresh
         cold = seconds(image.ensure)
         cached = statistics.median(seconds(image.ensure) for _ in range(CACHED_ROUNDS))

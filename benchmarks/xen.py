@@ -60,7 +60,7 @@ def launches(host: TestbedHost) -> None:
 
 def probes(host: TestbedHost) -> None:
     files = image.ensure()
-    native = Native(host, host.place(files), scratch=host.scratch())
+    native = Native(host, host.upload_image(files), scratch=host.scratch())
     with BACKEND.launch(host, files, BACKEND.options) as guest:
         clock = [per_unit(target, "empty 2000") for target in (native, guest)]
         print(f"reading the clock: {clock[0]:.0f} natively, {clock[1]:.0f} in the PV guest")

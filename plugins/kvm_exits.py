@@ -42,7 +42,7 @@ def vbench_counters(guest: Guest) -> Mapping[str, int]:
 
 
 @hookimpl
-def vbench_census(
+def vbench_exit_histogram(
     guest: Guest,
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Exits by reason, counted by the kernel's tracepoints; None without KVM or permission."""

@@ -34,7 +34,7 @@ done
 
 
 @hookimpl
-def vbench_census(
+def vbench_exit_histogram(
     guest: Guest,
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Entries into Xen by reason; None if it is no domain of ours, or dom0 has no xentrace."""
@@ -61,7 +61,7 @@ def _counting(guest: Guest, domain: int, events: str) -> Iterator[Callable[[], M
         arguments = (folder, str(domain), probe, events)
         process = guest.host.start(["sh", "-c", _LOOP, "vbench", *arguments])
         try:
-            lines = _lines(process, _TIMEOUT_S * guest.host.patience)
+            lines = _lines(process, _TIMEOUT_S * guest.host.timeout_scale)
             _expect(process, lines, "counting")
 
             def look() -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from vbench.contract.host import Network, Scratch
 from vbench.errors import ConnectionLost, LaunchError, UsageError
 from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hosts.ssh import SshConnection
@@ -107,7 +107,7 @@ class TestbedHost(SshHost):
     # strikes. So each interrupt is ended by an exit, and begins with a breakpoint.
     kvm_cpu: tuple[str, ...] = ("kvm-pv-eoi=off",)
     kvm_guest = _BREAKPOINT
-    patience = 10.0  # it runs some 100 to 300 M instructions/s when busy
+    timeout_scale = 10.0  # it runs some 100 to 300 M instructions/s when busy
 
     def __init__(
         self, image: Callable[[], ImageFiles], time_base: TimeBase, hypervisor: str = ""
@@ -138,7 +138,7 @@ class TestbedHost(SshHost):
         # one image for as long as it lives, whatever becomes of the cache meanwhile
         return cls(functools.cache(image), bases[value] if comma else TimeBase.INSTRUCTIONS)
 
-    def under(self, hypervisor: str) -> TestbedHost:
+    def with_hypervisor(self, hypervisor: str) -> TestbedHost:
         """The same machine booted once more; it ends with this one."""
         if hypervisor == self._hypervisor:
             return self
@@ -204,7 +204,7 @@ class TestbedHost(SshHost):
             image=files,
             start=start,
             reach=reach,
-            place=Place("", 0, 0, "127.0.0.1", 0, 1),
+            endpoint=Endpoint("", 0, 0, "127.0.0.1", 0, 1),
             device={"cpu": CPU, "clock": self.time_base.value},
             versions={"qemu": qemu_version(here) or "unknown"},
             boot_timeout_s=BOOT_TIMEOUT_S,
@@ -218,7 +218,7 @@ class TestbedHost(SshHost):
         script = _PREPARE
         if self._hypervisor == "xen":
             script += dom0.START
-        done = self._guest.run(script, timeout_s=60.0 * self.patience)
+        done = self._guest.run(script, timeout_s=60.0 * self.timeout_scale)
         if done.status != 0:
             raise LaunchError(
                 "the testbed could not be prepared",
@@ -259,9 +259,9 @@ class TestbedHost(SshHost):
             self._facts = HostFacts(identity, self.kind, self.time_base, known)
         return self._facts
 
-    def place(self, image: ImageFiles) -> ImageFiles:
+    def upload_image(self, image: ImageFiles) -> ImageFiles:
         if image.digest != self._image().digest:
-            return super().place(image)
+            return super().upload_image(image)
         self.connection  # noqa: B018 - boots it
         return dataclasses.replace(
             image,

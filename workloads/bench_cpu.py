@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -18,14 +18,14 @@ _BASELINE = "OPENSSL_ia32cap=0x17bfbff:0x0"
 def bench_cpu_sysbench(measure: Measure) -> None:
     """Primes up to 2,000 by trial division (sysbench cpu)."""
 
-    def command(events: int, place: Place) -> str:
+    def command(events: int, endpoint: Endpoint) -> str:
         return f"sysbench cpu --cpu-max-prime=2000 --time=0 --events={events} run"
 
-    measure(command, read=parsers.sysbench, first=50)
+    measure(command, read=parsers.sysbench, initial_units=50)
 
 
 def _openssl(measure: Measure, algorithm: str, environment: str = "") -> None:
-    def command(mebibytes: int, place: Place) -> str:
+    def command(mebibytes: int, endpoint: Endpoint) -> str:
         return (
             f"{environment} openssl speed -elapsed -seconds 1 -mr -bytes 16384 -evp {algorithm}"
         ).strip()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -11,15 +11,15 @@ _throughput = pytest.mark.workload(unit="MiB")
 
 
 def _fio(measure: Measure, pattern: str, block_kib: int = 4, depth: int = 1) -> None:
-    def command(operations: int, place: Place) -> str:
+    def command(operations: int, endpoint: Endpoint) -> str:
         return (
-            f"fio --name=disk --filename={place.scratch} --rw={pattern} --bs={block_kib}k "
-            f"--offset={place.scratch_offset_mib}m --size={place.scratch_size_mib}m "
+            f"fio --name=disk --filename={endpoint.scratch} --rw={pattern} --bs={block_kib}k "
+            f"--offset={endpoint.scratch_offset_mib}m --size={endpoint.scratch_size_mib}m "
             f"--io_size={operations * block_kib}k --norandommap --randrepeat=0 --direct=1 "
             f"--ioengine=libaio --iodepth={depth} --thread --output-format=json"
         )
 
-    measure(command, read=parsers.fio, first=max(64 // block_kib, 4 * depth))
+    measure(command, read=parsers.fio, initial_units=max(64 // block_kib, 4 * depth))
 
 
 def bench_disk_randread_qd1(measure: Measure) -> None:

@@ -26,23 +26,23 @@ _PIC_MASK, _POST = 0x21, 0x80
 
 def _probe(measure: Measure, what: str, rest: str = "", *, events: int = _EVENTS) -> None:
     measure(
-        lambda count, place: f"vbench-probe {what} {count} {rest}".rstrip(),
+        lambda count, endpoint: f"vbench-probe {what} {count} {rest}".rstrip(),
         read=parsers.probe,
-        first=events,
-        most=events,
+        initial_units=events,
+        max_units=events,
     )
 
 
 def _msr(measure: Measure, what: str, number: int) -> None:
     """The kernel's own module reads and writes for us; it is built in or loaded where it can be."""
     measure(
-        lambda count, place: (
+        lambda count, endpoint: (
             "modprobe -q msr allow_writes=on 2>/dev/null; "
             f"vbench-probe {what} {count} /dev/cpu/0/msr {number} 8"
         ),
         read=parsers.probe,
-        first=_EVENTS,
-        most=_EVENTS,
+        initial_units=_EVENTS,
+        max_units=_EVENTS,
     )
 
 
@@ -79,13 +79,13 @@ def bench_exit_cpuid(measure: Measure) -> None:
 def bench_exit_hypercall(measure: Measure) -> None:
     """A hypercall that does nothing: VMCALL or VMMCALL, refused by KVM; XENVER_version of Xen."""
     measure(
-        lambda count, place: (
+        lambda count, endpoint: (
             # a domain that is not dom0 is else allowed none
             f"modprobe -q xen-privcmd unrestricted=1 2>/dev/null; vbench-probe hypercall {count}"
         ),
         read=parsers.probe,
-        first=_EVENTS,
-        most=_EVENTS,
+        initial_units=_EVENTS,
+        max_units=_EVENTS,
     )
 
 
@@ -128,7 +128,7 @@ def bench_exit_interrupt_processor(measure: Measure) -> None:
     """Interrupting another CPU and waiting for its answer (membarrier)."""
     guest = measure.guest
     cpus = guest.host.facts().facts.get("cpus", "")
-    if cpus.isdigit() and guest.place.vcpus > int(cpus):
+    if cpus.isdigit() and guest.endpoint.vcpus > int(cpus):
         raise Unsupported("the host has fewer CPUs than the guest: its scheduler would be measured")
     _probe(measure, "ipi")
 

@@ -11,4 +11,6 @@ pytestmark = pytest.mark.workload(category="interrupt")
 @pytest.mark.workload(unit="wake-up", statistic="quantiles")
 def bench_interrupt_timer(measure: Measure) -> None:
     """Lateness of a thread that sleeps until absolute times 200 us apart."""
-    measure(lambda wakes, place: f"vbench-probe timer {wakes}", read=parsers.probe, first=500)
+    measure(
+        lambda wakes, endpoint: f"vbench-probe timer {wakes}", read=parsers.probe, initial_units=500
+    )

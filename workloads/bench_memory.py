@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -17,23 +17,23 @@ _LOADS_MAX = 2_000_000
 def bench_memory_sysbench(measure: Measure) -> None:
     """Reading 1 MiB blocks in order (sysbench memory)."""
 
-    def command(mebibytes: int, place: Place) -> str:
+    def command(mebibytes: int, endpoint: Endpoint) -> str:
         return (
             "sysbench memory --memory-block-size=1M --memory-oper=read --time=0 "
             f"--memory-total-size={mebibytes}M run"
         )
 
-    measure(command, read=parsers.sysbench, first=16)
+    measure(command, read=parsers.sysbench, initial_units=16)
 
 
 @pytest.mark.workload(unit="load")
 def bench_memory_random(measure: Measure) -> None:
     """Dependent loads all over 64 MiB of small pages: caches and TLB."""
     measure(
-        lambda loads, place: f"vbench-probe memrandom {loads}",
+        lambda loads, endpoint: f"vbench-probe memrandom {loads}",
         read=parsers.probe,
-        first=10_000,
-        most=_LOADS_MAX,
+        initial_units=10_000,
+        max_units=_LOADS_MAX,
     )
 
 
@@ -41,14 +41,18 @@ def bench_memory_random(measure: Measure) -> None:
 def bench_memory_random_huge(measure: Measure) -> None:
     """The same in huge pages, where the kernel grants them: few TLB entries do."""
     measure(
-        lambda loads, place: f"vbench-probe memrandom {loads} --huge",
+        lambda loads, endpoint: f"vbench-probe memrandom {loads} --huge",
         read=parsers.probe,
-        first=10_000,
-        most=_LOADS_MAX,
+        initial_units=10_000,
+        max_units=_LOADS_MAX,
     )
 
 
 @pytest.mark.workload(unit="fault")
 def bench_memory_pagefault(measure: Measure) -> None:
     """First touch of fresh anonymous 4 KiB pages."""
-    measure(lambda pages, place: f"vbench-probe pagefault {pages}", read=parsers.probe, first=1000)
+    measure(
+        lambda pages, endpoint: f"vbench-probe pagefault {pages}",
+        read=parsers.probe,
+        initial_units=1000,
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -10,17 +10,17 @@ pytestmark = pytest.mark.workload(category="network")
 
 
 def _iperf3(measure: Measure, direction: str = "") -> None:
-    def command(mebibytes: int, place: Place) -> str:
+    def command(mebibytes: int, endpoint: Endpoint) -> str:
         return (
-            f"iperf3 --client {place.address} --port {place.port} --json {direction} "
+            f"iperf3 --client {endpoint.address} --port {endpoint.port} --json {direction} "
             f"--bytes {mebibytes}M"
         )
 
     measure(
         command,
         read=parsers.iperf3,
-        first=2,
-        server=lambda place: "iperf3 --server --port 5201",
+        initial_units=2,
+        server=lambda endpoint: "iperf3 --server --port 5201",
     )
 
 
@@ -40,8 +40,10 @@ def bench_network_send(measure: Measure) -> None:
 def bench_network_rr(measure: Measure) -> None:
     """One byte there and back over TCP, one at a time."""
     measure(
-        lambda trips, place: f"vbench-probe rr-client {place.address} {place.port} {trips}",
+        lambda trips, endpoint: (
+            f"vbench-probe rr-client {endpoint.address} {endpoint.port} {trips}"
+        ),
         read=parsers.probe,
-        first=100,
-        server=lambda place: "vbench-probe rr-server 5201",
+        initial_units=100,
+        server=lambda endpoint: "vbench-probe rr-server 5201",
     )

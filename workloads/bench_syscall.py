@@ -11,10 +11,18 @@ pytestmark = pytest.mark.workload(category="syscall")
 @pytest.mark.workload(unit="call")
 def bench_syscall_getppid(measure: Measure) -> None:
     """The cheapest system call there is."""
-    measure(lambda calls, place: f"vbench-probe getppid {calls}", read=parsers.probe, first=10_000)
+    measure(
+        lambda calls, endpoint: f"vbench-probe getppid {calls}",
+        read=parsers.probe,
+        initial_units=10_000,
+    )
 
 
 @pytest.mark.workload(unit="round trip")
 def bench_syscall_switch(measure: Measure) -> None:
     """A byte to another process on the same CPU and back, through two pipes."""
-    measure(lambda trips, place: f"vbench-probe switch {trips}", read=parsers.probe, first=500)
+    measure(
+        lambda trips, endpoint: f"vbench-probe switch {trips}",
+        read=parsers.probe,
+        initial_units=500,
+    )

@@ -64,7 +64,7 @@ def half_width(control: Control) -> float:
 
 
 def test_native_against_native(host: LocalHost) -> None:
-    check(Native(host, host.place(image.ensure())), host)
+    check(Native(host, host.upload_image(image.ensure())), host)
 
 
 @pytest.mark.tcg

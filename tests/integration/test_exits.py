@@ -14,7 +14,7 @@ from vbench import image
 from vbench.guest.launch import Guest
 from vbench.guest.target import Native, succeed
 from vbench.hypervisors.qemu.backend import KvmOptions
-from vbench.plugins.kvm_exits import TRACING, vbench_census
+from vbench.plugins.kvm_exits import TRACING, vbench_exit_histogram
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.testbed import TestbedHost
 
@@ -104,10 +104,10 @@ def test_costs_repeat_to_the_instruction(guest: Guest, name: str) -> None:
 
 
 def test_exits_are_counted_by_reason(guest: Guest) -> None:
-    census = vbench_census(guest)
-    assert census is not None
+    histogram = vbench_exit_histogram(guest)
+    assert histogram is not None
     seen = []
-    with census as look:
+    with histogram as look:
         for events in (1, 1001):  # the difference is free of starting programs, which ask CPUID too
             before = look()
             probe(guest, f"cpuid {events}")
@@ -120,9 +120,9 @@ def test_exits_are_counted_by_reason(guest: Guest) -> None:
 
 
 def test_system_calls_do_not_exit(guest: Guest) -> None:
-    census = vbench_census(guest)
-    assert census is not None
-    with census as look:
+    histogram = vbench_exit_histogram(guest)
+    assert histogram is not None
+    with histogram as look:
         before = look()
         probe(guest, "getppid 100000")
         after = look()
@@ -141,9 +141,9 @@ def test_shadow_paging_is_switched_attested_and_restored(
         seen = BACKEND.attest(shadowed).evidence
         assert seen["host: nested paging"].startswith("off")
         assert probe(shadowed, "touch 8000")["mean_ns"] > 1.5 * nested
-        census = vbench_census(shadowed)
-        assert census is not None
-        with census as look:
+        histogram = vbench_exit_histogram(shadowed)
+        assert histogram is not None
+        with histogram as look:
             before = look().get("EXCP_PF", 0)
             probe(shadowed, "touch 8000")
             assert look()["EXCP_PF"] - before >= 8000

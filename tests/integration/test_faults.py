@@ -21,7 +21,7 @@ pytestmark = pytest.mark.tcg
 GOOD = '''
 def bench_cpu_good(measure):
     """Counts."""
-    measure(lambda n, place: f"vbench-probe spin {n}", read=parsers.probe, first=100000)
+    measure(lambda n, endpoint: f"vbench-probe spin {n}", read=parsers.probe, initial_units=100000)
 '''
 ONCE = ("--boots", "1", "--rounds", "2")
 
@@ -31,16 +31,20 @@ def bad(command: str) -> str:
     return f'''
 def bench_cpu_worse(measure):
     """Goes wrong in the guest."""
-    def command(n, place):
-        if place.scratch.startswith("/dev/"):
+    def command(n, endpoint):
+        if endpoint.scratch.startswith("/dev/"):
             return {command!r}
         return f"vbench-probe spin {{n}}"
-    measure(command, read=parsers.probe, first=100000)
+    measure(command, read=parsers.probe, initial_units=100000)
 
 
 def bench_cpu_zlast(measure):
     """Runs after it."""
-    measure(lambda n, place: f"vbench-probe spin {{n}}", read=parsers.probe, first=100000)
+    measure(
+        lambda n, endpoint: f"vbench-probe spin {{n}}",
+        read=parsers.probe,
+        initial_units=100000,
+    )
 '''
 
 

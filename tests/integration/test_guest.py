@@ -267,7 +267,7 @@ def test_a_kernel_that_does_not_boot_says_why(
 
 
 def test_native_has_the_same_programs(host: LocalHost, guest: Guest) -> None:
-    native = Native(host, host.place(guest.image))
+    native = Native(host, host.upload_image(guest.image))
     for command in ("vbench-probe spin 1000", "fio --version", "iperf3 --version"):
         for target in (native, guest):
             assert target.run(command, timeout_s=20).status == 0
@@ -278,12 +278,12 @@ def test_native_has_the_same_programs(host: LocalHost, guest: Guest) -> None:
 
 
 def test_native_sees_one_cpu_as_the_guest_does(host: LocalHost, guest: Guest) -> None:
-    native = Native(host, host.place(guest.image), vcpus=1)
+    native = Native(host, host.upload_image(guest.image), vcpus=1)
     assert native.run("nproc", timeout_s=20).stdout == guest.run("nproc", timeout_s=20).stdout
 
 
 def test_native_faults(host: LocalHost, files: ImageFiles, tmp: Path) -> None:
-    native = Native(host, host.place(files))
+    native = Native(host, host.upload_image(files))
     mark = f"{tmp}/mark"
     with pytest.raises(WorkloadTimeout, match="did not end within 1 s"):
         native.run(f"sleep 987 & sleep 987; : {mark}", timeout_s=1)

@@ -86,7 +86,7 @@ def vbench_counters(guest):
 WORKLOAD = '''
 def bench_cpu_mine(measure):
     """Counts."""
-    measure(lambda n, place: f"vbench-probe spin {n}", read=parsers.probe, first=100000)
+    measure(lambda n, endpoint: f"vbench-probe spin {n}", read=parsers.probe, initial_units=100000)
 '''
 
 
@@ -111,7 +111,7 @@ def test_somebodys_own_backend_and_workload(vbench: Vbench, tmp_path: Path) -> N
 HANGS_NATIVELY = '''
 def bench_cpu_hang(measure):
     """Hangs."""
-    measure(lambda n, place: "sleep 985 & sleep 985; true", read=parsers.probe)
+    measure(lambda n, endpoint: "sleep 985 & sleep 985; true", read=parsers.probe)
 '''
 
 

@@ -134,12 +134,12 @@ def test_facts(host: SshHost) -> None:
 
 def test_the_image_is_brought_once_and_whole(host: SshHost, remote: Remote) -> None:
     files = image.ensure()
-    there = host.place(files)
+    there = host.upload_image(files)
     assert Path(there.kernel).read_bytes() == Path(files.kernel).read_bytes()
     assert Path(there.root, "usr/bin/busybox").exists()
     assert Path(there.root, "bin").is_symlink()
     before = Path(there.kernel).stat().st_ctime_ns
-    assert host.place(files) == there
+    assert host.upload_image(files) == there
     assert Path(there.kernel).stat().st_ctime_ns == before
     assert len(list((remote.root / "cache/placed").iterdir())) == 1
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.testbed
 
 @pytest.fixture(scope="module")
 def native(testbed: TestbedHost) -> Native:
-    return Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
+    return Native(testbed, testbed.upload_image(image.ensure()), scratch=testbed.scratch())
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +130,14 @@ def test_exits_are_counted(guest: Guest) -> None:
 def test_its_disk_is_the_scratch_disk_and_random(guest: Guest, testbed: TestbedHost) -> None:
     testbed.fill_scratch()
     digest = "dd if=%s bs=1M skip=60 count=1 iflag=direct 2>/dev/null | sha256sum"
-    in_guest = succeed(guest, digest % guest.place.scratch, timeout_s=30)
+    in_guest = succeed(guest, digest % guest.endpoint.scratch, timeout_s=30)
     assert in_guest == testbed.run(["sh", "-c", digest % "/dev/ram0"], timeout_s=30).stdout
     empty = testbed.run(["sh", "-c", "head -c 1048576 /dev/zero | sha256sum"], timeout_s=30)
     assert in_guest != empty.stdout
 
 
 def test_its_network_is_a_tap_to_the_testbed(guest: Guest, testbed: TestbedHost) -> None:
-    ping = ["ping", "-c", "1", "-W", "2", guest.place.address]
+    ping = ["ping", "-c", "1", "-W", "2", guest.endpoint.address]
     assert testbed.run(ping, timeout_s=10).status == 0
     assert guest.device["netdev"] == "tap"
 

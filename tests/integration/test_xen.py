@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from vbench.xen.dom0 import is_dom0
 
 from vbench import image
 from vbench.contract.host import Host
@@ -22,9 +21,10 @@ from vbench.guest.target import Native, Target, succeed
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hypervisors.xen.backend import XenOptions
+from vbench.hypervisors.xen.dom0 import is_dom0
 from vbench.hypervisors.xen.machine import XlMachine
 from vbench.plugins import xen_pvh
-from vbench.plugins.xen_exits import vbench_census
+from vbench.plugins.xen_exits import vbench_exit_histogram
 from vbench.plugins.xen_pv import BACKEND
 from vbench.testbed import TestbedHost
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.xen
 
 @pytest.fixture(scope="module")
 def dom0(testbed: TestbedHost) -> TestbedHost:
-    return testbed.under("xen")
+    return testbed.with_hypervisor("xen")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_this_machine_is_no_dom0() -> None:
 def test_the_testbed_is_one(testbed: TestbedHost, dom0: Host) -> None:
     assert BACKEND.probe(testbed, BACKEND.options).ok
     assert dom0 is not testbed
-    assert testbed.under("xen") is dom0
+    assert testbed.with_hypervisor("xen") is dom0
     assert is_dom0(dom0)
 
 
@@ -87,7 +87,7 @@ def test_a_wrong_label_is_refused(guest: Guest) -> None:
 
 def test_commands_and_the_scratch_disk(guest: Guest, dom0: Host) -> None:
     assert guest.run("exit 3", timeout_s=20).status == 3
-    write = f"echo vbench | dd of={guest.place.scratch} bs=512 conv=sync oflag=direct"
+    write = f"echo vbench | dd of={guest.endpoint.scratch} bs=512 conv=sync oflag=direct"
     assert guest.run(write, timeout_s=20).status == 0
     assert dom0.run(["head", "-c", "6", "/dev/ram0"], timeout_s=20).stdout == "vbench"
 
@@ -121,10 +121,10 @@ def test_cpu_time_is_told_to_the_nanosecond(guest: Guest, dom0: Host) -> None:
 
 def counted(guest: Guest, command: str, few: int, many: int) -> dict[str, int]:
     """How many more entries `many` units of a probe cause than `few`. Starting it cancels out."""
-    census = vbench_census(guest)
-    assert census is not None
+    histogram = vbench_exit_histogram(guest)
+    assert histogram is not None
     looks: list[Mapping[str, int]] = []
-    with census as look:
+    with histogram as look:
         for units in (few, few, many):
             succeed(guest, f"vbench-probe {command.format(units)}", timeout_s=30)
             looks.append(look())
@@ -141,7 +141,7 @@ def test_entries_into_xen_are_counted_by_name(guest: Guest) -> None:
 
 
 def test_native_is_the_machine_without_xen(guest: Guest, testbed: TestbedHost) -> None:
-    native = Native(testbed, testbed.place(image.ensure()), scratch=testbed.scratch())
+    native = Native(testbed, testbed.upload_image(image.ensure()), scratch=testbed.scratch())
     assert not is_dom0(testbed)
     # Plain computation costs the same; a system call goes through Xen, a new page too.
     assert ns_per_unit(guest, "spin 20000000") == pytest.approx(
@@ -249,7 +249,7 @@ def test_a_dom0_reached_by_ssh(
     monkeypatch.setenv("HOME", str(tmp_path))
 
     remote = SshHost(f"ssh://root@127.0.0.1:{port}")
-    remote.patience = testbed.patience  # it is emulated all the same
+    remote.timeout_scale = testbed.timeout_scale  # it is emulated all the same
     try:
         assert BACKEND.probe(remote, BACKEND.options).ok
         with BACKEND.launch(remote, files, BACKEND.options) as each:

@@ -7,9 +7,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vbench.guest.target import Place
-from vbench.measure import engine as rooms
-from vbench.measure import parsers
+from vbench.guest.target import Endpoint
+from vbench.measure import engine, parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, TimeBase
@@ -51,13 +50,13 @@ class FakeTarget:
         self.name = name
         self.cost_s = cost_s
         self.log = log
-        self.place = Place("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
+        self.endpoint = Endpoint("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
         self.host = FakeHost()
         self.machine = FakeMachine(log)
         self.answer: Callable[[str], Output] = self.spin
 
     def spin(self, command: str) -> Output:
-        if command == rooms._LISTENING:
+        if command == engine._LISTENING:
             return Output(0, "", "")
         units = int(command.rsplit(maxsplit=1)[-1])
         return Output(0, json.dumps({"elapsed_ns": round(units * self.cost_s * 1e9)}), "")

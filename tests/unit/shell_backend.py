@@ -18,7 +18,7 @@ from vbench.contract.hookspecs import hookimpl
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, ConnectionLost, LaunchError
 from vbench.guest.launch import Guest
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.model import Attestation, Availability, Fact, ImageFiles, Output, Technique
 
 
@@ -127,7 +127,7 @@ class ShellBackend:
             machine=machine,
             ssh=ShellConnection(host, machine),  # type: ignore[arg-type]
             cleanup=cleanup,
-            place=Place("/dev/null", 0, 256, "127.0.0.1", 5201, options.vcpus),
+            endpoint=Endpoint("/dev/null", 0, 256, "127.0.0.1", 5201, options.vcpus),
             observed={"kernel": "6.1.0-shell"},
             boot_times_s={"launch_to_command": 0.5, "kernel_to_userspace": 0.25},
             image=image,

@@ -44,7 +44,9 @@ def guest_units(bench: Bench) -> list[int]:
 
 def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
     bench = Bench(plan=Plan(rounds=1))
-    bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, first=1000, most=1000)
+    bench.measure()(
+        lambda n, _: f"spin {n}", read=parsers.probe, initial_units=1000, max_units=1000
+    )
     assert guest_units(bench) == [1000, 250, 1000]
 
 
@@ -98,7 +100,7 @@ def test_counters_are_per_unit_without_the_programs_start() -> None:
 def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
     bench, exits = Bench(), itertools.count(0, 100)
     bench.measure(counters=lambda _: {"exits": next(exits)})(
-        lambda units, _: f"spin {units}", read=parsers.probe, most=1
+        lambda units, _: f"spin {units}", read=parsers.probe, max_units=1
     )
     assert bench.pairs[0].counters["exits"] == 100
 
@@ -109,7 +111,7 @@ def test_a_clients_cpu_time_is_no_cost_of_the_guest(whole_host: bool) -> None:
     bench = Bench()
     bench.guest.machine.whole_host = whole_host
     bench.measure()(
-        lambda units, _: f"spin {units}", read=parsers.probe, server=lambda place: "serve"
+        lambda units, _: f"spin {units}", read=parsers.probe, server=lambda endpoint: "serve"
     )
     assert ("host_cpu_s" in bench.pairs[0].counters) is not whole_host
 
@@ -122,7 +124,7 @@ def test_exits_are_the_difference_of_two_amounts_of_work() -> None:
     bench, seen = Bench(), {"HLT": 0}
 
     @contextlib.contextmanager
-    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
+    def histogram(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
         def look() -> Mapping[str, int]:
             seen["HLT"] = sum(
                 100 + 3 * int(command.split()[-1])
@@ -134,17 +136,17 @@ def test_exits_are_the_difference_of_two_amounts_of_work() -> None:
         begun = len(bench.log)
         yield look
 
-    bench(census=census)
+    bench(histogram=histogram)
     assert bench.outcome.exits == {"HLT": pytest.approx(3.0)}
 
 
 def test_a_count_that_fails_costs_no_pair() -> None:
     @contextlib.contextmanager
-    def census(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
+    def histogram(_: object) -> Iterator[Callable[[], Mapping[str, int]]]:
         raise HostError("the tracer is taken")
         yield dict
 
-    bench = Bench(census=census)
+    bench = Bench(histogram=histogram)
     bench()
     assert bench.pairs
     assert bench.outcome.exits == {}

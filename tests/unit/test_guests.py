@@ -21,7 +21,7 @@ def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> N
     assert GUESTS.closed == [one]  # before the other came up
     three = session.broker.guest(session.series["local-shell,vcpus=2"], 1)
     assert GUESTS.closed == [one, two]
-    assert three.place.vcpus == 2
+    assert three.endpoint.vcpus == 2
     session.broker.drop()
     session.broker.drop()
     assert GUESTS.closed == [one, two, three]

@@ -10,9 +10,8 @@ import pytest
 from fake_targets import Bench, FakeHost
 
 from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
-from vbench.guest.target import Place
-from vbench.measure import engine as rooms
-from vbench.measure import parsers
+from vbench.guest.target import Endpoint
+from vbench.measure import engine, parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, Reading, TimeBase
@@ -81,14 +80,14 @@ def test_halves_of_the_scratch_disk_never_overlap_and_change_sides() -> None:
     bench = Bench()
     regions: dict[str, list[tuple[int, int]]] = {}
 
-    def command(units: int, place: Place) -> str:
-        regions.setdefault(place.address, []).append(
-            (place.scratch_offset_mib, place.scratch_size_mib)
+    def command(units: int, endpoint: Endpoint) -> str:
+        regions.setdefault(endpoint.address, []).append(
+            (endpoint.scratch_offset_mib, endpoint.scratch_size_mib)
         )
         return f"spin {units}"
 
-    bench.guest.place = Place("/dev/vda", 0, 256, "guest", 5201, 1)
-    bench.native.place = Place("/scratch", 0, 256, "native", 5201, 1)
+    bench.guest.endpoint = Endpoint("/dev/vda", 0, 256, "guest", 5201, 1)
+    bench.native.endpoint = Endpoint("/scratch", 0, 256, "native", 5201, 1)
     bench.guest.cost_s *= 300  # one more step of calibration than native
     bench.measure(plan=Plan(rounds=4))(command, read=parsers.probe)
     ours, theirs = (regions[side][-4:] for side in ("guest", "native"))  # without calibration
@@ -121,15 +120,15 @@ def test_the_budget_ends_an_item_and_says_so() -> None:
 def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
     bench = Bench()
     bench.measure()(
-        lambda units, place: f"connect {place.address} {units}",
+        lambda units, endpoint: f"connect {endpoint.address} {units}",
         read=parsers.probe,
-        server=lambda place: f"serve {place.port}",
+        server=lambda endpoint: f"serve {endpoint.port}",
     )
     assert bench.log[:4] == [
         "native serves serve 5201",
-        f"native: {rooms._LISTENING}",
+        f"native: {engine._LISTENING}",
         "guest serves serve 5201",
-        f"guest: {rooms._LISTENING}",
+        f"guest: {engine._LISTENING}",
     ]
     assert bench.log[-2:] == ["guest served", "native served"]
     assert [line for line in bench.log if "connect" in line] == [
@@ -151,7 +150,7 @@ def test_a_server_without_a_network() -> None:
 def host_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The host's monotonic clock as the measuring room sees it: a list with its one reading."""
     now = [1000.0]
-    monkeypatch.setattr(rooms, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbench.errors import UsageError
-from vbench.measure import plan as rooms
+from vbench.measure import plan
 from vbench.measure.plan import GUEST, NATIVE, Plan
 
 
@@ -20,7 +20,7 @@ def calibrated(
 ) -> tuple[int, list[int]]:
     """The units chosen for a program of that cost, and the steps that led there."""
     steps = []
-    generator = rooms.calibrate(first, target_s, most)
+    generator = plan.calibrate(first, target_s, most)
     units = next(generator)
     while True:
         steps.append(units)
@@ -87,10 +87,10 @@ def test_calibration_always_ends_within_bounds(
 
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_order_alternates(number: int, boot: int) -> None:
-    here = rooms.order(number, boot)
+    here = plan.order(number, boot)
     assert set(here) == {GUEST, NATIVE}
-    assert rooms.order(number + 1, boot) == here[::-1]
-    assert rooms.order(number, boot + 1) == here[::-1]
+    assert plan.order(number + 1, boot) == here[::-1]
+    assert plan.order(number, boot + 1) == here[::-1]
 
 
 @pytest.mark.parametrize("changes", [{"boots": 0}, {"rounds": 0}])

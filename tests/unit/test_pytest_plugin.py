@@ -138,7 +138,7 @@ def bench(name: str, body: str) -> str:
 
 def spin(name: str) -> str:
     command = """echo '{"elapsed_ns": 300000000}'"""
-    return bench(name, f"measure(lambda units, place: {command!r}, read=parsers.probe)")
+    return bench(name, f"measure(lambda units, endpoint: {command!r}, read=parsers.probe)")
 
 
 def in_guest(name: str, command: str) -> str:
@@ -146,7 +146,8 @@ def in_guest(name: str, command: str) -> str:
     good = """echo '{"elapsed_ns": 300000000}'"""
     return bench(
         name,
-        f"measure(lambda units, place: {command!r} if place.scratch == '/dev/null' else {good!r}, "
+        f"measure(lambda units, endpoint: {command!r} if endpoint.scratch == '/dev/null' "
+        f"else {good!r}, "
         "read=parsers.probe)",
     )
 

@@ -83,7 +83,7 @@ def test_evidence() -> None:
 class PagingHost(SimpleNamespace):
     """A host whose module has a parameter that a reload sets."""
 
-    name, patience = "fake", 1.0
+    name, timeout_scale = "fake", 1.0
 
     def run(self, argv: list[str], **_: object) -> Output:
         if argv[0] == "ls":

@@ -108,7 +108,7 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
             event("exit-interrupt-timer", 9_000, 2_000, exits={"INTR": 1.0, "CPUID": 2.0}),
         )
     )
-    assert told.prices(panel, "kvm-virtio") == {
+    assert told.exit_costs(panel, "kvm-virtio") == {
         "CPUID": pytest.approx(3000e-9),
         "port I/O in kernel": pytest.approx(1500e-9),
         # less the dearer clock, two MSR exits at the cheapest price and one CPUID

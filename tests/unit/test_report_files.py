@@ -39,7 +39,8 @@ def test_same_bytes_from_another_folder_hash_seed_and_locale(tmp_path: Path) -> 
             path = tmp_path / folder / f"{number}.json"
             path.write_bytes(store.dumps(store.document(made)))
     script = (
-        "import sys; from pathlib import Path; from vbench import report; from vbench.results import loading\n"
+        "import sys; from pathlib import Path\n"
+        "from vbench import report\nfrom vbench.results import loading\n"
         "report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[2]))"
     )
     digests = set()

@@ -48,7 +48,7 @@ class Backend:
 
 
 @dataclass
-class Place:
+class Endpoint:
     name: str
     closed: int = 0
 
@@ -70,11 +70,11 @@ class Machine:
             hosts = ("local", "testbed") if local else ("testbed",)
             if name != broken:
                 self.registry.backends[name] = cast(Any, Backend(name, hosts))
-        self.hosts: dict[str, Place] = {}
+        self.hosts: dict[str, Endpoint] = {}
         self.said: list[str] = []
 
     def find(self, name: str) -> Host:
-        return cast(Host, self.hosts.setdefault(name, Place(name)))
+        return cast(Host, self.hosts.setdefault(name, Endpoint(name)))
 
     def __call__(self, *variants: str, hosts: tuple[str, ...] = (), **more: bool) -> Selection:
         return select(hosts, variants, self.registry, self.find, self.said.append, **more)

@@ -20,7 +20,7 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.guest.target import Place
+from vbench.guest.target import Endpoint
 from vbench.measure.parsers import probe
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
@@ -42,8 +42,8 @@ SPIN = """echo '{"elapsed_ns": 1000000}'"""
 def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int = 0) -> None:
     """One item; natively it always does well."""
 
-    def command(units: int, place: Place) -> str:
-        return in_guest if place.scratch == "/dev/null" else SPIN
+    def command(units: int, endpoint: Endpoint) -> str:
+        return in_guest if endpoint.scratch == "/dev/null" else SPIN
 
     with session.item(series, INFO, boot) as make:
         make()(command, read=probe)
@@ -57,7 +57,7 @@ def test_a_workload_may_ask_for_another_guest(session: Session, series: Series) 
     usual = session.broker.guest(series, 0)
     with session.item(series, info, 0) as make:
         measure = make()
-        assert measure.guest.place.vcpus == 3
+        assert measure.guest.endpoint.vcpus == 3
         measure.absolute(1.0)
     assert GUESTS.closed == [usual]
     assert session.broker.guest(series, 0) is not measure.guest

@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
 BASE = """
     SIZE = 16
     def _helper(measure, n):
-        measure(lambda units, place: f"x {n} {units}", read=parsers.probe)
+        measure(lambda units, endpoint: f"x {n} {units}", read=parsers.probe)
     @workload(unit="x")
     def bench_a(measure):
         '''One.'''

@@ -151,7 +151,7 @@ def _native(options: RunOptions) -> Iterator[Native]:
     """Native on the host that was asked for, while the context lasts."""
     host = find_host(options.hosts[0] if options.hosts else "local", options)
     with contextlib.closing(host):
-        yield Native(host, host.place(ensure_image(options.kernel, options.modules)))
+        yield Native(host, host.upload_image(ensure_image(options.kernel, options.modules)))
 
 
 def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:

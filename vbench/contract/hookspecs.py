@@ -89,7 +89,7 @@ def vbench_counters(guest: Guest) -> Mapping[str, int]:
 
 
 @hookspec
-def vbench_census(
+def vbench_exit_histogram(
     guest: Guest,
 ) -> AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """A finer count that may disturb, or None where there is none of this guest. While the

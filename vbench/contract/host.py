@@ -71,14 +71,14 @@ class Host(Protocol):
     time_base: TimeBase
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
-    patience: float
+    timeout_scale: float
     # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
     kvm_cpu: tuple[str, ...]
     # Shell commands that make a KVM guest there fit to run, before it loads drivers; what they
     # print is told of the guest.
     kvm_guest: str
 
-    def under(self, hypervisor: str) -> Host:
+    def with_hypervisor(self, hypervisor: str) -> Host:
         """This machine with `hypervisor` ("xen") beneath its kernel, where it can be booted so;
         anywhere else the machine as it runs, which may be so already."""
 
@@ -115,7 +115,7 @@ class Host(Protocol):
     def read(self, path: str) -> str:
         """A small text file, such as one of /proc. Raises HostError."""
 
-    def place(self, image: ImageFiles) -> ImageFiles:
+    def upload_image(self, image: ImageFiles) -> ImageFiles:
         """The image's files on this host, copied once by digest if they are not there yet."""
 
     def scratch(self) -> Scratch:

@@ -105,7 +105,7 @@ class Registry:
         if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
 
-    def news(self) -> list[PluginError]:
+    def new_problems(self) -> list[PluginError]:
         """The problems since the last call."""
         seen, self._told = self._told, len(self.problems)
         return self.problems[seen:]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import vbench
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, GuestLost, LaunchError, LaunchTimeout, WorkloadTimeout
-from vbench.guest.target import Place, parse_facts
+from vbench.guest.target import Endpoint, parse_facts
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
 from vbench.image import cpio
@@ -102,7 +102,7 @@ class Guest:
         machine: Machine,
         ssh: SshConnection,
         cleanup: ExitStack,
-        place: Place,
+        endpoint: Endpoint,
         observed: Mapping[str, str],
         boot_times_s: Mapping[str, float],
         image: ImageFiles,
@@ -115,7 +115,7 @@ class Guest:
         # argv prefix of a client beside it on its host; None: only a forwarded port leads there
         self.peer_prefix: tuple[str, ...] | None = None
         self.image = image
-        self.place = place
+        self.endpoint = endpoint
         self.observed = observed
         self.boot_times_s = boot_times_s
         self.device = device
@@ -132,8 +132,8 @@ class Guest:
         wrapped = _TIMED.format(limit_s=max(1, round(timeout_s)), command=shlex.quote(command))
         began = time.monotonic()
         try:
-            patience_s = timeout_s * self.host.patience + _GRACE_S
-            output = self._ssh.run(wrapped, timeout_s=patience_s, stdin=stdin)
+            scaled_timeout_s = timeout_s * self.host.timeout_scale + _GRACE_S
+            output = self._ssh.run(wrapped, timeout_s=scaled_timeout_s, stdin=stdin)
         except ConnectionLost as error:
             raise self.lost(error.what) from error
         except WorkloadTimeout as error:
@@ -169,7 +169,7 @@ class Guest:
         """Keep `command` running in the guest while the context lasts."""
         try:
             channel = self._ssh.channel()
-            channel.settimeout(20.0 * self.host.patience)
+            channel.settimeout(20.0 * self.host.timeout_scale)
             # a session of its own, so that all of it can be ended by one signal
             inner = shlex.quote(f"echo $$; exec {command}")
             channel.exec_command(f"exec setsid sh -c {inner}")
@@ -264,7 +264,7 @@ def bring_up(
     image: ImageFiles,
     start: Callable[[str], Machine],
     reach: Callable[[Machine], tuple[str, int]],
-    place: Place,
+    endpoint: Endpoint,
     device: Mapping[str, str],
     versions: Mapping[str, str],
     boot_timeout_s: float,
@@ -279,9 +279,9 @@ def bring_up(
     """
     with ExitStack() as stack:
         workdir = stack.enter_context(host.workdir())
-        ours, theirs = KeyPair.generate(), KeyPair.generate()
+        own_key, host_key = KeyPair.generate(), KeyPair.generate()
         keys, initrd = f"{workdir}/keys", f"{workdir}/initrd"
-        host.write(keys, launch_archive(ours, theirs, early))
+        host.write(keys, launch_archive(own_key, host_key, early))
         join = 'umask 077; cat "$1" "$2" > "$3"'
         joined = host.run(["sh", "-c", join, "join", image.initramfs, keys, initrd], timeout_s=60)
         if joined.status != 0:
@@ -289,7 +289,7 @@ def bring_up(
         began = host.clock()
         machine = start(initrd)
         stack.callback(machine.close)
-        ready = machine.wait_ready(boot_timeout_s * host.patience)
+        ready = machine.wait_ready(boot_timeout_s * host.timeout_scale)
         ready_s = host.clock() - began
         address, port = reach(machine)
         try:
@@ -297,9 +297,9 @@ def bring_up(
                 host.connect(address, port, timeout_s=20),
                 name="the guest",
                 user="root",
-                key=ours,
-                host_key=theirs,
-                timeout_s=max(20.0, boot_timeout_s / 2) * host.patience,
+                key=own_key,
+                host_key=host_key,
+                timeout_s=max(20.0, boot_timeout_s / 2) * host.timeout_scale,
             )
         except ConnectionLost as error:
             raise LaunchTimeout(error.what, evidence=machine.evidence()) from error
@@ -308,7 +308,7 @@ def bring_up(
             machine=machine,
             ssh=ssh,
             cleanup=ExitStack(),
-            place=place,
+            endpoint=endpoint,
             observed={},
             boot_times_s={},
             image=image,

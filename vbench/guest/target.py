@@ -23,7 +23,7 @@ NATIVE_PORT = 5201
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where a command finds what it needs on its target."""
 
     scratch: str  # the disk under test: a block device or file
@@ -37,7 +37,7 @@ class Place:
 class Target(Protocol):
     """A guest or native."""
 
-    place: Place
+    endpoint: Endpoint
 
     def run(self, command: str, *, timeout_s: float) -> Output:
         """Run a shell command to its end. Raises WorkloadTimeout, GuestLost."""
@@ -80,7 +80,7 @@ class Native:
         if self._way is not None and seen and not seen.startswith("/dev/"):
             seen = SCRATCH_IN_ROOT
         size_mib = scratch.size_mib if scratch else 0
-        self.place = Place(seen, 0, size_mib, address, NATIVE_PORT, vcpus)
+        self.endpoint = Endpoint(seen, 0, size_mib, address, NATIVE_PORT, vcpus)
 
     def argv(self, command: str) -> list[str]:
         """What runs `command` natively, as it can be pasted into a terminal of the host."""

@@ -119,7 +119,7 @@ class LocalHost:
     name = "local"
     kind = HostKind.LOCAL
     time_base = TimeBase.WALL
-    patience = 1.0
+    timeout_scale = 1.0
     kvm_cpu: tuple[str, ...] = ()
     kvm_guest = ""
 
@@ -132,7 +132,7 @@ class LocalHost:
         self._base: str | None = None
         self._stack = ExitStack()
 
-    def under(self, hypervisor: str) -> LocalHost:
+    def with_hypervisor(self, hypervisor: str) -> LocalHost:
         return self
 
     def clock(self) -> float:
@@ -210,7 +210,7 @@ class LocalHost:
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
 
-    def place(self, image: ImageFiles) -> ImageFiles:
+    def upload_image(self, image: ImageFiles) -> ImageFiles:
         return image
 
     def scratch(self) -> Scratch:

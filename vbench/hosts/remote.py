@@ -21,7 +21,7 @@ from vbench.errors import (
 )
 from vbench.hosts.process import StreamLog
 from vbench.hosts.ssh import RunningCommand, SshConnection, Stream
-from vbench.hosts.upload import place
+from vbench.hosts.upload import upload_image
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 from vbench.system.facts import facts as host_facts
 
@@ -142,7 +142,7 @@ class SshHost:
 
     kind = HostKind.REMOTE
     time_base = TimeBase.WALL
-    patience = 1.0
+    timeout_scale = 1.0
     kvm_cpu: tuple[str, ...] = ()
     kvm_guest = ""
 
@@ -181,7 +181,7 @@ class SshHost:
             raise error
         return self._connection
 
-    def under(self, hypervisor: str) -> SshHost:
+    def with_hypervisor(self, hypervisor: str) -> SshHost:
         return self
 
     def clock(self) -> float:
@@ -208,10 +208,10 @@ class SshHost:
         return output
 
     def _shell(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
-        patience_s = timeout_s * self.patience + _GRACE_S
+        scaled_timeout_s = timeout_s * self.timeout_scale + _GRACE_S
         connection = self.connection
         try:
-            return connection.run(command, timeout_s=patience_s, stdin=stdin)
+            return connection.run(command, timeout_s=scaled_timeout_s, stdin=stdin)
         except ConnectionLost as error:
             if not connection.ended(1.0):
                 raise
@@ -233,7 +233,7 @@ class SshHost:
         return self.connection.interact(terminal, shlex.join([*_TIED, *argv]))
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
-        return self.connection.forward(address, port, timeout_s * self.patience)
+        return self.connection.forward(address, port, timeout_s * self.timeout_scale)
 
     @contextmanager
     def workdir(self) -> Iterator[str]:
@@ -264,7 +264,7 @@ class SshHost:
         def clean() -> None:
             with contextlib.suppress(OSError, EOFError):
                 janitor.end_input()
-                janitor.status(20.0 * self.patience)
+                janitor.status(20.0 * self.timeout_scale)
             janitor.close()
 
         self._stack.callback(clean)
@@ -292,8 +292,8 @@ class SshHost:
             raise HostError(f"cannot read {path} on {self.name}", evidence=output.stderr)
         return output.stdout
 
-    def place(self, image: ImageFiles) -> ImageFiles:
-        return place(image, self.connection, self.patience)
+    def upload_image(self, image: ImageFiles) -> ImageFiles:
+        return upload_image(image, self.connection, self.timeout_scale)
 
     def scratch(self) -> Scratch:
         if self._scratch is None:

@@ -38,20 +38,22 @@ mv -T "$t" "$1" 2>/dev/null || [ -d "$1" ]
 """
 
 
-def place(image: ImageFiles, connection: SshConnection, patience: float = 1.0) -> ImageFiles:
+def upload_image(
+    image: ImageFiles, connection: SshConnection, timeout_scale: float = 1.0
+) -> ImageFiles:
     """The image as it lies at the other end of `connection`, copied if it is not there yet.
 
     Raises ImageError, ConnectionLost, WorkloadTimeout.
     """
     look = shlex.join(["sh", "-c", _LOOK, "vbench", image.digest])
-    found = connection.run(look, timeout_s=20.0 * patience)
+    found = connection.run(look, timeout_s=20.0 * timeout_scale)
     if found.status != 0:
         raise ImageError(f"{connection.name} has no room for the image", evidence=found.stderr)
     target, *there = found.stdout.splitlines()
     if not there:
         receive = shlex.join(["sh", "-c", _RECEIVE, "vbench", target])
         done = connection.upload(
-            receive, lambda pipe: _send(image, pipe), timeout_s=_TIMEOUT_S * patience
+            receive, lambda pipe: _send(image, pipe), timeout_s=_TIMEOUT_S * timeout_scale
         )
         if done.status != 0:
             raise ImageError(

@@ -97,18 +97,18 @@ def remove(digest_prefix: str) -> list[Installed]:
 
     Raises ImageError if there is none.
     """
-    doomed = [
+    to_remove = [
         image
         for image in installed()
         if digest_prefix and any(d.startswith(digest_prefix) for d in (image.key, image.digest))
     ]
-    if not doomed:
+    if not to_remove:
         raise ImageError(
             f"no image in the cache begins with {digest_prefix!r}",
             evidence=f"cache: {cache.directory()}",
             remedy="`vbench image list` shows what is there",
         )
-    return _remove(doomed)
+    return _remove(to_remove)
 
 
 def remove_unused(days: float) -> list[Installed]:

@@ -176,9 +176,9 @@ def _build(target: Path, build: Build, lock: int) -> dict[str, Any]:
 def _discard(target: Path) -> None:
     """Take an image out of sight at once, then remove it."""
     if target.exists():
-        doomed = Path(tempfile.mkdtemp(prefix=BUILDING, dir=target.parent))
-        target.rename(doomed / "image")
-        shutil.rmtree(doomed)
+        to_remove = Path(tempfile.mkdtemp(prefix=BUILDING, dir=target.parent))
+        target.rename(to_remove / "image")
+        shutil.rmtree(to_remove)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest.launch import Guest
-from vbench.guest.target import NATIVE_PORT, Native, Place, Target, succeed
-from vbench.measure.interference import Watch
+from vbench.guest.target import NATIVE_PORT, Endpoint, Native, Target, succeed
+from vbench.measure.interference import InterferenceMonitor
 from vbench.measure.parsers import Reader, checked
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
 from vbench.model import Pair, Reading, TimeBase
 
-Command = Callable[[int, Place], str]
-Server = Callable[[Place], str]
-Census = AbstractContextManager[Callable[[], Mapping[str, int]]]
+Command = Callable[[int, Endpoint], str]
+Server = Callable[[Endpoint], str]
+ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
 # A clock is called wrong when a program claims more time than passed around it (1 %, 10 ms), or
 # less than half of it beside 2 s for starting a program in translated code.
 _CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
 _CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
 _GUEST_BEGINS = 32  # calibration of a guest begins with this part of native's sample
-_CENSUS_PART = 8  # exits are counted over a sample's work and over an eighth of it
+_HISTOGRAM_PART = 8  # exits are counted over a sample's work and over an eighth of it
 
 
 @dataclass
@@ -69,8 +69,8 @@ class Measure:
         on_pair: Callable[[Pair], None],
         counters: Callable[[Guest], Mapping[str, int]],
         phase: Callable[[str], None],
-        census: Callable[[Guest], Census | None] = lambda guest: None,
-        watch: Watch | None = None,
+        histogram: Callable[[Guest], ExitHistogram | None] = lambda guest: None,
+        monitor: InterferenceMonitor | None = None,
     ) -> None:
         """`native` None: no native counterpart; `clients` run the clients of network workloads,
         by side; `on_pair` is called at once for each pair (the journal); `phase` names what
@@ -86,9 +86,9 @@ class Measure:
         self.outcome = outcome
         self._on_pair = on_pair
         self._counters = counters
-        self._census = census
+        self._exit_histogram = histogram
         self._phase = phase
-        self._watch = watch or Watch(guest.host)
+        self._monitor = monitor or InterferenceMonitor(guest.host)
         self.round = 0
 
     def __call__(
@@ -96,15 +96,15 @@ class Measure:
         command: Command,
         *,
         read: Reader,
-        first: int = 1,
-        most: int = 1 << 40,
+        initial_units: int = 1,
+        max_units: int = 1 << 40,
         server: Server | None = None,
         fixed_time: bool = False,
     ) -> None:
-        """Measure `command(units, place)`, a shell command of fixed work, on guest and native.
+        """Measure `command(units, endpoint)`, a shell command of fixed work, on guest and native.
 
         `read` turns its standard output into the seconds that the program itself measured (or a
-        Reading with quantiles); `first` is the work of the first calibration step, `most` an
+        Reading with quantiles); `initial_units` is the first calibration step, `max_units` an
         upper bound of units in one sample. With `server`, that command runs on the target and
         `command` becomes its client beside it. `fixed_time`: the program runs for a time of its
         own and says seconds per unit; then there is nothing to calibrate, and one pair a boot
@@ -115,9 +115,11 @@ class Measure:
                 side: stack.enter_context(_runner(self, side, target, command, read, server))
                 for side, target in self._targets.items()
             }
-            self._measure(runs, first, most, fixed_time)
+            self._measure(runs, initial_units, max_units, fixed_time)
 
-    def _measure(self, runs: dict[str, _Runner], first: int, most: int, fixed_time: bool) -> None:
+    def _measure(
+        self, runs: dict[str, _Runner], initial_units: int, max_units: int, fixed_time: bool
+    ) -> None:
         began = time.monotonic()
         plan = self.plan
         if fixed_time:
@@ -129,7 +131,7 @@ class Measure:
         self._phase("calibrating")
         for side in tuple(runs_to_fit):
             try:
-                self._warm_up(runs[side], side, first, most)
+                self._warm_up(runs[side], side, initial_units, max_units)
             except Unsupported as error:
                 if side == GUEST:
                     raise
@@ -158,14 +160,14 @@ class Measure:
         """Exits by reason per unit of work, once per series: counting takes time, so its rounds
         are not timed. Two amounts of work, whose difference holds nothing of starting a program
         and of SSH."""
-        census = self._census(self.guest)
-        if census is None:
+        histogram = self._exit_histogram(self.guest)
+        if histogram is None:
             return
         self._phase("measuring")
         units = self._sizes.guest
-        part = units // _CENSUS_PART
+        part = units // _HISTOGRAM_PART
         counts: list[Mapping[str, int]] = []
-        with census as look:
+        with histogram as look:
             # What a program leaves to be tidied up after its end falls to the next, so the first
             # has one before it as well.
             for amount in (part, part, units):
@@ -184,13 +186,17 @@ class Measure:
         self.outcome.pairs.append(pair)
         self._on_pair(pair)
 
-    def _warm_up(self, run: _Runner, side: str, first: int, most: int) -> None:
+    def _warm_up(self, run: _Runner, side: str, initial_units: int, max_units: int) -> None:
         known: int = getattr(self._sizes, side)
         part = max(1, known // 4)
         if not known:
             # A guest can take long for what native does in a sample, but not for a part of it.
             begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
-            setattr(self._sizes, side, self._fit(run, side, first, max(first, begin), most))
+            setattr(
+                self._sizes,
+                side,
+                self._fit(run, side, initial_units, max(initial_units, begin), max_units),
+            )
         elif self.guest.host.time_base is TimeBase.INSTRUCTIONS:
             run.take(part)  # natively, too: only a count tells a second run from a first
         elif side == GUEST:
@@ -227,12 +233,12 @@ class Measure:
         # a little below 0 at times: dropped, the mean of the others would be too large
         return {key: (n - start.get(key, 0.0)) / (units - least) for key, n in counted.items()}
 
-    def _fit(self, run: _Runner, side: str, first: int, begin: int, most: int) -> int:
-        run.take(first)  # a program's first start reads its files and would look like slow work
-        if first == most:
-            self._take_first(run, side, max(1, most // 4))
-            return most
-        steps = calibrate(begin, self.plan.target_s, most)
+    def _fit(self, run: _Runner, side: str, initial_units: int, begin: int, max_units: int) -> int:
+        run.take(initial_units)  # a first start reads its files and would look like slow work
+        if initial_units == max_units:
+            self._take_first(run, side, max(1, max_units // 4))
+            return max_units
+        steps = calibrate(begin, self.plan.target_s, max_units)
         units = next(steps)
         try:
             units = steps.send(self._take_first(run, side, units).elapsed_s)
@@ -248,7 +254,7 @@ class Measure:
         """One round. Without `counted`, how much work was done is not known: no counters."""
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
-        before = self._watch.look()
+        before = self._monitor.sample()
         for side in order(self.round, self.boot):
             if side not in runs:
                 continue
@@ -265,7 +271,7 @@ class Measure:
                 except Unsupported as error:  # by now: an earlier boot had it
                     self._without_native(runs, error)
         self.round += 1
-        flags = set(self._watch.since(before))
+        flags = set(self._monitor.flags_since(before))
         for run in runs.values():
             flags |= run.flags
         for side, reading in readings.items():
@@ -309,7 +315,7 @@ class _Runner:
     def take(self, units: int) -> Reading:
         """Run `units` of work once. The guest is paused while native runs."""
         self.flags = set()
-        command = self._command(units, self._place())
+        command = self._command(units, self._endpoint())
         self._measure.outcome.commands[self._side] = command
         machine = self._measure.guest.machine
         began = time.monotonic()
@@ -330,15 +336,15 @@ class _Runner:
     def _run(self, command: str) -> str:
         return succeed(self._runs_on, command, timeout_s=self._measure.plan.command_timeout_s)
 
-    def _place(self) -> Place:
+    def _endpoint(self) -> Endpoint:
         """Guest and native halves of the scratch disk change sides from round to round."""
-        place = self._target.place
-        half = place.scratch_size_mib // 2
+        endpoint = self._target.endpoint
+        half = endpoint.scratch_size_mib // 2
         # They change also where a boot has one round, and not in step with who goes first.
         even = (self._measure.round + self._measure.boot // 2) % 2 == 0
         first_half = even == (self._side == GUEST)
         return dataclasses.replace(
-            place, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
+            endpoint, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
         )
 
     def _check_clock(self, claimed_s: float, lasted_s: float) -> None:
@@ -366,7 +372,7 @@ def _runner(
     if side not in measure.clients:
         raise WorkloadError("this workload needs a network, and this host has none")
     runner.become_client(measure.clients[side])
-    with target.server(server(target.place)):
+    with target.server(server(target.endpoint)):
         succeed(target, _LISTENING, timeout_s=30)
         yield runner
 

@@ -18,7 +18,7 @@ PRESSURE_SHARE = 0.10
 
 
 @dataclass(frozen=True)
-class Look:
+class InterferenceSample:
     """Monotonic counters of a host at one moment, in seconds; None where it has no such file."""
 
     at_s: float
@@ -27,26 +27,26 @@ class Look:
     throttled: int | None
 
 
-class Watch:
+class InterferenceMonitor:
     """Looks at a host before and after a round. On an instruction base nothing disturbs."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self._active = host.time_base is TimeBase.WALL
 
-    def look(self) -> Look | None:
+    def sample(self) -> InterferenceSample | None:
         if not self._active:
             return None
         steal = self._number("/proc/stat", r"^cpu (?: \d+){7} (\d+)", 100)
         pressure = self._number("/proc/pressure/cpu", r"^some .*total=(\d+)", 1e6)
         throttled = self._number("/sys/fs/cgroup/cpu.stat", r"^nr_throttled (\d+)", 1)
-        return Look(
+        return InterferenceSample(
             time.monotonic(), steal, pressure, None if throttled is None else int(throttled)
         )
 
-    def since(self, before: Look | None) -> tuple[str, ...]:
+    def flags_since(self, before: InterferenceSample | None) -> tuple[str, ...]:
         """Flags for the time since `before`: "steal", "cpu-pressure", "throttled"."""
-        now = self.look()
+        now = self.sample()
         if before is None or now is None:
             return ()
         lasted_s = max(now.at_s - before.at_s, 1e-3)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from vbench.model import Item, Statistic, Status, Technique
 from vbench.report import cells, exits
 from vbench.report.gather import Panel
-from vbench.report.verdicts import usual
+from vbench.report.verdicts import default_variants
 from vbench.results import exit_reasons as words
 from vbench.results import significance
 from vbench.results.formatting import NOTHING, TIMES, code, duration, plain, small, table
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
 WORTH_EXPLAINING = 1.05
-BESIDE = "beside the vCPU"
+IO_THREAD_TIME = "beside the vCPU"
 
 
 @dataclass(frozen=True)
@@ -55,21 +55,21 @@ def attributions(panel: Panel) -> list[Attribution]:
     """Of each hardware-assisted item with counted exits and a native partner, where exits have a
     price."""
     out = []
-    prices_of = {variant: exits.prices(panel, variant) for variant in panel.variants()}
+    costs_by_variant = {variant: exits.exit_costs(panel, variant) for variant in panel.variants()}
     for item in panel.items:
         if item.status is not Status.OK or item.statistic is not Statistic.RATIO or not item.exits:
             continue
         if item.technique is not Technique.HARDWARE:
             continue  # no price was measured for each of Xen's entries
         guest, native = cells.guest_s(item), cells.native_s(item)
-        prices = prices_of[item.variant]
-        if guest is None or native is None or not prices or cells.no_ratio(item):
+        exit_costs = costs_by_variant[item.variant]
+        if guest is None or native is None or not exit_costs or cells.no_ratio(item):
             continue
         parts = []
         for reason, count in words.split(dict(item.exits)).items():
             if reason.startswith(words.INSIDE):
                 continue
-            parts.append((reason, count * prices.get(reason, min(prices.values()))))
+            parts.append((reason, count * exit_costs.get(reason, min(exit_costs.values()))))
         parts.sort(key=lambda part: (-part[1], part[0]))
         out.append(Attribution(item, native, tuple(parts), _beside(item), guest - native))
     return out
@@ -99,7 +99,7 @@ def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
     workloads; None where there are too few to tell. Variants of a workload go together."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
-    variants = usual(panel, Technique.HARDWARE)
+    variants = default_variants(panel, Technique.HARDWARE)
     for one in attributions(panel):
         if one.item.variant in variants:
             of = points.setdefault(one.item.variant, {})
@@ -144,7 +144,7 @@ def told(panel: Panel) -> list[str]:
         "Variant",
         "Measured overhead",
         f"Exits {TIMES} cost",
-        f"B{BESIDE[1:]}",
+        f"B{IO_THREAD_TIME[1:]}",
     ]
     body = table([*headings, "Rest", "Explained", "Largest exits"], rows)
     note = (
@@ -154,7 +154,7 @@ def told(panel: Panel) -> list[str]:
         "too. Explained: by exits, and by both, where the overhead is more than "
         f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes is "
         "priced as the cheapest of them, and none as cheaper. The rest is what a device model does "
-        "inside an exit, the host's kernel, waiting, caches and TLB, and what those prices are "
+        "inside an exit, the host's kernel, waiting, caches and TLB, and what those costs are "
         "wrong by; below 0, more is explained than there is."
     )
     return ["**Overhead explained by exits**", body, note]

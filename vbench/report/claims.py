@@ -19,9 +19,9 @@ from vbench.report.verdicts import (
     above,
     all_hold,
     below,
+    default_variants,
     ordered,
     rated,
-    usual,
     verdict,
 )
 from vbench.results import significance, stats
@@ -79,7 +79,7 @@ def section(gathered: Gathered) -> list[str]:
 def _computing(panel: Panel, technique: Technique) -> list[tuple[str, stats.GeometricMean]]:
     means = [
         (variant, stats.geometric_mean(rated(panel, variant, "cpu")))
-        for variant in usual(panel, technique)
+        for variant in default_variants(panel, technique)
     ]
     return [(variant, mean) for variant, mean in means if mean is not None]
 
@@ -99,7 +99,7 @@ def _translation(panel: Panel) -> Finding | str:
 
 
 def _paravirtual(panel: Panel) -> Finding | str:
-    para, full = usual(panel, Technique.PARA), usual(panel, Technique.FULL)
+    para, full = default_variants(panel, Technique.PARA), default_variants(panel, Technique.FULL)
     if not para or not full:
         return "needs a paravirtual and a translated guest on one host"
     orders = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vbench.model import Technique
 from vbench.report import attribution, exits
 from vbench.report.gather import Panel
-from vbench.report.verdicts import Finding, all_hold, usual
+from vbench.report.verdicts import Finding, all_hold, default_variants
 from vbench.results import exit_reasons as words
 from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number
@@ -37,7 +37,7 @@ _KINDS = (
 def triggers(panel: Panel) -> Finding | str:
     counted = {
         variant: {i.workload: i for i in panel.of(variant, "exit") if i.exits}
-        for variant in usual(panel, Technique.HARDWARE)
+        for variant in default_variants(panel, Technique.HARDWARE)
     }
     variant = max(counted, key=lambda name: len(counted[name]), default="")
     items = counted.get(variant, {})
@@ -75,7 +75,7 @@ def exit_cost(panel: Panel) -> Finding | str:
     """Of events that did leave the guest, and for which nothing else comes with the exit."""
     told: list[str] = []
     holds: list[bool | None] = []
-    for variant in usual(panel, Technique.HARDWARE):
+    for variant in default_variants(panel, Technique.HARDWARE):
         costs = []
         for workload, trigger in words.TRIGGERS.items():
             found = exits.cost(panel, variant, workload) if trigger.alone else None

@@ -94,10 +94,10 @@ def _by_processor(item: Item) -> bool:
     return bool(item.exits) and item.technique is Technique.HARDWARE
 
 
-def prices(panel: Panel, variant: str) -> dict[str, float]:
+def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
     """What one exit costs by reason, in seconds, for all that could be priced.
 
-    Only an event that did make the guest leave prices its reason. Where other exits come with it
+    Only an event that did cause an exit gives its reason a cost. Where other exits come with it
     (to reprogram a timer, say), theirs are taken off; what remains is the difference of larger
     figures, and no exit is cheaper than the cheapest that was measured by itself, for all have
     the switch of worlds in common.

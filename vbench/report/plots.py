@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from vbench.report.attribution import BESIDE, worth_explaining
+from vbench.report.attribution import IO_THREAD_TIME, worth_explaining
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
 from vbench.report.stacked import Bar, stacked_plot
@@ -63,7 +63,7 @@ def explained(panel: Panel) -> str | None:
             weight[reason] = weight.get(reason, 0.0) + one.share(seconds)
     # three reasons have colours of their own, what is left shares the fourth
     named = sorted(weight, key=lambda reason: (-weight[reason], reason))[:3]
-    legend = [*named, "other exits", BESIDE]
+    legend = [*named, "other exits", IO_THREAD_TIME]
     bars = []
     for one in shown:
         shares = [0.0] * len(named) + [0.0, one.share(one.beside or 0.0)]

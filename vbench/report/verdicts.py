@@ -40,7 +40,7 @@ def verdict(panel: Panel, finding: Finding) -> str:
     return plainly
 
 
-def usual(panel: Panel, technique: Technique) -> list[str]:
+def default_variants(panel: Panel, technique: Technique) -> list[str]:
     """A technique's variants without those made to show what it would be like otherwise."""
     return [v for v in panel.variants(technique) if "nested_paging=off" not in v]
 

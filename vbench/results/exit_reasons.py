@@ -1,4 +1,4 @@
-"""VM exits: the names of their reasons, and which workload of category `exit` prices which.
+"""VM exits: the names of their reasons, and which workload measures what one costs.
 
 Pure data. Codes are the processors' own, as the kernel's tracepoint kvm:kvm_exit gives them:
 VMX  Intel SDM volume 3, appendix C (arch/x86/include/uapi/asm/vmx.h)

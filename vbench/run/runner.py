@@ -79,7 +79,7 @@ def load_plugins(files: Sequence[Path]) -> Registry:
 
 def _say_problems(registry: Registry) -> None:
     """What plugins did wrong since this was called last."""
-    for problem in registry.news():
+    for problem in registry.new_problems():
         say(f"vbench: {problem}")
 
 

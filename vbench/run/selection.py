@@ -38,7 +38,7 @@ _SETS_OF = {
     Technique.HARDWARE: ((*_REDUCED, *_PRICES), 0),
 }
 # tcg with other devices: beside it, and unless somebody asks for more, only what goes through a
-# device is measured. (Not so where exits count: their prices are part of what they explain.)
+# device is measured. (Not so where exits count: their costs are part of what they explain.)
 _PROCESSOR_OF = {"tcg-virtio": "tcg"}
 
 

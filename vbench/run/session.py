@@ -22,7 +22,7 @@ from vbench.errors import (
 )
 from vbench.guest.launch import Guest
 from vbench.guest.target import Native
-from vbench.measure.engine import Census, Measure, Outcome, Sizes
+from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import (
     ImageFiles,
@@ -155,7 +155,7 @@ class Session:
         launch_id = self.broker.launches[series.label][-1].id
         if launch_id not in state.launches:
             state.launches.append(launch_id)
-        host, vcpus = series.host, guest.place.vcpus
+        host, vcpus = series.host, guest.endpoint.vcpus
         if state.info.category == "disk":
             for each in {host, guest.host}:
                 each.fill_scratch()
@@ -196,7 +196,7 @@ class Session:
             outcome=state.outcome,
             on_pair=on_pair,
             counters=self._counters,
-            census=self._census,
+            histogram=self._exit_histogram,
             phase=self.phases.enter,
         )
 
@@ -214,7 +214,7 @@ class Session:
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
-                host.place(self.image),
+                host.upload_image(self.image),
                 vcpus=vcpus,
                 prefix=prefix,
                 address=address,
@@ -229,9 +229,11 @@ class Session:
             merged.update(counters)
         return merged
 
-    def _census(self, guest: Guest) -> Census | None:
-        found = [census for _, census in self.registry.call("vbench_census", guest=guest)]
-        return next((census for census in found if census is not None), None)
+    def _exit_histogram(self, guest: Guest) -> ExitHistogram | None:
+        found = [
+            histogram for _, histogram in self.registry.call("vbench_exit_histogram", guest=guest)
+        ]
+        return next((histogram for histogram in found if histogram is not None), None)
 
     def _note(self, record: Mapping[str, Any]) -> None:
         """To the journal, with the seconds since this run began."""

@@ -1,7 +1,7 @@
 """What a host is, asked through `run` and `read` alone. Standard library only.
 
-Used before anything is installed (`python3 -m vbench.system.doctor`) and for every host later, so it
-wants no more of a host than `Asked`, and no more of the machine than a POSIX shell and /proc.
+Used before anything is installed (`python3 -m vbench.system.doctor`) and for every host later,
+so it wants no more of a host than `Asked`, and no more of the machine than a shell and /proc.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, HostError, LaunchError, Unsupported
 from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import NATIVE_PORT, Place
+from vbench.guest.target import NATIVE_PORT, Endpoint
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
 from vbench.hypervisors.qemu.kvm import HARDWARE
 from vbench.hypervisors.qemu.kvm import evidence as kvm_evidence
@@ -113,7 +113,7 @@ class QemuBackend:
         return guest
 
     def _launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
-        files = host.place(image)
+        files = host.upload_image(image)
         scratch, network = host.scratch(), host.network()
         cpu = options.cpu or self.cpu
         if self.accel == "kvm":
@@ -122,7 +122,7 @@ class QemuBackend:
             raise Unsupported(
                 "the image's kernel came unpacked (vmlinux): firmware starts a bzImage only"
             )
-        if options.firmware and self.accel == "tcg" and host.patience > 1:
+        if options.firmware and self.accel == "tcg" and host.timeout_scale > 1:
             raise Unsupported(
                 "to unpack a kernel by translated code on an emulated host takes ten minutes"
             )
@@ -174,7 +174,7 @@ class QemuBackend:
             image=files,
             start=start,
             reach=reach,
-            place=Place(
+            endpoint=Endpoint(
                 scratch="",
                 scratch_offset_mib=0,
                 scratch_size_mib=scratch.size_mib,
@@ -204,13 +204,13 @@ class QemuBackend:
             disk = guest.observed.get("disks", "").split(":")[0]
             if not disk:
                 raise LaunchError("the guest sees no disk", evidence=guest.machine.evidence())
-            port = guest.place.port
+            port = guest.endpoint.port
             if network is None:
                 assert isinstance(guest.machine, QemuMachine)  # noqa: S101
                 port = guest.machine.forwarded_port(NATIVE_PORT)
             else:
                 guest.peer_prefix = network.peer_prefix
-            guest.place = dataclasses.replace(guest.place, scratch=f"/dev/{disk}", port=port)
+            guest.endpoint = dataclasses.replace(guest.endpoint, scratch=f"/dev/{disk}", port=port)
             if self.accel == "kvm" and host.kvm_guest:
                 told = guest.observed.get("early", "") or "as they are"
                 guest.device = {**guest.device, "interrupts": told}

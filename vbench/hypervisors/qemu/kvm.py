@@ -91,7 +91,7 @@ def nested_paging(host: Host, options: Any) -> Callable[[], None]:
 
     def switch(on: bool) -> None:
         script = _RELOAD.format(module=module, parameter=parameter, value=int(on))
-        done = host.run(["sh", "-c", script], timeout_s=30 * host.patience)
+        done = host.run(["sh", "-c", script], timeout_s=30 * host.timeout_scale)
         if done.status != 0 or _nested(host, module) is not on:
             raise LaunchError(
                 f"nested paging cannot be switched {'on' if on else 'off'} on {host.name}",

@@ -39,7 +39,7 @@ class QemuMachine:
                 remedy="run `vbench setup`, then `vbench doctor`",
             ) from error
         try:
-            self.qmp = Qmp(self.process.stream, QMP_TIMEOUT_S * host.patience)
+            self.qmp = Qmp(self.process.stream, QMP_TIMEOUT_S * host.timeout_scale)
             self._vcpu_threads = [
                 int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
             ]
@@ -131,7 +131,7 @@ class QemuMachine:
         try:
             if self.alive:
                 self.qmp.quit(QUIT_TIMEOUT_S)
-                self.process.wait(QUIT_TIMEOUT_S * self.host.patience)
+                self.process.wait(QUIT_TIMEOUT_S * self.host.timeout_scale)
             self.qmp.close()
         finally:
             self.process.kill()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, HostError, LaunchError
 from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import NATIVE_PORT, Place
+from vbench.guest.target import NATIVE_PORT, Endpoint
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
 from vbench.hypervisors.xen.machine import XlMachine
@@ -52,7 +52,7 @@ class XenBackend:
     def probe(self, host: Host, options: XenOptions) -> Availability:
         """The host is Xen's dom0, or can be booted as one, and xl answers there."""
         del options
-        machine = host.under("xen")
+        machine = host.with_hypervisor("xen")
         if not dom0.is_dom0(machine):
             return Availability(
                 False,
@@ -80,8 +80,8 @@ class XenBackend:
 
     def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> Guest:
         """Start a domain and wait until it runs commands. Raises LaunchError."""
-        machine = host.under("xen")
-        files, scratch = machine.place(image), machine.scratch()
+        machine = host.with_hypervisor("xen")
+        files, scratch = machine.upload_image(image), machine.scratch()
         info = dom0.parse_info(machine.run(["xl", "info"], timeout_s=20).stdout)
         bridge = machine.run(["sh", "-c", dom0.MAKE_BRIDGE], timeout_s=20)
         if bridge.status != 0:
@@ -113,7 +113,9 @@ class XenBackend:
             image=files,
             start=start,
             reach=lambda _: (address, 22),
-            place=Place("/dev/xvda", 0, scratch.size_mib, address, NATIVE_PORT, options.vcpus),
+            endpoint=Endpoint(
+                "/dev/xvda", 0, scratch.size_mib, address, NATIVE_PORT, options.vcpus
+            ),
             device={
                 "machine": f"Xen {self.type.upper()} domain",
                 "vcpus": str(options.vcpus),

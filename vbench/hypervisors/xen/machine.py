@@ -58,7 +58,7 @@ class XlMachine:
         self.process: HostProcess = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
         try:
             said = self.process.wait_for(
-                lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.patience
+                lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.timeout_scale
             )
         except BaseException:
             self.process.kill()
