@@ -62,7 +62,7 @@ def written(path: Path, overhead: float = 1.5) -> Path:
 # ------------------------------------------------------------------ answering at once
 
 _HEAVY = (
-    *("pytest", "pytest_benchmark", "paramiko", "cryptography", "scipy", "numpy", "matplotlib"),
+    *("pytest", "pytest_benchmark", "paramiko", "cryptography"),
     *("qemu.qmp", "asyncio", "tabulate", "pluggy"),
 )
 

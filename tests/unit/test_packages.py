@@ -199,7 +199,11 @@ def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> Non
     monkeypatch.setattr(packages, "missing", none_missing)
     assert packages.main([]) == packages.main(["--test"]) == 0
     plain, test = asked
-    assert {p.name for p in test} - {p.name for p in plain} == {"openssh-server", "git"}
+    assert {p.name for p in test} - {p.name for p in plain} == {
+        "openssh-server",
+        "qemu-user",
+        "git",
+    }
 
 
 def test_it_is_fast() -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from itertools import combinations_with_replacement
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_results import item, pairs
+from scipy import stats as scipy_stats
 
 from vbench.model import Pair, Statistic, Status
 from vbench.report import verdicts
@@ -79,12 +78,12 @@ def test_counts_that_repeat_exactly_have_an_interval_of_no_width() -> None:
 
 def _coverage(pooled: bool) -> float:
     """Share of 2,000 intervals that hold the truth: 5 boots x 3 rounds, boots differ by 2 %."""
-    rng = np.random.default_rng(20260102)
+    rng = random.Random(20260102)  # noqa: S311
     truth, hits = 1.5, 0
     for _ in range(2000):
         sample = [
-            Pair(1.0, truth * math.exp(shift + rng.normal(0, 0.005)), 0 if pooled else boot)
-            for boot, shift in enumerate(rng.normal(0, 0.02, 5))
+            Pair(1.0, truth * math.exp(shift + rng.gauss(0, 0.005)), 0 if pooled else boot)
+            for boot, shift in enumerate([rng.gauss(0, 0.02) for _ in range(5)])
             for _ in range(3)
         ]
         got = stats.overhead(sample)
@@ -140,35 +139,6 @@ def test_significant() -> None:
     assert known(1.01, 1.2).significant
     assert known(0.5, 0.9).significant
     assert not known(0.99, 1.2).significant
-
-
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=30))
-def test_hodges_lehmann_is_the_median_of_walsh_averages(values: list[float]) -> None:
-    expected = statistics.median((a + b) / 2 for a, b in combinations_with_replacement(values, 2))
-    assert stats.hodges_lehmann(values) == pytest.approx(expected, abs=1e-9)
-
-
-def test_hodges_lehmann_of_many_agrees_with_the_direct_way() -> None:
-    values = np.random.default_rng(1).normal(0.7, 0.1, 501)
-    direct = np.median((values[:, None] + values[None, :])[np.triu_indices(501)]) / 2
-    assert stats.hodges_lehmann(list(values)) == pytest.approx(float(direct), abs=1e-4)
-
-
-def test_hodges_lehmann_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="no values"):
-        stats.hodges_lehmann([])
-
-
-def test_disagreement_of_the_cross_check_is_seen() -> None:
-    calm = [Pair(1.0, 1.5 + i * 1e-3, boot) for boot in range(5) for i in range(3)]
-    whole = stats.overhead(calm)
-    assert whole is not None
-    assert not stats.disagrees(whole, calm)
-    assert stats.disagrees(Overhead(1.5, 1.49, 1.495, 15, 5), calm)
-    exact = [Pair(3e-7, 7e-7, boot) for boot in range(5)]
-    same = stats.overhead(exact)
-    assert same is not None
-    assert not stats.disagrees(same, exact)
 
 
 def test_outliers_are_named_not_dropped() -> None:
@@ -243,18 +213,16 @@ def test_ordering_without_repetition_decides_nothing() -> None:
 
 
 def test_difference_is_welchs() -> None:
-    from scipy.stats import ttest_ind  # noqa: PLC0415
-
     base, new = pairs(1.0, seed=1), pairs(1.1, seed=2, boots=4)
     got = significance.difference(stats.log_ratios(base), stats.log_ratios(new))
     a = [statistics.mean(v) for v in stats.log_ratios(base).values()]
     b = [statistics.mean(v) for v in stats.log_ratios(new).values()]
-    expected = ttest_ind(b, a, equal_var=False)
+    expected = scipy_stats.ttest_ind(b, a, equal_var=False)
     interval = expected.confidence_interval(0.95)
     assert got is not None
-    assert got.p == pytest.approx(expected.pvalue)
-    assert math.log(got.low or 0) == pytest.approx(interval.low)
-    assert math.log(got.high or 0) == pytest.approx(interval.high)
+    assert got.p == pytest.approx(expected.pvalue, rel=1e-12)
+    assert math.log(got.low or 0) == pytest.approx(interval.low, rel=1e-12)
+    assert math.log(got.high or 0) == pytest.approx(interval.high, rel=1e-12)
 
 
 def test_difference_without_spread_or_repetition() -> None:

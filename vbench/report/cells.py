@@ -17,8 +17,6 @@ FLAGS = {
     "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
     "cpu-pressure": "tasks waited for a CPU of the host during this round; they may be the "
     "workload's own, two on one CPU",
-    "cross-check": "the Hodges-Lehmann estimate lies outside the interval: a few pairs decide the "
-    "result",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
     "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
@@ -88,8 +86,8 @@ def rounds(pairs: Sequence[Pair]) -> str:
     return f"{len(pairs)} in {len(by_boot)}"
 
 
-def flags(item: Item, value: Overhead | None) -> dict[str, str]:
-    """Flags of an item, of its pairs with how many, and what the cross-checks found."""
+def flags(item: Item) -> dict[str, str]:
+    """Flags of an item, of its pairs with how many, and how many pairs are outliers."""
     found = dict.fromkeys(item.flags, "")
     for flag in {flag for pair in item.pairs for flag in pair.flags}:
         count = sum(flag in pair.flags for pair in item.pairs)
@@ -98,8 +96,6 @@ def flags(item: Item, value: Overhead | None) -> dict[str, str]:
         outliers = len(stats.outliers(item.pairs))
         if outliers:
             found["outlier"] = f"{outliers} of {len(item.pairs)}"
-        if value is not None and stats.disagrees(value, item.pairs):
-            found["cross-check"] = ""
     if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
         found["one_boot"] = ""
     return dict(sorted(found.items()))

@@ -200,7 +200,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
         },
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
-        flags={item.name: cells.flags(item, overheads.get(item.name)) for item in shown},
+        flags={item.name: cells.flags(item) for item in shown},
     )
 
 

@@ -6,10 +6,12 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, permutations
-from typing import Any
+from functools import cache
+from itertools import combinations, pairwise, permutations
+from operator import mul
 
 from vbench.model import Item
+from vbench.results import student
 from vbench.results.stats import (
     CONFIDENCE,
     Estimate,
@@ -19,12 +21,6 @@ from vbench.results.stats import (
     of_boots,
     overhead_of,
 )
-
-
-def _t_two_sided(t: float, df: float) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415
-
-    return float(2 * stdtr(df, -abs(t)))
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def _difference(new: Estimate, base: Estimate) -> Difference:
     if change.variance == 0:
         p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
     else:
-        p = _t_two_sided(change.mean / math.sqrt(change.variance), change.df)
+        p = student.two_sided(change.mean / math.sqrt(change.variance), change.df)
     return Difference(math.exp(change.mean), exp(bounds[0]), exp(bounds[1]), p)
 
 
@@ -131,26 +127,32 @@ def rank_correlation(blocks: Sequence[Sequence[tuple[float, float]]]) -> Correla
     count = len(blocks)
     if count < LEAST_BLOCKS:
         return None
-    import numpy as np  # noqa: PLC0415
+    x, y = ([[point[axis] for point in block] for block in blocks] for axis in (0, 1))
+    signs_x, signs_y = _signs(x), _signs(y)
 
-    points = np.array(blocks)
+    @cache
+    def agreement(a: int, b: int, i: int, j: int) -> int:
+        """Concordant less discordant pairs, the x of blocks a and b beside the y of i and j."""
+        return sum(map(mul, signs_x[a][b], signs_y[i][j]))
 
-    def signs(values: Any) -> Any:
-        flat = values.reshape(-1)
-        return np.sign(flat[:, None] - flat[None, :])
-
-    of_y = signs(points[..., 1])
-    possible = of_y.size - len(of_y)
-
-    def tau(order: Sequence[int]) -> float:
-        return float((signs(points[list(order), :, 0]) * of_y).sum() / possible)
+    def score(order: Sequence[int]) -> int:
+        within = sum(agreement(a, a, i, i) for i, a in enumerate(order)) // 2
+        places = combinations(enumerate(order), 2)
+        return within + sum(agreement(a, b, i, j) for (i, a), (j, b) in places)
 
     if math.factorial(count) <= _PERMUTATIONS:
         orders: Iterable[Sequence[int]] = permutations(range(count))
     else:
         chosen = random.Random(0)  # noqa: S311
         orders = [range(count), *(chosen.sample(range(count), count) for _ in range(_PERMUTATIONS))]
-    seen = tau(range(count))
-    values = [tau(order) for order in orders]
-    share = min(sum(v >= seen for v in values), sum(v <= seen for v in values)) / len(values)
-    return Correlation(seen, min(1.0, 2 * share))
+    observed = score(range(count))
+    scores = [score(order) for order in orders]
+    share = min(sum(s >= observed for s in scores), sum(s <= observed for s in scores))
+    points = sum(map(len, blocks))
+    tau = observed / math.comb(points, 2)
+    return Correlation(tau, min(1.0, 2 * share / len(scores)))
+
+
+def _signs(blocks: Sequence[Sequence[float]]) -> list[list[list[int]]]:
+    """For each two blocks, the sign of each value of the one less each of the other."""
+    return [[[(p > q) - (p < q) for p in one for q in other] for other in blocks] for one in blocks]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vbench.model import Item, Pair, Statistic, Status
+from vbench.results import student
 
 CONFIDENCE = 0.95
 
@@ -57,7 +58,7 @@ class Estimate:
         """Bounds of the 95 % interval, as logarithms."""
         if self.df <= 0:
             return None
-        half = t_quantile((1 + CONFIDENCE) / 2, self.df) * math.sqrt(self.variance)
+        half = student.quantile((1 + CONFIDENCE) / 2, self.df) * math.sqrt(self.variance)
         return self.mean - half, self.mean + half
 
     def minus(self, other: Estimate) -> Estimate:
@@ -74,13 +75,6 @@ def _combine(mean: float, parts: Sequence[Estimate], divisor: int) -> Estimate:
         return Estimate(mean, 0.0, min(part.df for part in parts))
     df = total**2 / math.fsum(part.variance**2 / part.df for part in parts)
     return Estimate(mean, total / divisor**2, df)
-
-
-def t_quantile(probability: float, df: float) -> float:
-    """Quantile of Student's t distribution."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - scipy.stats takes twice as long
-
-    return float(stdtrit(df, probability))
 
 
 def _of_values(values: Sequence[float]) -> Estimate:
@@ -176,44 +170,6 @@ def word(value: Overhead) -> str | None:
 
 
 # ---------------------------------------------------------------- robustness
-
-
-def hodges_lehmann(values: Sequence[float]) -> float:
-    """Median of all Walsh averages (x_i + x_j) / 2, i <= j: a location estimate that a single
-    wild value cannot move (Hodges and Lehmann, 1963). Raises ValueError without values."""
-    import numpy as np  # noqa: PLC0415
-
-    if not values:
-        raise ValueError("no values")
-    x = np.sort(np.asarray(values, dtype=float))
-    n = len(x)
-    if n <= 200:
-        sums = (x[:, None] + x[None, :])[np.triu_indices(n)]
-        return float(np.median(sums)) / 2
-    # Half of n^2 averages are too many to list: bisect for the sum that half of them stay below.
-    # Ordered pairs count each i < j twice and i == j once; the diagonal's n in n^2 is ignored.
-    low, high = 2 * float(x[0]), 2 * float(x[-1])
-    while high - low > 1e-12 * max(1.0, abs(low)):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        if int(np.searchsorted(x, middle - x, side="right").sum()) * 2 < n * n:
-            low = middle
-        else:
-            high = middle
-    return high / 2
-
-
-def disagrees(value: Overhead, pairs: Iterable[Pair]) -> bool:
-    """Cross-check: the Hodges-Lehmann ratio of all pairs lies outside the interval, so a few
-    pairs decide the result. False with fewer than five pairs, where it has nothing to say, and
-    for less than 0.1 %: counts that repeat exactly have an interval of no width."""
-    logs = [log for boot in log_ratios(pairs).values() for log in boot]
-    if value.low is None or value.high is None or len(logs) < 5:
-        return False
-    ratio = math.exp(hodges_lehmann(logs))
-    slack = 0.001 * ratio
-    return not value.low - slack <= ratio <= value.high + slack
 
 
 def outliers(pairs: Sequence[Pair]) -> tuple[int, ...]:

@@ -117,6 +117,13 @@ PACKAGES = (
         {"pacman": "openssh"},
         test=True,
     ),
+    Package(
+        "qemu-user",
+        "the tests' oldest processor",
+        "qemu-x86_64",
+        {"dnf": "qemu-user", "zypper": "qemu-linux-user", "apk": "qemu-x86_64"},
+        test=True,
+    ),
     Package("git", "the tests look at the repository's own files", "git", test=True),
 )
 
