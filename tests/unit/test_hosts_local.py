@@ -96,6 +96,18 @@ def test_a_flood_is_stopped_and_said(host: LocalHost, stream: int, tmp_path: Pat
     assert until(lambda: not processes(str(tmp_path)))
 
 
+def test_a_python_without_pidfds(host: LocalHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv's and conda's have none; in some sandboxes the call is refused."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert host.run(["sh", "-c", "exit 3"], timeout_s=10).status == 3
+    process = host.start(["sh", "-c", "sleep 0.2; exit 4"])
+    assert process.wait(0.01) is None
+    assert process.wait(10) == 4
+    process.kill()
+    with pytest.raises(HostTimeout):
+        host.run(["sleep", "60"], timeout_s=0.2)
+
+
 def test_a_program_that_is_not_there(host: LocalHost) -> None:
     output = host.run(["/no/such/program"], timeout_s=10)
     assert output.status == 127

@@ -130,4 +130,28 @@ def test_a_lock_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, tmp_path:
     with pytest.raises(UnavailableError, match="cannot open") as caught:
         lock.measuring_alone(print).__enter__()
     assert caught.value.exit_status == 3
-    assert "writable" in caught.value.remedy
+    assert "regular file" in caught.value.remedy
+
+
+def test_a_link_that_another_user_put_there_is_not_followed(path: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("content")
+    path.symlink_to(precious)
+    with pytest.raises(UnavailableError, match="cannot open"):
+        lock.measuring_alone(print).__enter__()
+    assert precious.read_text() == "content"
+
+
+def test_the_wait_is_bounded_and_says_who_holds_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "TIMEOUT_S", 0.3)
+    with holder(path) as first:
+        with pytest.raises(UnavailableError, match="another vbench") as caught:
+            lock.measuring_alone(lambda _: None).__enter__()
+        assert f"pid {first.pid}: " in caught.value.evidence
+
+
+def test_an_error_of_the_run_is_not_taken_for_the_locks() -> None:
+    with pytest.raises(TimeoutError, match="of the run"), lock.measuring_alone(print):
+        raise TimeoutError("of the run")

@@ -13,6 +13,8 @@ from vbench.model import HostFacts, ImageFiles, Output, TimeBase
 if TYPE_CHECKING:  # it would bring paramiko, half a second that few need
     from vbench.hosts.ssh import Stream
 
+SCRATCH_MIB = 256  # size of the disk under test where the host has room for a file
+
 
 class HostProcess(Protocol):
     """A process on a host that cannot outlive us."""

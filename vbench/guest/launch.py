@@ -18,13 +18,12 @@ from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
 from vbench.image import cpio
 from vbench.model import ImageFiles, Launch, Output
+from vbench.system.process import KILLED_STATUSES
 
 # Added to a workload's own deadline for the guest's `timeout` to act and report.
 _GRACE_S = 10.0
 # Between the end of a machine's connections and its own.
 _DYING_S = 1.0
-# status of coreutils' and busybox' `timeout -s KILL`: the program, or timeout itself, was killed
-_KILLED = (124, 137, 143)
 
 # busybox' `timeout` ends one process only; what that started is in the same session, which has
 # `timeout`'s number. The login shell stays: SSH has no exit status for what a signal ended.
@@ -138,7 +137,7 @@ class Guest:
             raise self.lost(error.what) from error
         except WorkloadTimeout as error:
             raise self.lost("the guest does not answer") from error
-        if output.status in _KILLED and time.monotonic() - began >= timeout_s - 1:
+        if output.status in KILLED_STATUSES and time.monotonic() - began >= timeout_s - 1:
             raise WorkloadTimeout(
                 f"a command in the guest did not end within {timeout_s:g} s", evidence=command
             )

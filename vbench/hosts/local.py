@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from vbench.contract.host import Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Network, Scratch
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
 from vbench.hosts.netns import local_network
-from vbench.hosts.process import StreamLog, communicate
+from vbench.hosts.stream_log import StreamLog
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
+from vbench.system import process
 from vbench.system.facts import facts as host_facts
-
-# The kernel sends KILL to the child when the *thread* that forked it ends, so `start` belongs
-# to the main thread (prctl(2), PR_SET_PDEATHSIG).
-_TIED = ("setpriv", "--pdeathsig", "KILL", "--")
-
-SCRATCH_MIB = 256
+from vbench.system.process import TIED
 
 
 class LocalProcess:
     """A child in a process group of its own, killed by the kernel when we die."""
 
     def __init__(self, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
-        self.stream, theirs = socket.socketpair()
+        self.stream, childs_end = socket.socketpair()
         try:
             self._child: subprocess.Popen[bytes] = subprocess.Popen(
-                [*_TIED, *argv],
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
+                [*TIED, *argv],
+                stdin=childs_end.fileno(),
+                stdout=childs_end.fileno(),
                 stderr=subprocess.PIPE,
                 pass_fds=tuple(pass_fds),
                 start_new_session=True,
@@ -47,7 +41,7 @@ class LocalProcess:
             self.stream.close()
             raise _cannot_start(argv, error) from error
         finally:
-            theirs.close()
+            childs_end.close()
         self.pid = self._child.pid
         stderr = self._child.stderr
         assert stderr is not None  # noqa: S101 - PIPE was asked for
@@ -64,53 +58,23 @@ class LocalProcess:
 
     def wait(self, timeout_s: float) -> int | None:
         known = self._child.returncode
-        return known if known is not None else _wait(self.pid, timeout_s)
+        return known if known is not None else process.wait(self.pid, timeout_s)
 
     def kill(self) -> None:
         """SIGKILL to the whole group, so that what the process started ends too."""
-        _end_group(self._child)
+        process.kill_group(self._child)
         self._log.finish(1.0)
-        if self._child.stderr:
-            self._child.stderr.close()
+        process.end_group(self._child)
         self.stream.close()
 
 
 def _cannot_start(argv: Sequence[str], error: OSError) -> HostError:
     # setpriv is what we start; a missing argv[0] is its to report, with exit status 127
     return HostError(
-        f"cannot start {_TIED[0]}: {error.strerror}",
-        evidence=" ".join([*_TIED, *argv]),
+        f"cannot start {TIED[0]}: {error.strerror}",
+        evidence=" ".join([*TIED, *argv]),
         remedy="run `vbench setup`",
     )
-
-
-def _wait(pid: int, timeout_s: float) -> int | None:
-    """The exit status of a child as subprocess has it, None while it runs.
-
-    The child stays a zombie: until it is reaped its process group cannot become another's.
-    """
-    descriptor = os.pidfd_open(pid)
-    try:
-        poller = select.poll()
-        poller.register(descriptor, select.POLLIN)
-        poller.poll(timeout_s * 1000)
-        seen = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    finally:
-        os.close(descriptor)
-    if seen is None:
-        return None
-    return seen.si_status if seen.si_code == os.CLD_EXITED else -seen.si_status
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the child and all it started, then reap it. Safe to repeat."""
-    if child.returncode is None:
-        os.killpg(child.pid, signal.SIGKILL)  # at least the zombie is there
-        child.wait()
-    for stream in (child.stdin, child.stdout):
-        if stream is not None:
-            with suppress(BrokenPipeError):
-                stream.close()
 
 
 class LocalHost:
@@ -146,31 +110,16 @@ class LocalHost:
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         try:
-            child = subprocess.Popen(
-                [*_TIED, *argv],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise _cannot_start(argv, error) from error
-        deadline = time.monotonic() + timeout_s
-        try:
-            stdout, stderr = communicate(child, stdin, timeout_s)
-            status = _wait(child.pid, max(0.0, deadline - time.monotonic()))
-            if status is None:
-                raise TimeoutError
+            done = process.run(argv, timeout_s=timeout_s, stdin=stdin)
         except TimeoutError as error:
             raise HostTimeout(
                 f"{argv[0]} did not end within {timeout_s:g} s", evidence=" ".join(argv)
             ) from error
+        except OSError as error:
+            raise _cannot_start(argv, error) from error
         except BufferError as error:
             raise HostFlood(f"{argv[0]} {error}", evidence=" ".join(argv)) from error
-        finally:
-            _end_group(child)
-            child.stderr.close()  # type: ignore[union-attr] # PIPE was asked for
-        return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        return done.text()
 
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> LocalProcess:
         return LocalProcess(argv, pass_fds)

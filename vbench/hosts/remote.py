@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from vbench.contract.host import Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Network, Scratch
 from vbench.errors import (
     ConnectionLost,
     HostError,
@@ -19,17 +19,16 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hosts.process import StreamLog
 from vbench.hosts.ssh import RunningCommand, SshConnection, Stream
+from vbench.hosts.stream_log import StreamLog
 from vbench.hosts.upload import upload_image
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 from vbench.system.facts import facts as host_facts
+from vbench.system.process import KILLED_STATUSES
 
-SCRATCH_MIB = 256
 CONNECT_TIMEOUT_S = 20.0
 # Beside a command's own deadline, which the far end keeps: for the way there and back.
 _GRACE_S = 15.0
-_KILLED = (124, 137, 143)  # what `timeout -s KILL` ends with when it acts
 
 # What follows ends with the SSH server's process of this connection, for that is the parent. By its
 # path, as a busybox shell would prefer its own setpriv, which cannot do it.
@@ -200,7 +199,7 @@ class SshHost:
         keep = [*_TIED, "sh", "-c", '"$@"; exit $?', "vbench"]
         command = shlex.join([*keep, *_TIED, "timeout", "-s", "KILL", limit, *_TIED, *argv])
         output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
-        if output.status in _KILLED:
+        if output.status in KILLED_STATUSES:
             raise HostTimeout(
                 f"{argv[0]} was ended on {self.name}, probably after {timeout_s:g} s",
                 evidence=" ".join(argv),

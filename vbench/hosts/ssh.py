@@ -23,12 +23,11 @@ import paramiko
 from vbench.errors import ConnectionLost, UsageError, WorkloadError, WorkloadTimeout
 from vbench.hosts.keys import KeyPair
 from vbench.model import Output
+from vbench.system.process import OUTPUT_LIMIT_BYTES
 
 # What it has to say comes to us as exceptions; unhandled it would go to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-# A workload that floods its output is a fault, not a reason to fill our memory.
-OUTPUT_LIMIT_BYTES = 32 << 20
 SILENCE_LIMIT_S = 30.0
 # What paramiko raises when a connection is lost or refused.
 _BROKEN = (paramiko.SSHException, OSError, EOFError)

@@ -11,7 +11,6 @@ of a build's inputs; what came of them is in the manifest.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -21,13 +20,14 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from vbench.errors import ImageError
 from vbench.image import tools
+from vbench.system.filelock import locked
 
 FILES = ("vmlinux", "initramfs")
 PACKED = "vmlinuz"  # there if the kernel came as a bzImage
@@ -190,16 +190,22 @@ def _remove_leftovers(folder: Path) -> None:
 @contextmanager
 def _locked(folder: Path, progress: Progress) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that builds an image")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = stack.enter_context(
+                locked(
+                    str(folder / ".lock"),
+                    mode=0o600,
+                    timeout_s=tools.TIMEOUT_S,
+                    on_wait=lambda _: progress("waiting for another process that builds an image"),
+                )
+            )
+        except TimeoutError as error:
+            raise ImageError(
+                f"another process builds an image in {folder}, for an hour by now",
+                remedy="end it, or set VBENCH_CACHE to another folder",
+            ) from error
         yield lock
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from vbench.errors import ImageError
 from vbench.image import tools
+from vbench.system import process
 
 SUITE = "bookworm"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -97,13 +97,9 @@ def _host_apt_options() -> str:
 def _ask(argv: list[str]) -> str:
     """What a tool says; nothing if it is not there or fails, for there are defaults."""
     try:
-        done = subprocess.run(
-            argv,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
-    except OSError:
+        done = process.run(
+            argv, timeout_s=60.0, env={**os.environ, "LC_ALL": "C.UTF-8"}, tied=False
+        ).text()
+    except (OSError, BufferError):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return done.stdout if done.status == 0 else ""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vbench.errors import ImageError
+from vbench.system import process
 
 LAST_LINES = 15
+TIMEOUT_S = 3600.0  # packages may come over a slow network
+OUTPUT_LIMIT_BYTES = 1 << 30  # an unpacked kernel comes that way
 
 # tool -> Debian package; what `vbench setup` installs for the build
 PACKAGES = {
@@ -35,27 +36,22 @@ def run(
     lock is held for as long as any of the tool's processes lives, even after our own death by
     SIGKILL. Raises ImageError if the tool is missing or fails, with its last lines.
     """
-    argv = ["setpriv", "--pdeathsig", "KILL", *argv]
-    for tool in (argv[0], argv[3]):
+    for tool in (process.TIED[0], argv[0]):
         require(tool)
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-        pass_fds=tuple(keep_open),
-        start_new_session=True,  # a group of its own: Ctrl-C reaches us, and we end all of it
-    )
     try:
-        output, errors = process.communicate(stdin)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode != 0:
-        raise failure(argv[3:], process.returncode, errors.decode(errors="replace"))
-    return output
+        done = process.run(
+            argv,
+            timeout_s=TIMEOUT_S,
+            stdin=stdin,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            pass_fds=keep_open,
+            limit_bytes=OUTPUT_LIMIT_BYTES,
+        )
+    except (TimeoutError, BufferError) as error:
+        raise ImageError(f"{argv[0]} {error}", evidence=" ".join(argv)[:500]) from error
+    if done.status != 0:
+        raise failure(argv, done.status, done.stderr.decode(errors="replace"))
+    return done.stdout
 
 
 def require(tool: str) -> None:

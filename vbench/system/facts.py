@@ -6,13 +6,13 @@ so it wants no more of a host than `Asked`, and no more of the machine than a sh
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from vbench.errors import HostError
 from vbench.model import Output
+from vbench.system import process
 
 CPU = "/sys/devices/system/cpu"
 QEMU = "qemu-system-x86_64"
@@ -36,18 +36,14 @@ class LocalReader:
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         """Run to the end. Raises HostError if it cannot start or passes `timeout_s`."""
         try:
-            done = subprocess.run(
-                argv, input=stdin, capture_output=True, timeout=timeout_s, check=False
-            )
+            # not tied: setpriv may be among what is missing here
+            return process.run(argv, timeout_s=timeout_s, stdin=stdin, tied=False).text()
+        except TimeoutError as error:
+            raise HostError(f"{argv[0]} did not end within {timeout_s:g} s") from error
         except OSError as error:
             raise HostError(f"cannot run {argv[0]}: {error.strerror}") from error
-        except subprocess.TimeoutExpired as error:
-            raise HostError(f"{argv[0]} did not end within {timeout_s:g} s") from error
-        return Output(
-            done.returncode,
-            done.stdout.decode(errors="replace"),
-            done.stderr.decode("utf-8", "replace"),
-        )
+        except BufferError as error:
+            raise HostError(f"{argv[0]} {error}") from error
 
     def read(self, path: str) -> str:
         """A text file. Raises HostError."""

@@ -1,55 +1,13 @@
-"""A started process seen as two streams: a socket (stdin/stdout) and a log (stderr)."""
+"""What a started process writes to standard error, collected while it runs."""
 
 from __future__ import annotations
 
-import os
-import selectors
-import subprocess
 import threading
 import time
 from collections.abc import Callable
 
 # A workload that floods the console must not fill our memory; the tail is the evidence.
 LOG_LIMIT_BYTES = 1 << 20
-# As over SSH: a command that floods its output is a fault.
-OUTPUT_LIMIT_BYTES = 32 << 20
-
-
-def communicate(
-    child: subprocess.Popen[bytes], stdin: bytes, timeout_s: float
-) -> tuple[bytes, bytes]:
-    """As Popen.communicate with three pipes, but bounded: raises TimeoutError at the deadline and
-    BufferError beyond OUTPUT_LIMIT_BYTES. It waits for the end of both streams, not of `child`."""
-    assert child.stdin and child.stdout and child.stderr  # noqa: S101, PT018 - all are pipes
-    deadline = time.monotonic() + timeout_s
-    kept = {child.stdout: bytearray(), child.stderr: bytearray()}
-    unsent = memoryview(stdin)
-    with selectors.DefaultSelector() as selector:
-        for stream in kept:
-            selector.register(stream, selectors.EVENT_READ)
-        os.set_blocking(child.stdin.fileno(), False)
-        selector.register(child.stdin, selectors.EVENT_WRITE)
-        while selector.get_map():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            for key, _ in selector.select(left):
-                if key.fileobj is child.stdin:
-                    try:
-                        unsent = unsent[os.write(key.fd, unsent[:65536]) :]
-                    except BrokenPipeError:  # it does not read
-                        unsent = memoryview(b"")
-                    if not unsent:
-                        selector.unregister(child.stdin)
-                        child.stdin.close()
-                    continue
-                piece = os.read(key.fd, 1 << 20)
-                if not piece:
-                    selector.unregister(key.fileobj)
-                kept[key.fileobj] += piece  # type: ignore[index]
-                if sum(map(len, kept.values())) > OUTPUT_LIMIT_BYTES:
-                    raise BufferError(f"wrote more than {OUTPUT_LIMIT_BYTES >> 20} MiB")
-    return bytes(kept[child.stdout]), bytes(kept[child.stderr])
 
 
 class StreamLog:
