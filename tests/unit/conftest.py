@@ -39,6 +39,13 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
 
 
 @pytest.fixture
+def images_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an image cache of this test's own."""
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path))
+    return tmp_path / "images"
+
+
+@pytest.fixture
 def out(tmp_path: Path) -> Path:
     made = tmp_path / "out"
     made.mkdir()

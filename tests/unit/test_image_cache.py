@@ -15,44 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_images import KEY, Builder, make
 
 from vbench import image
 from vbench.errors import ImageError
 from vbench.image import cache
 
-KEY = "k" * 64
-
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path))
-    return tmp_path / "images"
-
-
-def make(work: Path, _lock: int) -> dict[str, Any]:
-    """A build that takes no time."""
-    (work / "vmlinux").write_bytes(b"kernel")
-    (work / "vmlinuz").write_bytes(b"packed")
-    (work / "initramfs").write_bytes(b"root")
-    (work / "root/bin").mkdir(parents=True)
-    (work / "root/bin/sh").write_bytes(b"shell")
-    (work / "root/link").symlink_to("bin")
-    return {"digest": "d" * 64, "kernel": "debian", "kernel_release": "6.1", "versions": {}}
-
-
-class Builder:
-    """Counts builds; what `progress` was told is in `said`."""
-
-    def __init__(self, build: cache.Build = make) -> None:
-        self.builds, self.said = 0, list[str]()
-        self._build = build
-
-    def get(self) -> Path:
-        return cache.get(KEY, self._counted, self.said.append)[0]
-
-    def _counted(self, work: Path, lock: int) -> dict[str, Any]:
-        self.builds += 1
-        return self._build(work, lock)
+def folder(images_folder: Path) -> Path:
+    return images_folder
 
 
 def names(folder: Path) -> set[str]:
@@ -247,41 +219,6 @@ def test_read_only_cache_can_be_used(folder: Path, monkeypatch: pytest.MonkeyPat
     assert Builder().get() == folder / KEY
 
 
-def test_installed_images_are_described_and_removed_by_prefix(folder: Path) -> None:
-    Builder().get()
-
-    (found,) = image.installed()
-    assert (found.key, found.digest, found.kernel_release) == (KEY, "d" * 64, "6.1")
-    assert found.ok
-    assert found.size_bytes > 10
-    with pytest.raises(ImageError, match="no image"):
-        image.remove("")
-    with pytest.raises(ImageError, match="no image"):
-        image.remove("kd")
-    assert image.remove("ddd") == [found]
-    assert image.installed() == []
-    assert names(folder) == set()
-
-
-def test_images_that_were_not_used_for_long_are_removed(folder: Path) -> None:
-    path = Builder().get()
-    assert image.remove_unused(30) == []
-    long_ago = time.time() - 31 * 86400
-    os.utime(path / "manifest.json", (long_ago, long_ago))
-    (gone,) = image.remove_unused(30)
-    assert gone.key == KEY
-    assert image.installed() == []
-
-
-def test_cache_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VBENCH_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert image.cache_dir() == Path("/x/vbench")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/me")
-    assert image.cache_dir() == Path("/home/me/.cache/vbench")
-
-
 def test_manifest_holds_sizes_and_digests(folder: Path) -> None:
     manifest = json.loads((Builder().get() / "manifest.json").read_text())
 
@@ -289,7 +226,9 @@ def test_manifest_holds_sizes_and_digests(folder: Path) -> None:
     assert len(manifest["content"]["root"]["sha256"]) == 64
 
 
-def test_missing_tool_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tool_is_named_with_its_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
 
     with pytest.raises(ImageError, match="mmdebstrap") as caught:

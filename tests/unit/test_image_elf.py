@@ -51,7 +51,7 @@ def test_pvh_entry_is_found_among_other_notes() -> None:
     assert not Elf(make_elf(modinfo=PVH_NOTE)).has_pvh_entry()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n", b"\x7fELF\x01\x01" + bytes(60)])
+@pytest.mark.parametrize("data", [b"", b"\x7fELF", b"#!/bin/sh\n"])
 def test_other_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ElfError):
         Elf(data)

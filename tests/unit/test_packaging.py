@@ -39,6 +39,7 @@ NEEDS_ONLY = {
 }
 STANDARD_LIBRARY_ONLY = ("errors.py", "model.py", "system")
 ONLY_IMPORTERS = {
+    "elftools": {"vbench/image/elf.py"},
     "paramiko": {"vbench/hosts/ssh.py"},
     "qemu": {"vbench/hypervisors/qemu/qmp.py"},
     "pytest": {"vbench/run/", "vbench/pytest_plugin.py", "workloads/"},

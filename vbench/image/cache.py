@@ -28,6 +28,7 @@ from typing import Any
 from vbench.errors import ImageError
 from vbench.image import tools
 from vbench.system.filelock import locked
+from vbench.system.folders import cache_folder
 
 FILES = ("vmlinux", "initramfs")
 PACKED = "vmlinuz"  # there if the kernel came as a bzImage
@@ -45,11 +46,18 @@ class Damaged(Exception):
 
 
 def directory() -> Path:
-    """Where images are kept: $VBENCH_CACHE, $XDG_CACHE_HOME/vbench or ~/.cache/vbench."""
-    if own := os.environ.get("VBENCH_CACHE"):
-        return Path(own).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache").absolute() / "vbench"
+    """Where images are kept: $VBENCH_CACHE, $XDG_CACHE_HOME/vbench or ~/.cache/vbench.
+
+    Raises ImageError where none of them can be told.
+    """
+    found = cache_folder()
+    if found is None:
+        raise ImageError(
+            "there is no folder to keep images in",
+            evidence=f"HOME is not set, and user {os.getuid()} has no entry in the passwd file",
+            remedy="set VBENCH_CACHE to a directory of yours",
+        )
+    return found
 
 
 def images() -> list[Path]:
@@ -78,26 +86,16 @@ def get(key: str, build: Build, progress: Progress) -> tuple[Path, dict[str, Any
         pass
     except Damaged as damage:
         progress(f"the cached image {key[:12]} is damaged ({damage}) and will be built again")
-    try:
-        with _locked(target.parent, progress) as lock:
-            _remove_leftovers(target.parent)
-            try:
-                return target, _opened(target)  # by the builder that we waited for
-            except (FileNotFoundError, Damaged):
-                return target, _build(target, build, lock)
-    except OSError as error:
-        raise ImageError(
-            f"the image cache {directory()} cannot be written",
-            evidence=str(error),
-            remedy=tools.disk_full_remedy()
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else "make it writable, or set VBENCH_CACHE to a directory of yours",
-        ) from error
+    with _writing(target.parent, progress) as lock:
+        try:
+            return target, _opened(target)  # by the builder that we waited for
+        except (FileNotFoundError, Damaged):
+            return target, _build(target, build, lock)
 
 
 def remove(target: Path) -> None:
-    """Remove an image, or what is left of it. Raises OSError."""
-    with _locked(target.parent, lambda _: None):
+    """Remove an image, or what is left of it. Raises ImageError."""
+    with _writing(target.parent, lambda _: None):
         _discard(target)
 
 
@@ -185,6 +183,23 @@ def _remove_leftovers(folder: Path) -> None:
     """Under the lock nobody else builds, so these are of builders that were killed."""
     for path in folder.glob(f"{BUILDING}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _writing(folder: Path, progress: Progress) -> Iterator[int]:
+    """The lock, and no leftovers of killed builders. An OSError becomes an ImageError."""
+    try:
+        with _locked(folder, progress) as lock:
+            _remove_leftovers(folder)
+            yield lock
+    except OSError as error:
+        raise ImageError(
+            f"the image cache {directory()} cannot be written",
+            evidence=str(error),
+            remedy=tools.disk_full_remedy()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "make it writable, or set VBENCH_CACHE to a directory of yours",
+        ) from error
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Stand-ins for large libraries that a benchmark program needs to start but never to measure.
 
-Debian's fio links the clients of Ceph, GlusterFS and others, sysbench those of two databases,
-stress-ng OpenGL: 80 MB that every boot would unpack and every start would relocate. A stub
-exports the names that the programs import; whoever calls one is told so and ends.
+Debian's fio links the clients of Ceph, GlusterFS and others, sysbench those of two databases:
+80 MB that every boot would unpack and every start would relocate. A stub exports the names that
+the programs import; a program that calls one gets an error message and ends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ STUBBED = frozenset(
         *("librados.so.2", "librbd.so.1", "libpmem.so.1", "libpmemblk.so.1"),
         # sysbench's database drivers
         *("libmariadb.so.3", "libpq.so.5"),
-        # stress-ng's GPU and IPsec stressors
-        *("libEGL.so.1", "libGLESv2.so.2", "libgbm.so.1", "libIPSec_MB.so.1"),
     }
 )
 

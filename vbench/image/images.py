@@ -1,0 +1,145 @@
+"""The images that vbench boots: from the cache, or built now."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vbench.errors import ImageError
+from vbench.image import build, cache, hosting
+from vbench.image.kernel import Source, host_kernel
+from vbench.model import ImageFiles
+
+# The files that decide what a build makes: this package's own and the guest's programs.
+_MODULES = ("build", "cpio", "debian", "elf", "kernel", "rootfs", "stubs")
+RECIPE = (*(build.HERE / f"{name}.py" for name in _MODULES), build.INIT, *build.PROBE)
+
+
+def _say(line: str) -> None:
+    print(f"image: {line}", file=sys.stderr, flush=True)
+
+
+def ensure(
+    kernel: str = "debian",
+    modules: str | None = None,
+    progress: Callable[[str], None] = _say,
+) -> ImageFiles:
+    """The image with the given kernel, from the cache or built now.
+
+    `kernel` is "debian", "host" (the one this machine runs) or the path of a bzImage or
+    vmlinux, whose modules are in the folder `modules` (one that holds `kernel/`, such as
+    /lib/modules/6.1.0); without it the kernel must have all drivers built in. `progress` gets
+    one line for each step that takes long. Raises ImageError.
+    """
+    if platform.machine() != "x86_64":
+        raise ImageError(f"images are for x86-64 machines, this one is {platform.machine()}")
+    if kernel == "debian":
+        return _files(*cache.get(debian_key(), _debian(progress), progress))
+    source = host_kernel() if kernel == "host" else _source(kernel, modules)
+    base = ensure("debian", progress=progress)
+
+    def with_kernel(work: Path, _lock: int) -> dict[str, Any]:
+        progress(f"packing the image with the kernel {source.image}")
+        started = time.monotonic()
+        built = build.build_with_kernel(work, source, Path(base.root), dict(base.versions))
+        return _manifest(work, kernel, built, started)
+
+    return _files(*cache.get(_key(base.digest, source.digest()), with_kernel, progress))
+
+
+def ensure_hosting(
+    base: ImageFiles,
+    addition: hosting.Addition = hosting.QEMU,
+    progress: Callable[[str], None] = _say,
+) -> ImageFiles:
+    """The image `base` with what hosts need added, from the cache or built now.
+
+    Raises ImageError.
+    """
+
+    def make(work: Path, lock: int) -> dict[str, Any]:
+        progress(f"adding {addition.name} to the image, for the testbed")
+        started = time.monotonic()
+        versions = hosting.build(work, base, addition, (lock,))
+        built = build.Built(base.kernel_release, versions, "", [])
+        return _manifest(work, f"testbed ({addition.name})", built, started)
+
+    return _files(*cache.get(hosting_key(base.digest, addition), make, progress))
+
+
+def _source(kernel: str, modules: str | None) -> Source:
+    image, folder = Path(kernel).absolute(), Path(modules).absolute() if modules else None
+    if not image.is_file():
+        raise ImageError(
+            f"there is no kernel file {kernel}",
+            remedy="give `debian`, `host` or the path of a bzImage or vmlinux",
+        )
+    if folder and not (folder / "kernel").is_dir():
+        raise ImageError(
+            f"{modules} holds no kernel modules",
+            evidence=f"{folder / 'kernel'} is no directory",
+            remedy="give the folder that modules were installed in, as /lib/modules/<release>",
+        )
+    return Source(image, folder)
+
+
+def _debian(progress: Callable[[str], None]) -> cache.Build:
+    def make(work: Path, lock: int) -> dict[str, Any]:
+        started = time.monotonic()
+        built = build.build_debian(work, (lock,), progress)
+        return _manifest(work, "debian", built, started)
+
+    return make
+
+
+def debian_key() -> str:
+    """The key of the image with Debian's kernel."""
+    return _key("debian")
+
+
+def hosting_key(base_digest: str, addition: hosting.Addition) -> str:
+    """The key of the image of `base_digest` with `addition`."""
+    return _key(base_digest, addition.name, recipe=(*RECIPE, build.HERE / "hosting.py"))
+
+
+def _key(*options: str, recipe: Iterable[Path] = RECIPE) -> str:
+    """Digest of a build's inputs: the recipe, which names the packages, and options."""
+    total = hashlib.sha256()
+    for path in recipe:
+        total.update(f"{path.name}\0".encode() + path.read_bytes())
+    total.update("\0".join(options).encode())
+    return total.hexdigest()
+
+
+def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> dict[str, Any]:
+    # Packages of one name have several versions in time, so the same inputs may give
+    # different images: results are compared by what was built.
+    total = hashlib.sha256()
+    for name in cache.files(work):
+        total.update(hashlib.sha256((work / name).read_bytes()).digest())
+    return {
+        **asdict(built),
+        "digest": total.hexdigest(),
+        "kernel": kernel,
+        "built": datetime.now(UTC).isoformat(timespec="seconds"),
+        "build_seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _files(path: Path, manifest: dict[str, Any]) -> ImageFiles:
+    return ImageFiles(
+        digest=manifest["digest"],
+        kernel=str(path / "vmlinux"),
+        initramfs=str(path / "initramfs"),
+        root=str(path / "root"),
+        kernel_release=manifest["kernel_release"],
+        versions=manifest["versions"],
+        bzimage=str(path / cache.PACKED) if cache.PACKED in manifest["content"] else "",
+    )
