@@ -18,7 +18,8 @@ from vbench import image
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.guest.launch import Guest
-from vbench.guest.target import Endpoint, Native, Target
+from vbench.guest.native import Native
+from vbench.guest.target import Endpoint, Target
 from vbench.hosts.local import LocalHost
 from vbench.measure import parsers
 from vbench.measure.engine import Measure, Outcome, Sizes

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from vbench import image
-from vbench.guest.target import Native, Target, succeed
+from vbench.guest.native import Native
+from vbench.guest.target import Target, succeed
 from vbench.plugins.xen_pv import BACKEND
 from vbench.testbed import TestbedHost
 

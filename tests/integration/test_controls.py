@@ -15,7 +15,8 @@ import pytest
 from benchmarks.controls import SLOWDOWN_PERCENT, Control
 from vbench import image
 from vbench.contract.registry import Registry
-from vbench.guest.target import Native, Target
+from vbench.guest.native import Native
+from vbench.guest.target import Target
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 

@@ -12,7 +12,8 @@ import pytest
 
 from vbench import image
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native, succeed
+from vbench.guest.native import Native
+from vbench.guest.target import succeed
 from vbench.hypervisors.qemu.backend import KvmOptions
 from vbench.plugins.kvm_exits import TRACING, vbench_exit_histogram
 from vbench.plugins.kvm_virtio import BACKEND

@@ -18,7 +18,7 @@ from vbench import image
 from vbench.contract.registry import Registry
 from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadError, WorkloadTimeout
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native
+from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
 from vbench.hypervisors.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
 from vbench.hypervisors.qemu.machine import QemuMachine

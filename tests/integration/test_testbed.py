@@ -13,7 +13,8 @@ import pytest
 from vbench import image
 from vbench.errors import AttestationError, ConnectionLost, GuestLost, UsageError
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native, Target, succeed
+from vbench.guest.native import Native
+from vbench.guest.target import Target, succeed
 from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND

@@ -17,7 +17,8 @@ from vbench import image
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, GuestLost, LaunchError
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native, Target, succeed
+from vbench.guest.native import Native
+from vbench.guest.target import Target, succeed
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hypervisors.xen.backend import XenOptions

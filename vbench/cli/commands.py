@@ -14,7 +14,7 @@ from tabulate import tabulate
 from vbench.contract.registry import shown
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native
+from vbench.guest.native import Native
 from vbench.image import Installed
 from vbench.run.runner import (
     RunOptions,
@@ -180,6 +180,7 @@ def shell(options: RunOptions, variant: str) -> int:
     with terminated_as_interrupted():
         if variant == "native":
             with _native(options) as native:
-                return native.host.interact(native.argv("exec sh -i"), terminal)
+                line = f"TERM={shlex.quote(terminal)} exec sh -i"
+                return native.host.interact(native.argv(line), terminal)
         with _guest(options, variant) as guest:
             return guest.interact(terminal)

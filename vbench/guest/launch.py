@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import vbench
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, GuestLost, LaunchError, LaunchTimeout, WorkloadTimeout
-from vbench.guest.target import Endpoint, parse_facts
+from vbench.guest.target import Endpoint, clean_argv, parse_facts
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
 from vbench.image import cpio
@@ -29,7 +29,7 @@ _DYING_S = 1.0
 # `timeout`'s number. The login shell stays: SSH has no exit status for what a signal ended.
 # Standard input is handed on by number, since a shell gives its background /dev/null.
 _TIMED = (
-    "exec 3<&0; setsid timeout -s KILL {limit_s} sh -c {command} <&3 3<&- & "
+    "exec 3<&0; setsid timeout -s KILL {limit_s} {command} <&3 3<&- & "
     "wait $!; s=$?; case $s in 124|137|143) kill -KILL -- -$! 2>/dev/null;; esac; exit $s"
 )
 
@@ -128,7 +128,8 @@ class Guest:
         The guest's own `timeout` ends what is late, so that nothing goes on behind our back.
         Raises WorkloadTimeout (the guest is well), GuestLost (it is not).
         """
-        wrapped = _TIMED.format(limit_s=max(1, round(timeout_s)), command=shlex.quote(command))
+        clean = shlex.join(clean_argv(command))
+        wrapped = _TIMED.format(limit_s=max(1, round(timeout_s)), command=clean)
         began = time.monotonic()
         try:
             scaled_timeout_s = timeout_s * self.host.timeout_scale + _GRACE_S
@@ -170,8 +171,8 @@ class Guest:
             channel = self._ssh.channel()
             channel.settimeout(20.0 * self.host.timeout_scale)
             # a session of its own, so that all of it can be ended by one signal
-            inner = shlex.quote(f"echo $$; exec {command}")
-            channel.exec_command(f"exec setsid sh -c {inner}")
+            inner = shlex.join(clean_argv(f"echo $$; exec {command}"))
+            channel.exec_command(f"exec setsid {inner}")
             pid = channel.recv(32).decode().split()[0]
         except (ConnectionLost, OSError, EOFError, IndexError) as error:
             raise self.lost(f"cannot start a server: {error}") from error

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest.launch import Guest
-from vbench.guest.target import NATIVE_PORT, Endpoint, Native, Target, succeed
+from vbench.guest.native import Native
+from vbench.guest.target import NATIVE_PORT, Endpoint, Target, succeed
 from vbench.measure.interference import InterferenceMonitor
 from vbench.measure.parsers import Reader, checked
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order

@@ -21,7 +21,7 @@ from vbench.errors import (
     VbenchError,
 )
 from vbench.guest.launch import Guest
-from vbench.guest.target import Native
+from vbench.guest.native import Native
 from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import (
@@ -162,12 +162,12 @@ class Session:
         native: Native | None = None
         clients: dict[str, Native] = {}
         if state.info.category == "network":
-            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or (), beside=True)
+            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or (), client=True)
             network = host.network()
             if guest.peer_prefix is None:
                 state.outcome.flags.add("slirp")
             elif network is not None:
-                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix, beside=True)
+                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix, client=True)
                 native = self._native(host, vcpus, network.native_prefix, network.native_address)
         elif state.info.statistic is not Statistic.ABSOLUTE:
             native = self._native(host, vcpus)
@@ -207,10 +207,10 @@ class Session:
         prefix: tuple[str, ...] = (),
         address: str = "",
         *,
-        beside: bool = False,
+        client: bool = False,
     ) -> Native:
         scratch = host.scratch()  # another one after a connection that was lost
-        key = (host, vcpus, prefix, beside, scratch.path)
+        key = (host, vcpus, prefix, client, scratch.path)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
@@ -219,7 +219,7 @@ class Session:
                 prefix=prefix,
                 address=address,
                 scratch=scratch,
-                beside=beside,
+                client=client,
             )
         return self._natives[key]
 
