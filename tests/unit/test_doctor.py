@@ -116,6 +116,8 @@ def test_facts_for_the_report() -> None:
         "clocksource": "unknown",
         "page_size": "4096",
         "transparent_hugepage": "madvise",
+        "virtualization_flag": "svm",
+        "kvm_modules": "kvm kvm_amd",
     }
 
 

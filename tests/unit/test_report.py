@@ -7,12 +7,15 @@ import math
 import re
 import shlex
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from sample_results import TESTBED, full_run, item, launch, pairs, result
 
 from vbench import report
 from vbench.model import ON_DEVICES, Attestation, Item, Pair, Result, Statistic, Status, Technique
+from vbench.report import reference
 
 
 def markdown(*results: Result) -> str:
@@ -57,10 +60,10 @@ def test_machine_in_one_sentence() -> None:
 
 
 def test_overhead_cells_hold_the_numbers() -> None:
-    disk = next(i for i in full_run()[0].items if i.workload == "disk-randread")
+    disk = next(i for i in full_run()[0].items if i.workload == "disk-randread-qd1")
     ratio, low, high = overhead_by_hand(disk)
     assert f"`tcg` ×{ratio:.2f} [{low:.2f}, {high:.2f}]" in wall("Disk time per operation")
-    sequential = next(i for i in full_run()[0].items if i.workload == "disk-seqread")
+    sequential = next(i for i in full_run()[0].items if i.workload == "disk-read-1m")
     ratio, low, high = overhead_by_hand(sequential)
     shown = wall("Disk throughput")
     assert f"`tcg` {100 / ratio:.1f} % of native [{100 / high:.1f}, {100 / low:.1f}]" in shown
@@ -70,17 +73,32 @@ def test_geometric_mean_with_extremes() -> None:
     cpu = [overhead_by_hand(i)[0] for i in full_run()[0].items if i.category == "cpu"]
     shown = wall("CPU overhead: computing")
     assert f"`tcg` ×{math.sqrt(cpu[0] * cpu[1]):.2f} [" in shown
-    assert f"×{min(cpu):.2f} to ×{max(cpu):.2f} over 2 workloads" in shown
+    assert f"×{min(cpu):.2f} to ×{max(cpu):.2f} over 2 of 4 workloads" in shown
     assert "**medium**" in shown
 
 
-def test_means_stand_on_the_workloads_that_all_variants_have() -> None:
+def test_a_mean_does_not_depend_on_what_else_was_measured() -> None:
     one, other, _ = full_run()
-    fewer = replace(other, items=tuple(i for i in other.items if i.workload != "cpu-sha"))
-    shown = cell(markdown(one, fewer), "## By the clock", "**CPU overhead: computing**", 1)
-    primes = overhead_by_hand(one.items[0])[0]
-    assert f"`tcg` ×{primes:.2f}" in shown
-    assert shown.count("1 of 2 workloads") == 2
+    own = item("cpu-spin", pairs(90.0))
+    alone = cell(markdown(one), "## By the clock", "**CPU overhead: computing**", 1)
+    fewer = replace(other, items=tuple(i for i in other.items if i.workload != "cpu-sha256"))
+    more = replace(one, items=(*one.items, own))
+    shown = cell(markdown(more, fewer), "## By the clock", "**CPU overhead: computing**", 1)
+    first, second = shown.split("<br>`tcg-virtio` ")
+    assert first == alone  # neither a variant with fewer workloads nor a user's own changes it
+    assert second.endswith("1 of 4 workloads</sub>")
+    assert "×89.9" in cell(markdown(more), "**Computing**", "cpu-spin", 2)
+
+
+def test_the_reference_workloads_are_those_that_vbench_has() -> None:
+    folder = Path(report.__file__).parents[1] / "workloads"
+    defined = {
+        name.replace("_", "-")
+        for path in folder.glob("bench_*.py")
+        for name in re.findall(r"^def bench_(\w+)", path.read_text(), flags=re.M)
+    }
+    for each in reference.ALL:
+        assert set(each.workloads) <= defined
 
 
 def test_words_are_withheld_where_kernels_differ() -> None:
@@ -99,14 +117,14 @@ def test_words_are_withheld_where_kernels_differ() -> None:
 
 
 def test_memory_without_faults_keeps_its_word() -> None:
-    flagged = item("memory-read", pairs(3.0), category="memory", flags=("kernel_differs",))
+    flagged = item("memory-random", pairs(3.0), category="memory", flags=("kernel_differs",))
     shown = cell(markdown(result(flagged)), "## By", "**CPU overhead: memory**", 1)
     assert "**high**" in shown
 
 
 def test_no_ratio_over_slirp_even_with_native_partners() -> None:
     assert "no ratio <sup>s</sup>" in wall("Network time per operation")
-    assert "guest: network-latency 91.0 µs" in wall("Network time per operation")
+    assert "guest: network-rr 91.0 µs" in wall("Network time per operation")
     slirp = item("network-x", pairs(2.0), category="network", flags=("slirp",))
     text = markdown(result(slirp))
     assert "×2.0" not in text
@@ -145,7 +163,8 @@ def test_boot_and_host_cpu() -> None:
 
 
 def test_a_variant_with_nothing_to_say_is_left_out_beside_one_that_has() -> None:
-    one, other = item("cpu-a", pairs(2.0)), item("memory-b", pairs(3.0), variant="tcg,vcpus=2")
+    one = item("cpu-aes", pairs(2.0))
+    other = item("memory-random", pairs(3.0), variant="tcg,vcpus=2")
     other = replace(other, category="memory")
     text = markdown(result(one), result(other, variant="tcg,vcpus=2"))
     computing = cell(text, "## By the clock", "**CPU overhead: computing**", 1)
@@ -155,16 +174,37 @@ def test_a_variant_with_nothing_to_say_is_left_out_beside_one_that_has() -> None
 
 
 def test_one_boot_is_labelled() -> None:
-    text = markdown(result(item("a", pairs(1.5, boots=1, rounds=5))))
+    text = markdown(result(item("cpu-aes", pairs(1.5, boots=1, rounds=5))))
     assert "this boot only" in cell(text, "## By", "**CPU overhead: computing**", 1)
-    assert "one\\_boot" in cell(text, "**Computing**", "a<br>", 5)
+    assert "**Computing**; in all rounds: one\\_boot" in text
     single = markdown(result(item("a", [Pair(1.0, 1.5, 0)])))
     assert "one pair: no interval" in single
 
 
-def test_no_significant_difference() -> None:
-    text = markdown(result(item("a", pairs(1.0))))
-    assert "no significant difference" in cell(text, "**Computing**", "a<br>", 2)
+def test_a_word_needs_more_than_one_boot() -> None:
+    slow = item("cpu-sysbench", pairs(9.0, boots=1, rounds=5))
+    shown = cell(markdown(result(slow)), "## By", "**CPU overhead: computing**", 1)
+    assert "×8.80" in shown
+    assert "**" not in shown
+
+
+def test_network_and_interrupts_get_no_word_where_kernels_differ() -> None:
+    for category in ("network", "interrupt", "syscall", "disk", "app", "smp"):
+        made = item("x", pairs(9.0), category=category, flags=("kernel_differs",))
+        shown = cell(markdown(result(made)), "## Overhead per workload", "x<br>", 2)
+        assert "<sup>k</sup>" in shown, category
+        assert "high" not in shown
+
+
+def test_what_an_interval_around_one_proves() -> None:
+    def shown(sample: Sequence[Pair]) -> str:
+        return cell(markdown(result(item("a", sample))), "**Computing**", "a<br>", 2)
+
+    assert "**low**, near native" in shown(pairs(1.0))  # by two one-sided tests against 1.10
+    assert "not decided" in shown(pairs(1.1, spread=0.4))
+    wild = [Pair(1.0, 25.0, 0), Pair(1.0, 70.0, 1)]
+    assert "too few boots to tell" in shown(wild)
+    assert "near native" not in shown(pairs(1.0, spread=0.4))
 
 
 # ---------------------------------------------------------------- instruction counts
@@ -173,9 +213,9 @@ def test_no_significant_difference() -> None:
 def test_instructions_have_a_panel_of_their_own() -> None:
     text = markdown()
     counted = text[text.index("## Counted, not timed") : text.index("**How to read this.**")]
-    assert "×1.010 [1.010, 1.010]<br>" in counted  # no word: nothing was timed
+    assert "×1.010 [1.010, 1.010] near native<br>" in counted
     assert "**low**" not in counted
-    assert "disk-randread +35,000 per read" in counted  # (4.5e-5 - 1e-5) s at 1 ns each
+    assert "disk-randread-qd1 +35,000 per read" in counted  # (4.5e-5 - 1e-5) s at 1 ns each
     assert "not timed here" in counted
     assert "says nothing about time" in counted
     assert "1,000 to 1,100 cycles" in counted
@@ -189,10 +229,10 @@ def test_instructions_have_a_panel_of_their_own() -> None:
 
 def test_absolute_times_and_counters_in_detail() -> None:
     text = markdown()
-    row = cell(text, "**Disk**", "disk-randread", 4)
+    row = cell(text, "**Disk**", "disk-randread-qd1", 4)
     assert re.fullmatch(r"8?9\d?\.\d µs \(1\d,\d00/s\) → 19\d µs \(\d,\d\d0/s\)", row), row
-    assert "GiB/s" in cell(text, "**Disk**", "disk-seqread", 4)
-    assert cell(text, "**Disk**", "disk-randread", 3) == "5 × 3"
+    assert "GiB/s" in cell(text, "**Disk**", "disk-read-1m", 4)
+    assert cell(text, "**Disk**", "disk-randread-qd1", 3) == "5 × 3"
     assert "<b>Counters per unit of work</b>" in text
     assert "exits" in text
 
@@ -214,7 +254,7 @@ def test_what_has_no_native_counterpart_has_no_overhead() -> None:
 def test_what_could_not_be_measured_is_listed() -> None:
     text = markdown()
     below = text[text.index("## What could not be measured") : text.index("## Flags")]
-    assert re.search(r"syscall-x on `tcg` +\| failed: exit 1 \\\| no", below)
+    assert re.search(r"syscall-getppid on `tcg` +\| failed: exit 1 \\\| no", below)
     assert "`kvm-virtio` (hardware-assisted)" in below
     assert "use --host testbed" in below
     assert "Everything that was asked for was measured" in markdown(result(item("a", pairs(2.0))))
@@ -232,6 +272,16 @@ def test_flags_are_counted_and_explained() -> None:
     assert "carries a flag" in markdown(result(item("a", pairs(2.0))))
 
 
+def test_what_held_in_all_rounds_is_said_once_as_a_condition() -> None:
+    busy = tuple(replace(p, flags=("cpu-pressure",)) for p in pairs(2.0))
+    text = markdown(result(item("a", busy), item("b", pairs(2.0))))
+    assert "**Computing**; in all rounds: cpu-pressure (a)" in text
+    assert text.count("cpu-pressure") == 2  # there, and where its meaning is explained
+    other = item("a", pairs(2.0), variant="tcg2", backend="tcg2")
+    text = markdown(result(item("a", busy)), result(other))
+    assert "in all rounds: cpu-pressure (a on `tcg`)" in text
+
+
 def test_what_was_lost_on_the_way_is_said() -> None:
     text = markdown(result(item("a", pairs(2.0), reason="boot 3 died")))
     assert "boot 3 died" in cell(text, "**Computing**", "a<br>", 5)
@@ -243,7 +293,7 @@ def test_every_launch_can_be_replayed() -> None:
     lines = [line for line in text.splitlines() if line.startswith("qemu-system-x86_64")]
     assert list(argv) in [shlex.split(line) for line in lines]
     assert "# boot 0, 1" in text
-    assert "probe cpu-primes --native" in text
+    assert "probe cpu-sysbench --native" in text
     odd = (launch("tcg", 0), launch("tcg", 1, kernel="6.2"))
     text = markdown(result(item("a", pairs(2.0)), launches=odd))
     assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text

@@ -76,13 +76,15 @@ def attributions(panel: Panel) -> list[Attribution]:
 
 
 def _beside(item: Item) -> float | None:
-    """CPU time per unit of work on the host that was not the vCPUs', mean over pairs."""
-    found = [
-        pair.counters["host_cpu_s"] - pair.counters["vcpu_cpu_s"]
-        for pair in item.pairs
-        if {"host_cpu_s", "vcpu_cpu_s"} <= pair.counters.keys()
-    ]
-    return sum(found) / len(found) if found else None
+    """CPU time per unit of work on the host that was not the vCPUs', mean over boots. None if it
+    was not counted, or drowns in what starting the program takes."""
+    boots: dict[int, list[float]] = {}
+    for pair in item.pairs:
+        if {"host_cpu_s", "vcpu_cpu_s"} <= pair.counters.keys():
+            more = pair.counters["host_cpu_s"] - pair.counters["vcpu_cpu_s"]
+            boots.setdefault(pair.boot, []).append(more)
+    means = [sum(found) / len(found) for found in boots.values()]
+    return sum(means) / len(means) if means and min(means) >= 0 else None
 
 
 def worth_explaining(panel: Panel) -> list[Attribution]:
@@ -92,7 +94,7 @@ def worth_explaining(panel: Panel) -> list[Attribution]:
 
 def _worth(panel: Panel, one: Attribution) -> bool:
     value = panel.overheads.get(one.item.name)
-    return value is not None and value.ratio > WORTH_EXPLAINING
+    return value is not None and value.low is not None and value.low > WORTH_EXPLAINING
 
 
 def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
@@ -114,6 +116,15 @@ def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
     return None if correlation is None else (correlation, len(shared))
 
 
+def share(part: float) -> str:
+    """A share of the overhead; more than all of it is no share."""
+    return f"{part:.0%}" if part <= 1 else f"more than all ({part:.0%})"
+
+
+def _shares(one: Attribution) -> str:
+    return f"{share(one.share(one.predicted))}, {share(one.share(one.explained))}"
+
+
 def told(panel: Panel) -> list[str]:
     """The table of all of them."""
     found = attributions(panel)
@@ -132,9 +143,7 @@ def told(panel: Panel) -> list[str]:
             signed(one.predicted),
             NOTHING if one.beside is None else signed(one.beside),
             signed(one.rest),
-            f"{one.share(one.predicted):.0%}, {one.share(one.explained):.0%}"
-            if _worth(panel, one)
-            else NOTHING,
+            _shares(one) if _worth(panel, one) else NOTHING,
             "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
         ]
         for one in found

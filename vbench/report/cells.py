@@ -10,6 +10,8 @@ from vbench.results.formatting import NOTHING, TIMES, interval, plural, times
 from vbench.results.stats import Overhead
 
 NOT_MEASURED = "not measured"
+# Student's t of two boots is 12.7, of three 4.3: an interval of two hardly ever decides.
+ENOUGH_BOOTS = 3
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
@@ -30,9 +32,11 @@ FLAGS = {
 
 
 def no_word(item: Item) -> bool:
-    """Whether a word would judge the kernels' difference as well as the virtualization."""
-    touched = item.category in ("syscall", "disk") or "fault" in f"{item.workload} {item.unit}"
-    return touched and "kernel_differs" in item.flags
+    """Whether a word would judge the kernels' difference as well as the virtualization: in all
+    that runs more than the user's own instructions."""
+    faults = "fault" in f"{item.workload} {item.unit}"
+    alone = item.category == "cpu" or (item.category == "memory" and not faults)
+    return "kernel_differs" in item.flags and not alone
 
 
 def no_ratio(item: Item) -> bool:
@@ -57,11 +61,13 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
 
 
 def verdict(value: Overhead, items: Iterable[Item]) -> str:
-    """The word, and whether there is a difference at all."""
-    same = value.low is not None and value.high is not None and not value.significant
-    return ", ".join(
-        filter(None, [word(value, items), "no significant difference" if same else ""])
-    )
+    """The word, and where the interval holds 1.00 whether that proves anything."""
+    told = [word(value, items)]
+    if stats.equivalent(value):
+        told.append("near native")
+    elif value.low is not None and value.high is not None and value.low <= 1 <= value.high:
+        told.append("too few boots to tell" if value.boots < ENOUGH_BOOTS else "not decided")
+    return ", ".join(filter(None, told))
 
 
 def overhead_cell(item: Item, value: Overhead | None) -> str:
@@ -87,29 +93,41 @@ def rounds(pairs: Sequence[Pair]) -> str:
 
 
 def flags(item: Item) -> dict[str, str]:
-    """Flags of an item, of its pairs with how many, and how many pairs are outliers."""
-    found = dict.fromkeys(item.flags, "")
-    for flag in {flag for pair in item.pairs for flag in pair.flags}:
+    """What disturbed some of an item's rounds, with how many, and how many are outliers."""
+    found = {}
+    steady = conditions(item)
+    for flag in {flag for pair in item.pairs for flag in pair.flags} - steady:
         count = sum(flag in pair.flags for pair in item.pairs)
         found[flag] = f"{count} of {len(item.pairs)}"
     if item.statistic is not Statistic.QUANTILES:
         outliers = len(stats.outliers(item.pairs))
         if outliers:
             found["outlier"] = f"{outliers} of {len(item.pairs)}"
-    if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
-        found["one_boot"] = ""
     return dict(sorted(found.items()))
 
 
+def conditions(item: Item) -> frozenset[str]:
+    """Flags that hold for the item as a whole or in every one of its rounds: no disturbance, but
+    what it was measured under."""
+    every = [set(pair.flags) for pair in item.pairs]
+    found = set(item.flags) | (set.intersection(*every) if every else set())
+    if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
+        found.add("one_boot")
+    return frozenset(found)
+
+
 def counter(item: Item, name: str) -> float | None:
-    """Mean of a counter per unit of work: mean per boot, then over boots. None if not counted."""
+    """Mean of a counter per unit of work: mean per boot, then over boots. None if not counted, or
+    if a boot's is below 0: there what starting the program costs, which is taken off, was larger
+    than what the work costs."""
     boots: dict[int, list[float]] = {}
     for pair in item.pairs:
         if name in pair.counters:
             boots.setdefault(pair.boot, []).append(pair.counters[name])
-    if not boots:
+    means = [sum(values) / len(values) for values in boots.values()]
+    if not means or min(means) < 0:
         return None
-    return sum(sum(values) / len(values) for values in boots.values()) / len(boots)
+    return sum(means) / len(means)
 
 
 def native_s(item: Item) -> float | None:

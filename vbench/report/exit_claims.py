@@ -1,30 +1,31 @@
-"""What the document says about VM exits (claims E1 to E4), and what was measured."""
+"""Claims about VM exits (E1 to E4, Q3), and what was measured."""
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Sequence
 
-from vbench.model import Technique
+from vbench.model import Item, Technique
 from vbench.report import attribution, exits
 from vbench.report.gather import Panel
-from vbench.report.verdicts import Finding, all_hold, default_variants
-from vbench.results import exit_reasons as words
-from vbench.results import stats
+from vbench.report.verdicts import Basis, Finding, Part, all_hold, default_variants, within
+from vbench.results import exit_reasons, stats
 from vbench.results.formatting import TIMES, code, number
 
 # E2: "hundreds to thousands of cycles".
 EXIT_CYCLES = (100.0, 10_000.0)
+# E4: exits are cut if a virtio device causes at most this share of an emulated one's.
+CUT = 0.75
 THRESHOLDS = (
-    f"an event leaves the guest if it was counted {exits.PER_EVENT:g} times or more per event, and "
-    f"does not if {1 - exits.PER_EVENT:.1g} times or less; "
-    f"hundreds to thousands of cycles are {EXIT_CYCLES[0]:g} to {EXIT_CYCLES[1]:,.0f}; overhead "
-    "depends on exits if it rises with them (Kendall's rank correlation above 0, "
+    f"an event causes a VM exit if at least {exits.PER_EVENT:g} exits per event were counted, and "
+    f"causes none if at most {1 - exits.PER_EVENT:.1g} were; hundreds to thousands of cycles are "
+    f"{EXIT_CYCLES[0]:g} to {EXIT_CYCLES[1]:,.0f}, by the least and the most of any boot; exits "
+    f"are cut if every boot with VirtIO has at most {CUT:.0%} of those of every boot without; "
+    "overhead depends on exits if it rises with them (Kendall's rank correlation above 0, "
     f"p < {1 - stats.CONFIDENCE:.2g}, by permuting workloads)"
 )
 
-
-# What E1 names, and the workloads that show it: one of them that leaves is enough for "port I/O"
+# What E1 names, and the workloads that show it: one of them that exits is enough for "port I/O"
 # and "some MSRs".
 _KINDS = (
     ("exit-port-kernel", "exit-port-qemu"),
@@ -32,6 +33,11 @@ _KINDS = (
     ("exit-cpuid",),
     ("exit-interrupt-timer",),
 )
+# E4 and Q3: the workloads that are named for them.
+_IO = ("disk-randread-qd1", "network-rr")
+_FAULTS = ("memory-pagefault",)
+_HYPERCALL = "exit-hypercall"
+_TRAPPED = ("exit-cpuid", "exit-rdmsr", "exit-wrmsr", "exit-port-kernel", "exit-port-qemu")
 
 
 def triggers(panel: Panel) -> Finding | str:
@@ -40,96 +46,142 @@ def triggers(panel: Panel) -> Finding | str:
         for variant in default_variants(panel, Technique.HARDWARE)
     }
     variant = max(counted, key=lambda name: len(counted[name]), default="")
-    items = counted.get(variant, {})
-    told: list[str] = []
-    missing: list[str] = []
-    holds: list[bool | None] = []
-    for kind in _KINDS:
-        found = {workload: exits.left(items[workload]) for workload in kind if workload in items}
-        told += [f"{words.TRIGGERS[name].title} {count:.2f}" for name, count in found.items()]
-        most = max(found.values(), default=0.0)
-        # that these ports, or this MSR, stay inside says nothing of others
-        stays = len(kind) == 1 and bool(found) and most <= 1 - exits.PER_EVENT
-        holds.append(True if most >= exits.PER_EVENT else False if stays else None)
-        if not found:
-            missing.append(" or ".join(words.TRIGGERS[name].title for name in kind))
-    if not told:
+    parts = [_kind(kind, counted.get(variant, {})) for kind in _KINDS]
+    if all(part is None for part in parts):
         return "no exits were counted"
-    told[0] = f"exits per event in {code(variant)}: {told[0]}"
-    shadow = False
-    for other in panel.variants(Technique.HARDWARE):
-        for item in panel.of(other, "memory"):
-            if "fault" in item.unit and item.exits:
-                told.append(f"page fault in {code(other)} {number(exits.total(item))}")
-                if "nested_paging=off" in other:
-                    holds.append(exits.total(item) >= exits.PER_EVENT)
-                    shadow = True
-    missing += [] if shadow else ["page fault without nested paging"]
+    out = [part for part in parts if part is not None]
+    out[0] = Part(out[0].holds, f"exits per event in {code(variant)}: {out[0].evidence}",
+                  Basis.COUNT)  # fmt: skip
+    missing = [_titles(kind) for kind, part in zip(_KINDS, parts, strict=True) if part is None]
+    faults = _faults(panel)
+    out += faults
+    if not any(part.holds is not None for part in faults):
+        missing.append("page fault without nested paging")
     if missing:
-        holds.append(None)
-        told.append(f"not measured: {', '.join(missing)}")
-    return Finding(all_hold(holds), "; ".join(told), timed=False)
+        out.append(Part(None, f"not measured: {', '.join(missing)}", Basis.COUNT))
+    return Finding(tuple(out))
+
+
+def _titles(workloads: Sequence[str]) -> str:
+    return " or ".join(exit_reasons.TRIGGERS[name].title for name in workloads)
+
+
+def _kind(workloads: Sequence[str], items: dict[str, Item]) -> Part | None:
+    """One kind of trigger; None where it was not counted."""
+    found = {name: exits.left(items[name]) for name in workloads if name in items}
+    if not found:
+        return None
+    most = max(found.values())
+    # that these ports, or this MSR, cause no exit says nothing of others
+    none = len(workloads) == 1 and most <= 1 - exits.PER_EVENT
+    holds = True if most >= exits.PER_EVENT else False if none else None
+    told = (f"{exit_reasons.TRIGGERS[name].title} {count:.2f}" for name, count in found.items())
+    return Part(holds, "; ".join(told), Basis.COUNT)
+
+
+def _faults(panel: Panel) -> list[Part]:
+    """Exits of a page fault, with nested paging (decides nothing) and without."""
+    out = []
+    for variant in panel.variants(Technique.HARDWARE):
+        for item in panel.of(variant, "memory"):
+            if item.workload in _FAULTS and item.exits:
+                count = exits.total(item)
+                holds = count >= exits.PER_EVENT if "nested_paging=off" in variant else None
+                shown = number(count) if count >= exits.LEAST_PER_UNIT else "0"
+                told = f"page fault in {code(variant)} {shown}"
+                # with nested paging it is shown for comparison: a claim about without
+                out.append(Part(True if holds is None else holds, told, Basis.COUNT))
+    return out
 
 
 def exit_cost(panel: Panel) -> Finding | str:
-    """Of events that did leave the guest, and for which nothing else comes with the exit."""
-    told: list[str] = []
-    holds: list[bool | None] = []
+    """Of events that did cause an exit, and for which nothing else comes with the exit."""
+    parts = []
     for variant in default_variants(panel, Technique.HARDWARE):
-        costs = []
-        for workload, trigger in words.TRIGGERS.items():
+        costs: list[str] = []
+        holds: list[bool | None] = []
+        for workload, trigger in exit_reasons.TRIGGERS.items():
             found = exits.cost(panel, variant, workload) if trigger.alone else None
-            if found is None or exits.left(found.item) < exits.PER_EVENT:
+            if found is None or found.drowned or exits.left(found.item) < exits.PER_EVENT:
                 continue
-            value = found.net * 1e9 if not panel.wall else found.ticks
-            if value is None:
-                holds.append(None)
+            rate = found.rate if panel.wall else 1e9
+            if rate is None:
                 continue
-            holds.append(EXIT_CYCLES[0] <= value < EXIT_CYCLES[1])
-            costs.append(f"{trigger.title} {value:,.0f}")
+            inside = within(found.low * rate, found.high * rate, EXIT_CYCLES)
+            holds.append(inside if found.boots > 1 else None)
+            costs.append(f"{trigger.title} {found.net * rate:,.0f}")
         if costs:
-            told.append(f"{code(variant)}: {', '.join(costs)}")
-    if not told:
+            parts.append(Part(all_hold(holds), f"{code(variant)}: {', '.join(costs)}"))
+    if not parts:
         return "no exit was counted and measured together with the control that is taken off it"
     unit = "cycles" if panel.wall else "instructions, in place of cycles"
-    return Finding(all_hold(holds), f"{'; '.join(told)} ({unit})")
+    last = parts[-1]
+    return Finding((*parts[:-1], Part(last.holds, f"{last.evidence} ({unit})")))
+
+
+def hypercall(panel: Panel) -> Finding | str:
+    """Q3: a hypercall against instructions that are trapped and emulated, each by itself."""
+    parts = []
+    for variant in default_variants(panel, Technique.HARDWARE):
+        call = exits.cost(panel, variant, _HYPERCALL)
+        if call is None or call.drowned:
+            continue
+        for workload in _TRAPPED:
+            other = exits.cost(panel, variant, workload)
+            if other is None or other.drowned or exits.left(other.item) < exits.PER_EVENT:
+                continue
+            cheaper = True if call.high < other.low else False if call.low > other.high else None
+            enough = min(call.boots, other.boots) > 1
+            sign = "&lt;" if cheaper else "&gt;" if cheaper is False else "≈"
+            told = (
+                f"hypercall {exits.exact(panel, call.net)} {sign} "
+                f"{exit_reasons.TRIGGERS[workload].title} {exits.exact(panel, other.net)}"
+            )
+            parts.append(Part(cheaper if enough else None, f"{told} in {code(variant)}"))
+    if not parts:
+        return "needs a hypercall and a trapped instruction measured in one guest"
+    return Finding(tuple(parts))
 
 
 def frequency(panel: Panel) -> Finding | str:
-    """Undecided unless the correlation is significant: a few workloads prove no absence."""
+    """Inconclusive unless the correlation is significant: a few workloads prove no absence."""
     found = attribution.worth_explaining(panel)
     dependence = attribution.dependence(panel)
     if not found or dependence is None:
-        return "too few overheads beside exits that were counted and priced"
+        return "too few overheads with exits that were counted and whose cost is known"
     correlation, workloads = dependence
-
-    def span(shares: Sequence[float]) -> str:
-        return f"{min(shares):.0%} to {max(shares):.0%}"
-
-    return Finding(
-        correlation.tau > 0 if correlation.significant else None,
+    middle = statistics.median(one.share(one.predicted) for one in found)
+    evidence = (
         f"overhead against exits {TIMES} cost: rank correlation {correlation.tau:.2f} "
         f"(p = {correlation.p:.1g}) over {workloads} workloads; exits explain "
-        f"{span([one.share(one.predicted) for one in found])} of it where there is one, with what "
-        f"runs beside the vCPU {span([one.share(one.explained) for one in found])}",
+        f"{attribution.share(middle)} of the overhead in the median workload"
     )
+    return Finding((Part(correlation.tau > 0 if correlation.significant else None, evidence),))
 
 
 def drivers(panel: Panel) -> Finding | str:
     """Device models are told apart by what the launches say of their disk."""
     disk = {launch.variant: launch.device.get("disk", "") for launch in panel.launches}
-    told: list[str] = []
-    logs: list[float] = []
-    counted = [i for i in panel.items if i.exits and i.category in ("disk", "network")]
-    for workload in dict.fromkeys(item.workload for item in counted):
+    counted = [i for i in panel.items if i.exits and i.workload in _IO]
+    parts = []
+    for workload in _IO:
         of = {disk.get(i.variant, ""): i for i in reversed(counted) if i.workload == workload}
         if "virtio" not in of or "ide" not in of:
             continue
-        emulated, virtio = exits.total(of["ide"]), exits.total(of["virtio"])
-        if emulated > 0 and virtio > 0:
-            logs.append(math.log(virtio / emulated))
-            told.append(f"{workload} {number(emulated)} → {number(virtio)} per {of['ide'].unit}")
-    if not told:
+        emulated, virtio = exits.by_boot(of["ide"]), exits.by_boot(of["virtio"])
+        if min(emulated) <= 0:
+            continue
+        cut = max(virtio) <= CUT * min(emulated)
+        not_cut = min(virtio) > CUT * max(emulated)
+        holds = True if cut else False if not_cut else None
+        enough = min(len(emulated), len(virtio)) > 1
+        told = (
+            f"{workload} {number(statistics.mean(emulated))} → {number(statistics.mean(virtio))} "
+            f"per {of['ide'].unit}" + ("" if enough else ", counted once")
+        )
+        parts.append(Part(holds if enough else None, told, Basis.COUNT))
+    if not parts:
         return "needs exits counted in an emulated and a virtio guest"
-    return Finding(all(log < 0 for log in logs), "exits, emulated → virtio: " + "; ".join(told),
-                   timed=False)  # fmt: skip
+    first = parts[0]
+    head = Part(first.holds, f"exits, emulated → VirtIO: {first.evidence}", first.basis)
+    return Finding((head, *parts[1:]))

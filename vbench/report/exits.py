@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from itertools import pairwise
 
 from vbench.model import Item, Technique
 from vbench.report import published
@@ -12,8 +13,12 @@ from vbench.results import exit_reasons
 from vbench.results.formatting import NOTHING, code, duration, number, plain, small, table
 
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
-_LEAST_PER_UNIT = 0.005
+LEAST_PER_UNIT = 0.005
 _TICKS = "tsc_ticks"
+_EXITS = "exits"  # QMP query-stats
+# Quantiles that are readings of the clock themselves, which a mean is not.
+_STEPPED = ("min", "p50", "p99", "max")
+_ROUNDING_S = 1e-13  # far below any clock's step
 # An event makes a guest leave if it was counted at least so often per event.
 PER_EVENT = 0.9
 
@@ -23,15 +28,39 @@ class Cost:
     """One event in a guest, in seconds: `net` is the median over a boot's rounds without what the
     control costs there, and of boots the median.
 
-    `low` and `high` are the least and the most of any boot. `ticks` is `net` in ticks of the time
-    stamp counter; None where that was not read.
+    `low` and `high` are the least and the most of any boot. `rate` is that of the time stamp
+    counter in ticks per second; None where it was not read. `step` is the clock's: see
+    `clock_step`.
     """
 
     item: Item
     net: float
     low: float
     high: float
-    ticks: float | None
+    boots: int
+    rate: float | None
+    step: float
+
+    @property
+    def drowned(self) -> bool:
+        """Whether the subtraction leaves nothing that could be told from no cost: a boot without
+        any, or less than a step of the clock."""
+        return self.low <= 0 or self.net < self.step
+
+    @property
+    def ticks(self) -> float | None:
+        return None if self.rate is None else self.net * self.rate
+
+
+def clock_step(panel: Panel, variant: str) -> float:
+    """The step of the clock that timed a variant's events, in seconds: the smallest difference
+    between two quantiles of one round; 0 where there are none that differ."""
+    gaps = []
+    for item in panel.of(variant, "exit"):
+        for pair in item.pairs:
+            ordered = sorted(pair.quantiles[n][1] for n in _STEPPED if n in pair.quantiles)
+            gaps += [b - a for a, b in pairwise(ordered) if b - a > _ROUNDING_S]
+    return min(gaps, default=0.0)
 
 
 def median(item: Item, name: str, *, native: bool = False, boot: int | None = None) -> float | None:
@@ -73,13 +102,14 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     if not boots:
         return None
     value = statistics.median(boots)
-    rate = _tick_rate(item)
     return Cost(
         item,
         value,
         min(boots),
         max(boots),
-        None if rate is None else value * rate,
+        len(boots),
+        _tick_rate(item),
+        clock_step(panel, variant),
     )
 
 
@@ -105,7 +135,7 @@ def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
     found = {}
     for workload, trigger in exit_reasons.TRIGGERS.items():
         each = cost(panel, variant, workload)
-        if each is not None and each.net > 0 and left(each.item) >= PER_EVENT:
+        if each is not None and not each.drowned and left(each.item) >= PER_EVENT:
             found[trigger] = each
     out: dict[str, float] = {}
     for trigger, each in found.items():
@@ -128,7 +158,9 @@ def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
 
 def _tick_rate(item: Item) -> float | None:
     """Ticks of the time stamp counter per second, over the item's own loops."""
-    rates = [p.counters[_TICKS] / p.guest_s for p in item.pairs if _TICKS in p.counters]
+    rates = [
+        p.counters[_TICKS] / p.guest_s for p in item.pairs if _TICKS in p.counters and p.guest_s > 0
+    ]
     return statistics.median(rates) if rates else None
 
 
@@ -149,8 +181,8 @@ def costs(panel: Panel) -> list[str]:
                     _net(panel, net),
                     *([_ticks(net)] if panel.wall else []),
                     f"{left(item):.2f}" if trigger.reasons and _by_processor(item) else NOTHING,
-                    *(_exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
-                    NOTHING if natively is None else _exact(panel, natively),
+                    *(exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
+                    NOTHING if natively is None else exact(panel, natively),
                 ]
             )
     if not rows:
@@ -186,14 +218,14 @@ def _cpuid(panel: Panel) -> dict[str, float]:
     out = {}
     for variant in panel.variants():
         found = cost(panel, variant, exit_reasons.CPUID)
-        if found is not None and found.item.exits:
+        if found is not None and found.item.exits and not found.drowned:
             value = found.ticks if panel.wall else found.net * 1e9
             if value is not None:
                 out[variant] = value
     return out
 
 
-def _exact(panel: Panel, seconds: float | None) -> str:
+def exact(panel: Panel, seconds: float | None) -> str:
     """On the instruction base to the instruction: the counts repeat exactly."""
     if seconds is None:
         return NOTHING
@@ -206,14 +238,15 @@ def _exact(panel: Panel, seconds: float | None) -> str:
 def _net(panel: Panel, found: Cost | None) -> str:
     if found is None:
         return NOTHING
-    if found.net <= 0:
-        return "not above its control"
-    value, low, high = (_exact(panel, seconds) for seconds in (found.net, found.low, found.high))
+    if found.drowned:
+        step = exact(panel, found.step)
+        return "not above its control" if found.low <= 0 else f"below the clock's step of {step}"
+    value, low, high = (exact(panel, seconds) for seconds in (found.net, found.low, found.high))
     return value if low == high else f"{value} ({low} to {high})"
 
 
 def _ticks(found: Cost | None) -> str:
-    if found is None or found.ticks is None or found.net <= 0:
+    if found is None or found.ticks is None or found.drowned:
         return NOTHING
     return f"{found.ticks:,.0f}"
 
@@ -251,13 +284,23 @@ def total(item: Item) -> float:
     )
 
 
+def by_boot(item: Item) -> list[float]:
+    """Exits per unit of work of each boot, by the hypervisor's own counter; where it has none, the
+    one count by reason."""
+    boots: dict[int, list[float]] = {}
+    for pair in item.pairs:
+        if _EXITS in pair.counters:
+            boots.setdefault(pair.boot, []).append(pair.counters[_EXITS])
+    return [statistics.mean(found) for _, found in sorted(boots.items())] or [total(item)]
+
+
 def _exits_cell(item: Item) -> str:
     parts = sorted(
         exit_reasons.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0])
     )
-    shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= _LEAST_PER_UNIT]
+    shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= LEAST_PER_UNIT]
     inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
     told = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
     told += f"; beside: {', '.join(inside)}" if inside else ""
-    sum_ = number(total(item)) if total(item) >= _LEAST_PER_UNIT else "0"
+    sum_ = number(total(item)) if total(item) >= LEAST_PER_UNIT else "0"
     return f"{sum_}<br>{small(told)}" if told else sum_

@@ -51,7 +51,8 @@ class Panel:
     runs: tuple[str, ...]  # vbench command lines, with their start
     # derived from the pairs, by item name: it takes most of a report's time, so it is done once
     overheads: Mapping[str, Overhead]
-    flags: Mapping[str, Mapping[str, str]]
+    flags: Mapping[str, Mapping[str, str]]  # what disturbed some rounds
+    conditions: Mapping[str, frozenset[str]]  # what held in all of them
 
     @property
     def wall(self) -> bool:
@@ -201,6 +202,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item) for item in shown},
+        conditions={item.name: cells.conditions(item) for item in shown},
     )
 
 

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from vbench.model import Item, Launch, Statistic, Technique
-from vbench.report import cells
+from vbench.report import cells, reference
 from vbench.report.gather import Gathered, Panel
+from vbench.report.reference import ReferenceSet
 from vbench.results import stats
 from vbench.results.formatting import (
     NOTHING,
@@ -49,18 +50,15 @@ def comparison(gathered: Gathered, panel: Panel) -> str:
 
 
 def _measured_rows(panel: Panel) -> list[tuple[str, Cell]]:
+    def mean(of: ReferenceSet, shown: Callable[[stats.Overhead], str] = _overhead) -> Cell:
+        return lambda panel, variant: _mean(panel, variant, of, shown)
+
     if panel.wall:
         io: list[tuple[str, Cell]] = [
-            ("Disk throughput", lambda p, v: _mean(p, v, "disk", share, _is_bytes)),
-            (
-                "Disk time per operation",
-                lambda p, v: _mean(p, v, "disk", _overhead, _is_operations),
-            ),
-            ("Network throughput", lambda p, v: _mean(p, v, "network", share, _is_bytes)),
-            (
-                "Network time per operation",
-                lambda p, v: _mean(p, v, "network", _overhead, _is_operations),
-            ),
+            ("Disk throughput", mean(reference.DISK_THROUGHPUT, share)),
+            ("Disk time per operation", mean(reference.DISK_OPERATIONS)),
+            ("Network throughput", mean(reference.NETWORK_THROUGHPUT, share)),
+            ("Network time per operation", mean(reference.NETWORK_OPERATIONS)),
         ]
     else:
         io = [
@@ -68,9 +66,9 @@ def _measured_rows(panel: Panel) -> list[tuple[str, Cell]]:
             ("Network: extra instructions", lambda p, v: _extra(p, v, "network")),
         ]
     return [
-        ("CPU overhead: computing", lambda p, v: _mean(p, v, "cpu", _overhead)),
-        ("CPU overhead: memory", lambda p, v: _mean(p, v, "memory", _overhead)),
-        ("CPU overhead: system calls", lambda p, v: _mean(p, v, "syscall", _overhead)),
+        ("CPU overhead: computing", mean(reference.COMPUTING)),
+        ("CPU overhead: memory", mean(reference.MEMORY)),
+        ("CPU overhead: system calls", mean(reference.SYSTEM_CALLS)),
         *io,
         ("Host CPU per I/O operation", _host_cpu),
         ("Boot", _boot),
@@ -112,27 +110,14 @@ def _missing(panel: Panel, variant: str, *categories: str) -> str:
 def _mean(
     panel: Panel,
     variant: str,
-    category: str,
+    of: ReferenceSet,
     shown: Callable[[stats.Overhead], str],
-    wanted: Callable[[Item], bool] = lambda item: True,
 ) -> str:
-    """Geometric mean over one category's wanted items, with verdict and extremes."""
-
-    def belongs(item: Item) -> bool:
-        return item.statistic is Statistic.RATIO and wanted(item)
-
-    def rated(variant: str) -> dict[str, Item]:
-        items = filter(belongs, panel.of(variant, category))
-        return {item.workload: item for item in items if item.name in panel.overheads}
-
-    ours = rated(variant)
-    if not ours:
-        items = [item for item in panel.of(variant, category) if belongs(item)]
-        return _absolute(panel, items) if items else _missing(panel, variant, category)
-    # means over different workloads cannot stand side by side: take those that all variants have
-    everyone = [set(found) for other in panel.variants() if (found := rated(other))]
-    common = set.intersection(*everyone) or set(ours)
-    used = [ours[workload] for workload in sorted(common)]
+    """Geometric mean over the reference workloads of a row, with word and extremes."""
+    used = reference.measured(panel, variant, of)
+    if not used:
+        items = reference.asked(panel, variant, of)
+        return _absolute(panel, items) if items else _missing(panel, variant, of.category)
     mean = stats.geometric_mean(used)
     if mean is None:
         return "no boot has all workloads"
@@ -140,15 +125,15 @@ def _mean(
     if shown is share and word.startswith("**"):
         word = f"overhead {word}"
     text = f"{shown(mean.overhead)} {word}".rstrip()
-    total = len({i.workload for i in panel.items if i.category == category and belongs(i)})
-    of = f"{mean.workloads} of " if mean.workloads < total else ""
     low, high = mean.smallest[1], mean.largest[1]
     if shown is share:
         extremes = f"{number(100 / high)} to {number(100 / low)} % over "
     else:
         extremes = f"{times(low)} to {times(high)} over "
     extremes = "" if mean.workloads == 1 else extremes
-    return f"{text}<br>" + small(f"{extremes}{of}{plural(total, 'workload')}")
+    total = len(of.workloads)
+    count = f"{mean.workloads} of " if mean.workloads < total else ""
+    return f"{text}<br>" + small(f"{extremes}{count}{plural(total, 'workload')}")
 
 
 def _overhead(value: stats.Overhead) -> str:
@@ -161,10 +146,6 @@ def _absolute(panel: Panel, items: Sequence[Item]) -> str:
     told = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
     mark = "<sup>s</sup>" if any(map(cells.no_ratio, items)) else ""
     return f"no ratio {mark}<br>" + small("guest: " + "; ".join(told))
-
-
-def _is_bytes(item: Item) -> bool:
-    return unit_bytes(item.unit) is not None
 
 
 def _is_operations(item: Item) -> bool:

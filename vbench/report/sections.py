@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 
 from vbench.model import CATEGORIES, ON_DEVICES, Item, Statistic, Status
 from vbench.report import cells
+from vbench.report.exits import LEAST_PER_UNIT
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
 from vbench.results import stats
@@ -65,14 +65,9 @@ def workloads(panel: Panel) -> list[str]:
             if item.category == category and item.statistic is Statistic.RATIO
         ]
         if items:
-            # what holds for a whole table is said once, not in each row
-            common = set.intersection(*(set(item.flags) for item in items))
-            rows = [_row(panel, item, common) for item in items]
+            rows = [_row(panel, item) for item in items]
             kept = [i for i in range(len(_HEADINGS)) if any(row[i] != NOTHING for row in rows)]
-            title = f"**{TITLES.get(category, plain(category))}**"
-            out.append(
-                f"{title}; all flagged {', '.join(map(plain, sorted(common)))}" if common else title
-            )
+            out.append(f"**{TITLES.get(category, plain(category))}**{_conditions(panel, items)}")
             out.append(
                 table([_HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in rows])
             )
@@ -84,12 +79,27 @@ def _category_order(category: str) -> tuple[int, str]:
     return (CATEGORIES.index(category) if known else len(CATEGORIES)), category
 
 
-def _row(panel: Panel, item: Item, common: AbstractSet[str]) -> list[str]:
+def _conditions(panel: Panel, items: Sequence[Item]) -> str:
+    """What holds for whole series of a table, said once: the flag, and whose if not everybody's."""
+    told = []
+    for flag in sorted({flag for item in items for flag in panel.conditions[item.name]}):
+        under = [item for item in items if flag in panel.conditions[item.name]]
+        whose = dict.fromkeys(plain(item.workload) for item in under)
+        if len(under) == len(items):
+            told.append(plain(flag))
+        elif {item.workload for item in items if item not in under}.isdisjoint(whose):
+            told.append(f"{plain(flag)} ({', '.join(whose)})")
+        else:
+            names = (f"{plain(item.workload)} on {code(item.variant)}" for item in under)
+            told.append(f"{plain(flag)} ({', '.join(names)})")
+    return f"; in all rounds: {', '.join(told)}" if told else ""
+
+
+def _row(panel: Panel, item: Item) -> list[str]:
     base = panel.host.time_base
     flags = [
         f"{plain(flag)} ({count})" if count else plain(flag)
         for flag, count in panel.flags[item.name].items()
-        if flag not in common
     ]
     if item.reason:
         flags.append(plain(item.reason))
@@ -129,12 +139,22 @@ def counters(panel: Panel) -> list[str]:
     for item in panel.items:
         values = [cells.counter(item, name) for name in names]
         if any(value is not None for value in values):
-            told = [NOTHING if value is None else number(value) for value in values]
+            told = [_count(value) for value in values]
             rows.append([plain(item.workload), code(item.variant), plain(item.unit), *told])
     if not rows:
         return []
     body = table(["Workload", "Variant", "per", *map(plain, names)], rows)
-    return [details("<b>Counters per unit of work</b>", body)]
+    note = (
+        f"0: fewer than {LEAST_PER_UNIT:g} per unit of work. {NOTHING}: not counted, or fewer than "
+        "starting the program causes, which is taken off."
+    )
+    return [details("<b>Counters per unit of work</b>", f"{body}\n\n{note}")]
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return number(value) if value >= LEAST_PER_UNIT else "0"
 
 
 def _quantile_order(name: str) -> tuple[float, str]:
@@ -241,7 +261,14 @@ def unmeasured(gathered: Gathered) -> list[str]:
 
 def flags(gathered: Gathered) -> list[str]:
     """The meaning of each flag that occurs."""
-    found = sorted({f for panel in gathered.panels for own in panel.flags.values() for f in own})
+    found = sorted(
+        {
+            flag
+            for panel in gathered.panels
+            for own in (*panel.flags.values(), *panel.conditions.values())
+            for flag in own
+        }
+    )
     if not found:
         return ["No round and no item carries a flag."]
     return ["\n".join(f"- **{plain(f)}**: {cells.FLAGS.get(f, 'set by a plugin')}" for f in found)]

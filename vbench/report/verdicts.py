@@ -4,40 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from vbench.model import HostKind, Item, Technique
+from vbench.model import HostKind, Technique
 from vbench.report.gather import Panel
 from vbench.results import significance, stats
 from vbench.results.formatting import number
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Whether a claim holds on one host, and by which number; None: the number decides nothing.
+class Basis(Enum):
+    """What a finding rests on, which decides what it may be called."""
 
-    `timed` False: an observation or a count, which is as good where nothing is timed.
-    """
+    TIME = "time"  # a cost: decided by a clock on real hardware
+    COUNT = "count"  # which events exit and how often: a count decides it anywhere
+    SIGHT = "observation"  # what was observed on a host or in a guest
+
+
+@dataclass(frozen=True)
+class Part:
+    """One statement of a claim. `holds` None: the evidence does not decide it."""
 
     holds: bool | None
-    told: str
-    timed: bool = True
+    evidence: str
+    basis: Basis = Basis.TIME
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim on one host: it holds if all its parts do, and is refuted if one is."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def holds(self) -> bool | None:
+        return all_hold([part.holds for part in self.parts])
+
+    @property
+    def evidence(self) -> str:
+        return "; ".join(part.evidence for part in self.parts)
 
 
 Judge = Callable[[Panel], Finding | str]  # a text: why it was not measured here
 
+_PLAIN = {True: "confirmed", False: "refuted"}
+_ABOUT_TIME = {True: "consistent", False: "not consistent"}
+
 
 def verdict(panel: Panel, finding: Finding) -> str:
-    """The words of the document's claim check; in time only on hardware of its own."""
-    plainly = {True: "confirmed", False: "refuted", None: "undecided"}[finding.holds]
-    if not finding.timed:
-        emulated = panel.host.kind is HostKind.TESTBED
-        return f"{plainly} in the emulated machine" if emulated else plainly
-    agrees = {True: "agrees", False: "disagrees", None: "decides nothing"}[finding.holds]
-    if not panel.wall:
-        return f"counted, not timed (the count {agrees})"
-    if panel.host.facts.get("virtualization", "unknown") not in ("none", ""):
-        return f"nested (the figure {agrees})"
-    return plainly
+    """The verdict's words. About time only a clock on real hardware confirms or refutes."""
+    holds = finding.holds
+    if holds is None:
+        return "inconclusive"
+    deciding = [p for p in finding.parts if p.holds is holds]
+    # refuted is refuted by any of its parts: the firmest counts; confirmed rests on the weakest
+    bases = {part.basis for part in deciding}
+    timed = bases == {Basis.TIME} if holds is False else Basis.TIME in bases
+    if panel.host.kind is HostKind.TESTBED:
+        if timed and not panel.wall:
+            return f"{_ABOUT_TIME[holds]} (counted, not timed)"
+        if Basis.COUNT in bases and not panel.wall:
+            return f"{_PLAIN[holds]} by count"
+        return f"{_PLAIN[holds]} in the testbed"
+    if nested(panel):
+        return f"nested: {_ABOUT_TIME[holds]}" if timed else f"{_PLAIN[holds]} (nested)"
+    return _PLAIN[holds]
+
+
+def nested(panel: Panel) -> bool:
+    """Whether the host is itself a virtual machine, or nobody knows that it is none."""
+    return panel.host.facts.get("virtualization", "unknown") not in ("none", "")
 
 
 def default_variants(panel: Panel, technique: Technique) -> list[str]:
@@ -45,25 +80,38 @@ def default_variants(panel: Panel, technique: Technique) -> list[str]:
     return [v for v in panel.variants(technique) if "nested_paging=off" not in v]
 
 
-def rated(panel: Panel, variant: str, *categories: str) -> list[Item]:
-    return [item for item in panel.of(variant, *categories) if item.name in panel.overheads]
-
-
 def all_hold(found: Sequence[bool | None]) -> bool | None:
     """True if all hold, False if one does not, None if one is undecided."""
     if False in found:
         return False
-    return None if None in found else True
+    return None if None in found or not found else True
 
 
 def above(value: stats.Overhead, bound: float) -> bool | None:
-    if value.low is None or value.high is None:
+    """By the whole interval over boots; None where it crosses the bound or there is one boot."""
+    if value.low is None or value.high is None or value.boots < 2:
         return None
     return True if value.low > bound else False if value.high <= bound else None
 
 
+def near_native(value: stats.Overhead) -> bool | None:
+    """True by an equivalence test (`stats.equivalent`), False if the whole interval is above the
+    bound; None otherwise, which includes guests faster than native."""
+    if stats.equivalent(value):
+        return True
+    return False if above(value, stats.LOW_MAX) else None
+
+
+def within(low: float, high: float, bounds: tuple[float, float]) -> bool | None:
+    """Whether the whole of low to high lies inside the bounds, or outside of them."""
+    if bounds[0] <= low and high < bounds[1]:
+        return True
+    return False if high < bounds[0] or low >= bounds[1] else None
+
+
 def below(order: significance.Ordering) -> bool | None:
-    if order.low is None or order.high is None:
+    """Whether A costs less than B, by the interval over boots of both."""
+    if order.low is None or order.high is None or order.boots < 2:
         return None
     return True if order.high < 1 else False if order.low > 1 else None
 

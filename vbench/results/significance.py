@@ -62,13 +62,14 @@ def difference(
 class Ordering:
     """Overheads of A against those of B: the ratio A / B with its 95 % interval.
 
-    Bounds are None where one side has no repetition.
+    Bounds are None where one side has no repetition. `boots` are those of the side with fewer.
     """
 
     ratio: float
     low: float | None
     high: float | None
     workloads: tuple[str, ...]  # those that both have
+    boots: int
 
 
 def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | None:
@@ -85,7 +86,7 @@ def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | Non
     if ours is None or theirs is None:
         return None
     d = _difference(ours[0], theirs[0])
-    return Ordering(d.ratio, d.low, d.high, common)
+    return Ordering(d.ratio, d.low, d.high, common, min(ours[1], theirs[1]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

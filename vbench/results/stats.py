@@ -18,7 +18,7 @@ from vbench.results import student
 
 CONFIDENCE = 0.95
 
-# The one place that turns a number into a word (see `word`).
+# The one place that turns a number into a word (see `word` and `equivalent`).
 LOW_MAX = 1.10
 MEDIUM_MAX = 2.0
 
@@ -157,8 +157,9 @@ def typical(boots: Mapping[int, Sequence[float]]) -> float | None:
 
 def word(value: Overhead) -> str | None:
     """low: the whole interval lies at or below 1.10; medium: above that, at or below 2;
-    high: above 2; otherwise between. None without an interval."""
-    if value.low is None or value.high is None:
+    high: above 2; otherwise between. None without an interval over boots: one boot says
+    nothing about the next."""
+    if value.low is None or value.high is None or value.boots < 2:
         return None
     if value.high <= LOW_MAX:
         return "low"
@@ -167,6 +168,14 @@ def word(value: Overhead) -> str | None:
     if value.low > LOW_MAX and value.high <= MEDIUM_MAX:
         return "medium"
     return "between"
+
+
+def equivalent(value: Overhead) -> bool:
+    """Whether guest and native are equivalent within LOW_MAX: two one-sided tests at 2.5 % each,
+    which hold together exactly where the 95 % interval lies within 1 / 1.10 and 1.10."""
+    if value.low is None or value.high is None or value.boots < 2:
+        return False
+    return value.low >= 1 / LOW_MAX and value.high <= LOW_MAX
 
 
 # ---------------------------------------------------------------- robustness
@@ -242,6 +251,9 @@ def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
     if whole is None:
         return None
     estimate, boots, n = whole
-    ratios = sorted((math.exp(of_boots(log).mean), name) for name, log in logs.items())
+    shared = set.intersection(*map(set, logs.values()))  # the boots that the mean is over
+    ratios = sorted(
+        (math.exp(of_boots({b: log[b] for b in shared}).mean), name) for name, log in logs.items()
+    )
     smallest, largest = ratios[0][::-1], ratios[-1][::-1]
     return GeometricMean(_overhead(estimate, n, boots), len(logs), smallest, largest)

@@ -21,6 +21,7 @@ from vbench.system.facts import (
     cpuinfo,
     facts,
     governor,
+    kvm_modules,
     listing,
     memory_mib,
     mitigations,
@@ -77,7 +78,7 @@ def _cpu(host: Asked) -> Iterator[Check]:
 
 
 def _kvm(host: Asked) -> Iterator[Check]:
-    modules = [name for name in listing(host, "/sys/module") if name.startswith("kvm")]
+    modules = kvm_modules(host)
     hardware = {"kvm_intel", "kvm_amd"} & set(modules)
     providers = [name for name in modules if name != "kvm"]
     if hardware:

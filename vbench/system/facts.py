@@ -146,6 +146,20 @@ def virtualization(host: Asked) -> str:
     return f"a virtual machine ({maker})" if maker else "a virtual machine of unknown kind"
 
 
+def virtualization_flag(host: Asked) -> str:
+    """What the first processor shows for hardware virtualization: "vmx", "svm" or "none";
+    "unknown" where /proc/cpuinfo shows no flags."""
+    flags = cpuinfo(host).get("flags", "").split()
+    if not flags:
+        return UNKNOWN
+    return next((flag for flag in ("vmx", "svm") if flag in flags), "none")
+
+
+def kvm_modules(host: Asked) -> list[str]:
+    """Modules of KVM that are loaded or built in, as /sys/module lists them."""
+    return [name for name in listing(host, "/sys/module") if name.startswith("kvm")]
+
+
 def mitigations(host: Asked) -> str:
     """One line: which CPU vulnerabilities are mitigated, which are open."""
     folder = f"{CPU}/vulnerabilities"
@@ -199,6 +213,8 @@ def facts(host: Asked) -> dict[str, str]:
         "kernel": text(host, "/proc/sys/kernel/osrelease") or UNKNOWN,
         "distribution": distribution(host),
         "virtualization": virtualization(host),
+        "virtualization_flag": virtualization_flag(host),
+        "kvm_modules": " ".join(kvm_modules(host)) or "none",
         "qemu": ".".join(map(str, qemu_version(host))) or "none",
         "governor": governor(host),
         "turbo": turbo(host),

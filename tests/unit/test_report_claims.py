@@ -1,0 +1,225 @@
+"""Verdicts: each claim is judged by its own workloads, in all its parts, and can come out either
+way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sample_results import LOCAL, TESTBED, item, launch, pairs, result
+from test_report_exits import event, judged, kvm_result, panel_of
+
+from vbench.model import Attestation, HostFacts, Item, Pair, Result, Technique
+from vbench.report import exits, sections
+from vbench.results.stats import LOW_MAX
+
+BARE = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "none"})
+
+
+def kvm(*items: Item, host: HostFacts = BARE, **evidence: str) -> Result:
+    """Items as of kvm-virtio on `host`, whose launch observed `evidence`."""
+    made = [
+        replace(i, variant="kvm-virtio", backend="kvm-virtio", technique=Technique.HARDWARE,
+                host=host.identity, host_kind=host.kind, time_base=host.time_base)
+        for i in items
+    ]  # fmt: skip
+    seen = Attestation(
+        "KVM; disk virtio_blk", {k.replace("_", " "): v for k, v in evidence.items()}
+    )
+    return result(*made, host=host, launches=(launch("kvm-virtio", 0, attestation=seen),))
+
+
+def unaware(*items: Item, interface: str = "none detected") -> Result:
+    seen = Attestation("QEMU TCG", {"guest: hypervisor": interface})
+    return result(*items, host=BARE, launches=(launch("tcg", 0, attestation=seen),))
+
+
+def verdict(key: str, *results: Result) -> str:
+    return judged(*results)[key][2]
+
+
+def test_translation_is_judged_by_the_workloads_named_for_it() -> None:
+    slow = item("cpu-sysbench", pairs(7.0))
+    assert verdict("T1", unaware(slow)) == "confirmed"
+    assert verdict("T1", unaware(slow, item("cpu-spin", pairs(1.0)))) == "confirmed"
+    assert verdict("T1", unaware(item("cpu-spin", pairs(7.0)))).startswith("not measured here")
+
+
+def test_translation_needs_both_an_unaware_guest_and_a_cost() -> None:
+    assert verdict("T1", unaware(item("cpu-sysbench", pairs(1.05)))) == "refuted"
+    slow = item("cpu-sysbench", pairs(7.0))
+    assert verdict("T1", unaware(slow, interface="KVM")) == "refuted"
+    assert verdict("T1", result(slow, host=BARE)) == "inconclusive"  # nothing observed
+    once = item("cpu-sysbench", pairs(7.0, boots=1))
+    assert verdict("T1", unaware(once)) == "inconclusive"
+
+
+def pv(overhead: float, calls: Mapping[str, float], **changes: Any) -> Result:
+    seen = Attestation("Xen PV", {"guest: hypervisor": "Xen PV"})
+    common: dict[str, Any] = {
+        "variant": "xen-pv", "backend": "xen-pv", "technique": Technique.PARA, **changes,
+    }  # fmt: skip
+    made = item("syscall-getppid", pairs(overhead), category="syscall", exits=calls, **common)
+    return result(made, host=BARE, launches=(launch("xen-pv", 0, attestation=seen),))
+
+
+def test_a_paravirtual_guest_is_judged_in_three_parts() -> None:
+    translated = unaware(item("syscall-getppid", pairs(20.0), category="syscall"))
+    calls = {"hypercall iret": 1.0}
+    assert verdict("T2", pv(3.0, calls), translated) == "confirmed"
+    assert verdict("T2", pv(30.0, calls), translated) == "refuted"
+    assert verdict("T2", pv(3.0, {"page fault": 1.0}), translated) == "refuted"
+    assert verdict("T2", pv(3.0, {}), translated) == "inconclusive"  # nothing was counted
+    assert verdict("T2", pv(3.0, calls)) == "inconclusive"  # nothing to compare it with
+
+
+def test_near_native_is_an_equivalence_test() -> None:
+    def of(overhead: float, **changes: Any) -> str:
+        return verdict("T3", kvm(item("cpu-sysbench", pairs(overhead, **changes))))
+
+    assert of(1.02) == "confirmed"
+    assert of(1.5) == "refuted"
+    assert of(LOW_MAX) == "inconclusive"
+    assert of(1.02, spread=0.5) == "inconclusive"  # no difference was found: that proves nothing
+    assert of(1.02, boots=1) == "inconclusive"
+
+
+def test_a_kernel_module_can_be_another_than_hardware_s() -> None:
+    near = item("cpu-sysbench", pairs(1.01))
+    assert verdict("T5", kvm(near)).startswith("not measured here")
+    known = {"host: KVM provider": "kvm_amd"}
+    assert verdict("T5", kvm(near, **known)) == "confirmed"
+    assert verdict("T5", kvm(near, **{"host: KVM provider": "kvm_pvm"})) == "refuted"
+    assert verdict("T5", kvm(item("cpu-sysbench", pairs(9.0)), **known)) == "refuted"
+    assert verdict("T5", kvm(item("cpu-aes", ()), **known)) == "inconclusive"
+
+
+def test_the_cpu_s_flag_and_the_modules_are_observed_not_inferred() -> None:
+    def on(**facts: str) -> dict[str, list[str]]:
+        return judged(
+            result(item("a", pairs(2.0)), host=replace(BARE, facts={**BARE.facts, **facts}))
+        )
+
+    assert on(virtualization_flag="svm")["D1"][2] == "confirmed"
+    assert on(virtualization_flag="none")["D1"][2] == "refuted"
+    assert on()["D1"][2].startswith("not measured here (the flags")
+    assert on(kvm_modules="kvm kvm_amd")["D2"][2] == "confirmed"
+    assert on(kvm_modules="none")["D2"][2] == "refuted"
+
+
+def test_a_virtual_machine_that_cannot_be_created_refutes_d3() -> None:
+    why = (("kvm-virtio", Technique.HARDWARE.value, "/dev/kvm interprets", "use the testbed"),)
+    refused = result(item("a", pairs(2.0)), host=BARE, unavailable=why)
+    assert verdict("D3", refused) == "refuted"
+    assert "interprets" in judged(refused)["D3"][3]
+    assert verdict("D3", kvm(item("cpu-aes", pairs(1.0)))) == "confirmed"
+    assert verdict("D3", result(item("a", pairs(2.0)))).startswith("not measured here")
+
+
+@pytest.mark.parametrize(
+    ("of_boots", "expected"),
+    [((800, 900), "confirmed"), ((60, 900), "inconclusive"), ((20, 30), "refuted"),
+     ((30_000, 40_000), "refuted"), ((800,), "inconclusive")],
+)  # fmt: skip
+def test_the_cost_of_an_exit_is_judged_by_its_boots(
+    of_boots: tuple[int, ...], expected: str
+) -> None:
+    template = event("exit-cpuid", 100, exits={"CPUID": 1.0})
+    one = template.pairs[0]
+    made = tuple(
+        replace(
+            one,
+            boot=boot,
+            guest_s=1e-6,
+            counters={"tsc_ticks": 1000.0},  # one tick a nanosecond
+            quantiles={
+                "p50": (None, (50 + cycles) / 1e9),
+                "p99": (None, (51 + cycles) / 1e9),  # the clock's step is 1 ns
+            },
+        )
+        for boot, cycles in enumerate(of_boots)
+    )
+    control = event("exit-control-empty", 50)
+    if len(of_boots) == 1:
+        control = replace(control, pairs=control.pairs[:1])
+    assert verdict("E2", kvm(replace(template, pairs=made), control)) == expected
+
+
+def devices(emulated: tuple[float, ...], virtio: tuple[float, ...]) -> list[Result]:
+    out = []
+    for variant, disk, counts in (
+        ("kvm-emulated", "ide", emulated),
+        ("kvm-virtio", "virtio", virtio),
+    ):
+        made = item(
+            "disk-randread-qd1",
+            [Pair(1e-5, 2e-5, boot, (), {"exits": n}) for boot, n in enumerate(counts)],
+            category="disk",
+            unit="operation",
+            exits={"IOIO": counts[0]},
+            variant=variant,
+            backend=variant,
+            technique=Technique.HARDWARE,
+        )
+        out.append(result(made, host=BARE, launches=(launch(variant, 0, device={"disk": disk}),)))
+    return out
+
+
+def test_fewer_exits_need_a_threshold_and_a_repetition() -> None:
+    assert verdict("E4", *devices((28.0, 29.0), (3.0, 3.2))) == "confirmed"
+    assert verdict("E4", *devices((28.0, 29.0), (27.0, 27.5))) == "refuted"  # fewer, but hardly
+    assert verdict("E4", *devices((28.0, 29.0), (3.0, 40.0))) == "inconclusive"
+    assert verdict("E4", *devices((28.0,), (3.0,))) == "inconclusive"
+    assert "counted once" in judged(*devices((28.0,), (3.0,)))["E4"][3]
+
+
+def test_counts_decide_counts_and_are_consistent_about_time() -> None:
+    rows = judged(kvm_result())
+    assert rows["E2"][2] == "consistent (counted, not timed)"
+    exits_of = [
+        replace(i, exits={"INTR": 1.0}) for i in kvm_result().items if "cpuid" in i.workload
+    ]
+    assert judged(result(*exits_of, host=TESTBED))["E1"][2] == "refuted by count"
+
+
+def test_a_hypercall_is_compared_with_each_trapped_instruction() -> None:
+    def with_call(ns: float) -> str:
+        made = kvm_result(BARE)
+        call = event("exit-hypercall", ns, None, exits={"VMMCALL": 1.0})
+        others = [i for i in made.items if i.workload != "exit-hypercall"]
+        return verdict("Q3", result(*others, call, host=BARE))
+
+    assert with_call(600) == "confirmed"  # CPUID is 1,100, the port 5,700
+    assert with_call(2000) == "refuted"
+
+
+def test_nothing_that_a_subtraction_drowns_is_shown() -> None:
+    def one(*medians: float, workload: str = "exit-cpuid") -> Item:
+        made = event(workload, 100)
+        of = [
+            replace(
+                made.pairs[0],
+                boot=boot,
+                quantiles={"min": (None, (p50 - 10) / 1e9), "p50": (None, p50 / 1e9)},
+            )
+            for boot, p50 in enumerate(medians)
+        ]
+        return replace(made, pairs=tuple(of))
+
+    def cost(*medians: float) -> str:
+        empty = one(80, 80, workload="exit-control-empty")
+        return "".join(exits.costs(panel_of(result(empty, one(*medians)))))
+
+    assert "below the clock's step of 10.0 ns" in cost(82, 84)
+    assert "not above its control" in cost(75, 100)
+    assert "20.0 ns" in cost(100, 100)
+    assert "2.50 ns" not in cost(75, 90)
+
+
+def test_counters_that_drown_in_the_program_s_start_are_not_shown() -> None:
+    negative = item("a", [Pair(1.0, 2.0, b, (), {"host_cpu_s": n, "vm": n})
+                          for b, n in ((0, -1.0), (1, 3.0))])  # fmt: skip
+    panel = panel_of(result(negative))
+    assert "Host CPU" not in "".join(sections.workloads(panel))

@@ -1,0 +1,78 @@
+"""Claims about hosts: hands-on checks (D1 to D3) and provisioning (W3)."""
+
+from __future__ import annotations
+
+from vbench.model import Technique
+from vbench.report.gather import Panel
+from vbench.report.overview import BOOT_KEYS, boot_times
+from vbench.report.technique_claims import no_guest
+from vbench.report.verdicts import Basis, Finding, Part
+from vbench.results.formatting import code, number, plain
+
+# W3: "within minutes".
+PROVISIONED_S = 300.0
+
+
+def cpu_flag(panel: Panel) -> Finding | str:
+    """D1, as /proc/cpuinfo showed it."""
+    flag = panel.host.facts.get("virtualization_flag", "")
+    if flag in ("", "unknown"):
+        return "the flags of this host's CPU are not in the results; measure again"
+    told = "neither vmx nor svm" if flag == "none" else code(flag)
+    return Finding((Part(flag != "none", f"/proc/cpuinfo shows {told}", Basis.SIGHT),))
+
+
+def modules(panel: Panel) -> Finding | str:
+    """D2, as /sys/module showed them before the run or a hardware-assisted guest's launch."""
+    loaded = panel.host.facts.get("kvm_modules", "")
+    providers = sorted(
+        {
+            provider
+            for launch in panel.launches
+            if (provider := launch.attestation.evidence.get("host: KVM provider", "none")) != "none"
+        }
+    )
+    if providers:
+        told = ", ".join(map(code, providers))
+        return Finding((Part(True, f"{told} behind /dev/kvm when guests ran", Basis.SIGHT),))
+    if not loaded:
+        return "the host's modules are not in the results; measure again"
+    holds = loaded != "none"
+    told = code(loaded) if holds else "no module of KVM"
+    return Finding((Part(holds, f"/sys/module shows {told}", Basis.SIGHT),))
+
+
+def created(panel: Panel) -> Finding | str:
+    """D3: guests that booted; or what stood against it."""
+    count = {
+        variant: sum(launch.variant == variant for launch in panel.launches)
+        for variant in panel.variants(Technique.HARDWARE)
+    }
+    if any(count.values()):
+        told = ", ".join(f"{code(variant)} {n}" for variant, n in count.items() if n)
+        return Finding((Part(True, f"hardware-assisted guests booted: {told}", Basis.SIGHT),))
+    why = no_guest(panel)
+    refused = [e for e in panel.unavailable if e.technique == Technique.HARDWARE.value]
+    return (
+        Finding((Part(False, plain(why) if not refused else why, Basis.SIGHT),)) if refused else why
+    )
+
+
+def provisioning(panel: Panel) -> Finding | str:
+    """W3: from launch to the first command; what comes before is not timed."""
+    if not panel.wall:
+        return "launches of an emulated host are not timed"
+    told, holds = [], []
+    for variant in panel.variants():
+        seconds = next((s for k in BOOT_KEYS if (s := boot_times(panel, variant, k))), [])
+        if seconds:
+            holds.append(seconds[-1] <= PROVISIONED_S)
+            told.append(f"{code(variant)} {number(seconds[0])} to {number(seconds[-1])} s")
+    if not told:
+        return "no launch was timed"
+    return Finding(
+        (
+            Part(all(holds), "launch to first command: " + "; ".join(told)),
+            Part(None, "the making of the image before it was not timed"),
+        )
+    )

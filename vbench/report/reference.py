@@ -1,0 +1,67 @@
+"""The workloads that stand for a row of the comparison table, and for the claims about it.
+
+A mean is over these workloads and no others. So it does not change because another variant
+measured fewer workloads, or because a user added one. A mean says how many of them are in it.
+All other workloads are in the tables per workload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vbench.model import Item, Statistic
+from vbench.report.gather import Panel
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Workloads of one category whose geometric mean fills one cell."""
+
+    title: str
+    category: str
+    workloads: tuple[str, ...]
+
+
+COMPUTING = ReferenceSet(
+    "computing", "cpu", ("cpu-sysbench", "cpu-sha256", "cpu-aes", "cpu-aes-own-isa")
+)
+MEMORY = ReferenceSet(
+    "memory",
+    "memory",
+    ("memory-sysbench", "memory-random", "memory-random-huge", "memory-pagefault"),
+)
+SYSTEM_CALLS = ReferenceSet("system calls", "syscall", ("syscall-getppid", "syscall-switch"))
+DISK_THROUGHPUT = ReferenceSet("disk throughput", "disk", ("disk-read-1m", "disk-write-1m"))
+DISK_OPERATIONS = ReferenceSet(
+    "disk operations", "disk", ("disk-randread-qd1", "disk-randread-qd16", "disk-randwrite-qd1")
+)
+NETWORK_THROUGHPUT = ReferenceSet(
+    "network throughput", "network", ("network-receive", "network-send")
+)
+NETWORK_OPERATIONS = ReferenceSet("network operations", "network", ("network-rr",))
+ALL = (
+    COMPUTING,
+    MEMORY,
+    SYSTEM_CALLS,
+    DISK_THROUGHPUT,
+    DISK_OPERATIONS,
+    NETWORK_THROUGHPUT,
+    NETWORK_OPERATIONS,
+)
+
+
+def measured(panel: Panel, variant: str, *sets: ReferenceSet) -> list[Item]:
+    """The variant's measured items of these sets that have an overhead."""
+    return [item for item in asked(panel, variant, *sets) if item.name in panel.overheads]
+
+
+def asked(panel: Panel, variant: str, *sets: ReferenceSet) -> list[Item]:
+    """The variant's measured items of these sets, with an overhead or without."""
+    names = {name for each in sets for name in each.workloads}
+    categories: Sequence[str] = [each.category for each in sets]
+    return [
+        item
+        for item in panel.of(variant, *categories)
+        if item.workload in names and item.statistic is Statistic.RATIO
+    ]

@@ -1,0 +1,216 @@
+"""Claims about the three techniques (T1 to T5), each judged in all its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vbench.model import Item, Launch, Technique
+from vbench.report import cells, reference
+from vbench.report.gather import Panel
+from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS
+from vbench.report.verdicts import (
+    Basis,
+    Finding,
+    Part,
+    above,
+    all_hold,
+    below,
+    default_variants,
+    near_native,
+    ordered,
+)
+from vbench.results import significance, stats
+from vbench.results.formatting import code, duration, interval, number, plain, times
+
+# Modules behind /dev/kvm that let guest instructions run on the CPU itself.
+_HARDWARE_KVM = ("kvm_intel", "kvm_amd")
+# What a launch's evidence holds for each interface that a guest's kernel found.
+_NO_INTERFACE = ("", "none detected")
+_HYPERCALLS_PER_CALL = 0.9  # exits.PER_EVENT: so many per system call are "uses hypercalls"
+
+
+def means(panel: Panel, technique: Technique) -> list[tuple[str, stats.GeometricMean]]:
+    """Mean overhead of computing of each variant, over the reference workloads."""
+    found = [
+        (variant, stats.geometric_mean(reference.measured(panel, variant, COMPUTING)))
+        for variant in default_variants(panel, technique)
+    ]
+    return [(variant, mean) for variant, mean in found if mean is not None]
+
+
+def _shown(found: Sequence[tuple[str, stats.GeometricMean]]) -> str:
+    return "computing: " + "; ".join(
+        f"{code(v)} {times(m.overhead.ratio)} {interval(m.overhead)}" for v, m in found
+    )
+
+
+def _launch(panel: Panel, variant: str) -> Launch | None:
+    return next((launch for launch in panel.launches if launch.variant == variant), None)
+
+
+def translation(panel: Panel) -> Finding | str:
+    """T1: the guest is unmodified, and pays for it."""
+    found = means(panel, Technique.FULL)
+    if not found:
+        return "no computing was measured under binary translation"
+    costs = Part(all_hold([above(m.overhead, stats.MEDIUM_MAX) for _, m in found]), _shown(found))
+    unaware: list[str] = []
+    knowing: list[str] = []
+    for variant, _ in found:
+        launch = _launch(panel, variant)
+        if launch is not None and "guest: hypervisor" in launch.attestation.evidence:
+            interface = launch.attestation.evidence["guest: hypervisor"]
+            (unaware if interface in _NO_INTERFACE else knowing).append(code(variant))
+    told = f"its kernel detected no hypervisor interface in {', '.join(unaware)}" if unaware else ""
+    if knowing:
+        told = f"its kernel uses a hypervisor's interface in {', '.join(knowing)}"
+    holds = False if knowing else True if unaware else None
+    return Finding((Part(holds, told or "what the guest detected is not recorded", Basis.SIGHT),
+                    costs))  # fmt: skip
+
+
+def paravirtual(panel: Panel) -> Finding | str:
+    """T2: the guest knows its hypervisor, calls it, and is cheaper than translation."""
+    para, full = default_variants(panel, Technique.PARA), default_variants(panel, Technique.FULL)
+    if not para:
+        return "no paravirtual guest was measured"
+    parts = [_knows(panel, para), _calls(panel, para)]
+    orders = [
+        (a, b, order)
+        for a in para
+        for b in full
+        if (order := significance.ordering(_rated(panel, a), _rated(panel, b))) is not None
+    ]
+    if orders:
+        told = "; ".join(
+            f"overhead of {code(a)} is {ordered(o)} times that of {code(b)} ({_boots(o)})"
+            for a, b, o in orders
+        )
+        parts.append(
+            Part(all_hold([below(o) for *_, o in orders]), f"computing and system calls: {told}")
+        )
+    else:
+        parts.append(Part(None, "no translated guest with the same workloads beside it"))
+    return Finding(tuple(parts))
+
+
+def _boots(order: significance.Ordering) -> str:
+    return "one boot decides nothing" if order.boots < 2 else f"{order.boots} boots or more"
+
+
+def _rated(panel: Panel, variant: str) -> list[Item]:
+    return reference.measured(panel, variant, COMPUTING, SYSTEM_CALLS)
+
+
+def _knows(panel: Panel, variants: Sequence[str]) -> Part:
+    told: list[str] = []
+    holds: list[bool | None] = []
+    for variant in variants:
+        launch = _launch(panel, variant)
+        interface = launch.attestation.evidence.get("guest: hypervisor") if launch else None
+        if interface is not None:
+            holds.append(interface not in _NO_INTERFACE)
+            told.append(f"the kernel of {code(variant)} reports {plain(interface) or 'nothing'}")
+    return Part(all_hold(holds), "; ".join(told) or "what the guest detected is not recorded",
+                Basis.SIGHT)  # fmt: skip
+
+
+def _calls(panel: Panel, variants: Sequence[str]) -> Part:
+    """Hypercalls per unit of work of the reference workloads."""
+    told: list[str] = []
+    most: list[float] = []
+    for variant in variants:
+        for item in reference.measured(panel, variant, SYSTEM_CALLS, MEMORY):
+            if item.exits:
+                count = sum(n for name, n in item.exits.items() if name.startswith("hypercall"))
+                most.append(count)
+                told.append(f"{item.workload} {number(count)} per {item.unit}")
+    if not most:
+        return Part(None, "hypercalls were not counted", Basis.COUNT)
+    return Part(max(most) >= _HYPERCALLS_PER_CALL, f"hypercalls: {', '.join(told)}", Basis.COUNT)
+
+
+def hardware(panel: Panel) -> Finding | str:
+    """T3: near-native computing, by an equivalence test."""
+    found = means(panel, Technique.HARDWARE)
+    if not found:
+        return "no computing was measured in a hardware-assisted guest"
+    holds = all_hold([near_native(m.overhead) for _, m in found])
+    few = any(m.overhead.boots < cells.ENOUGH_BOOTS for _, m in found)
+    why = " (too few boots to tell)" if holds is None and few else ""
+    return Finding((Part(holds, _shown(found) + why),))
+
+
+def nested_paging(panel: Panel) -> Finding | str:
+    """T4: the same hypervisor with nested paging and without."""
+    parts = []
+    for variant in panel.variants(Technique.HARDWARE):
+        if "nested_paging=off" not in variant:
+            continue
+        with_it = ",".join(p for p in variant.split(",") if p != "nested_paging=off")
+        order = significance.ordering(_memory(panel, with_it), _memory(panel, variant))
+        if order is not None:
+            told = (
+                f"memory workloads ({', '.join(order.workloads)}), nested paging / shadow paging: "
+                f"{ordered(order)}{_fault_costs(panel, with_it, variant)}"
+            )
+            parts.append(Part(below(order), told))
+    return Finding(tuple(parts)) if parts else (
+        "needs a variant with nested_paging=off beside the same with it"
+    )  # fmt: skip
+
+
+def _memory(panel: Panel, variant: str) -> list[Item]:
+    """Memory workloads that can tell the two apart: loads cost no instruction more or less."""
+    found = reference.measured(panel, variant, MEMORY)
+    return [item for item in found if panel.wall or "fault" in item.unit]
+
+
+def _fault_costs(panel: Panel, with_it: str, without: str) -> str:
+    told = []
+    for variant in (with_it, without):
+        for item in reference.asked(panel, variant, MEMORY):
+            guest = cells.guest_s(item)
+            if "fault" in item.unit and guest is not None:
+                told.append(f"{duration(guest, panel.host.time_base)} in {code(variant)}")
+    return f"; one page fault {', '.join(told)}" if told else ""
+
+
+def kernel_module(panel: Panel) -> Finding | str:
+    """T5: a module, QEMU's devices, and guest instructions that run on the CPU itself."""
+    launches = [x for x in panel.launches if "host: KVM provider" in x.attestation.evidence]
+    if not launches:
+        return no_guest(panel)
+    first = launches[0]
+    provider = first.attestation.evidence["host: KVM provider"]
+    devices = Part(
+        "qemu" in first.versions,
+        f"devices by QEMU {plain(first.versions['qemu'])}: {plain(first.attestation.summary)}"
+        if "qemu" in first.versions
+        else "no QEMU among the versions",
+        Basis.SIGHT,
+    )
+    variants = {launch.variant for launch in launches}
+    found = [(v, m) for v, m in means(panel, Technique.HARDWARE) if v in variants]
+    speed = all_hold([near_native(m.overhead) for _, m in found])
+    return Finding(
+        (
+            Part(
+                provider in _HARDWARE_KVM,
+                f"module {code(provider)} attested in {code(first.variant)}",
+                Basis.SIGHT,
+            ),
+            devices,
+            Part(
+                speed, _shown(found) if found else "whether computing is near native: not measured"
+            ),
+        )
+    )
+
+
+def no_guest(panel: Panel) -> str:
+    """Why no hardware-assisted guest ran, where a backend gave a reason."""
+    reasons = [
+        entry.reason for entry in panel.unavailable if entry.technique == Technique.HARDWARE.value
+    ]
+    return "no hardware-assisted guest ran" + (f": {plain(reasons[0])}" if reasons else "")
