@@ -55,7 +55,7 @@ class Side:
         self.machine = Standing()
 
     @property
-    def upload_image(self) -> Endpoint:
+    def endpoint(self) -> Endpoint:
         return self._target.endpoint
 
     def run(self, command: str, *, timeout_s: float) -> Output:
