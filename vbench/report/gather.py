@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from vbench.model import (
     CATEGORIES,
@@ -60,13 +61,13 @@ class Panel:
 
     def variants(self, technique: Technique | None = None) -> list[str]:
         """Variants in the order of the columns, of one technique or all."""
+        return [variant for of, variant in self._columns if technique in (None, of)]
+
+    @cached_property
+    def _columns(self) -> list[tuple[Technique, str]]:
         order = list(Technique)
-        found = {
-            (order.index(item.technique), item.variant)
-            for item in self.items
-            if technique in (None, item.technique)
-        }
-        return [variant for _, variant in sorted(found)]
+        found = {(order.index(item.technique), item.variant) for item in self.items}
+        return [(order[index], variant) for index, variant in sorted(found)]
 
     def launched(self) -> list[str]:
         """`variants`, and those that were launched for a workload with options of its own."""
@@ -82,11 +83,18 @@ class Panel:
 
     def of(self, variant: str, *categories: str) -> list[Item]:
         """Measured items of a variant, in these categories."""
-        return [
-            item
-            for item in self.items
-            if item.variant == variant and item.category in categories and item.status is Status.OK
-        ]
+        of = self._measured.get(variant, ())
+        return [item for item in of if item.category in categories]
+
+    @cached_property
+    def _measured(self) -> dict[str, list[Item]]:
+        """Measured items by variant: each cell of each column asks for those of one variant, and a
+        walk through all of them would take a time that grows with the square of the variants."""
+        found: dict[str, list[Item]] = {}
+        for item in self.items:
+            if item.status is Status.OK:
+                found.setdefault(item.variant, []).append(item)
+        return found
 
 
 @dataclass(frozen=True)
