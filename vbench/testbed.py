@@ -31,6 +31,7 @@ from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.hypervisors.xen import dom0
 from vbench.image import ensure_hosting, hosting
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
+from vbench.system.facts import LocalReader, address, machine_id
 from vbench.system.facts import facts as host_facts
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
@@ -254,10 +255,18 @@ class TestbedHost(SshHost):
                 if self.time_base is TimeBase.INSTRUCTIONS
                 else "wall",
                 "emulated_by": f"QEMU {self._guest.versions['qemu']} TCG, -cpu {CPU}",
+                **self._machine(),
             }
             identity = f"{self.name}:{socket.gethostname()}"
             self._facts = HostFacts(identity, self.kind, self.time_base, known)
         return self._facts
+
+    def _machine(self) -> dict[str, str]:
+        """The real machine beneath, whose speed is in every second. No count depends on it."""
+        if self.time_base is TimeBase.INSTRUCTIONS:
+            return {"machine_id": "any", "address": "any"}
+        real = LocalReader()
+        return {"machine_id": machine_id(real), "address": address(real)}
 
     def upload_image(self, image: ImageFiles) -> ImageFiles:
         if image.digest != self._image().digest:

@@ -26,6 +26,8 @@ FILES = {
     "/proc/meminfo": "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n",
     "/proc/cmdline": "ro quiet mitigations=off",
     "/proc/sys/kernel/osrelease": "6.1.0",
+    "/proc/sys/kernel/random/boot_id": "0f3e\n",
+    "/etc/machine-id": "c0ffee\n",
     "/proc/pressure/cpu": "some avg10=0.50 avg60=0 avg300=0 total=1\n",
     "/etc/os-release": 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
     f"{PARAMETERS}/nested": "1\n",
@@ -38,6 +40,7 @@ FILES = {
 # What a command that contains the key writes. An absent one fails.
 SAYS = {
     "nproc": "8",
+    "/sys/class/net": "52:54:00:00:00:01\n",
     "getconf": "4096",
     "--version": "QEMU emulator version 8.2.1 (Debian 1:8.2)\nCopyright",
     "-accel help": "Accelerators supported in QEMU binary:\ntcg\nkvm\n",
@@ -98,7 +101,10 @@ def test_a_good_host_has_nothing_to_mend() -> None:
 
 
 def test_facts_for_the_report() -> None:
+    # printf %s "ID" | openssl dgst -sha256 -hmac vbench
     assert facts(FakeHost()) == {
+        "machine_id": "29d036ed513c28f3",
+        "address": "eb40728966a52c10",
         "cpu_model": "Ryzen",
         "cpus": "8",
         "memory_mib": "16384",
@@ -119,6 +125,13 @@ def test_facts_for_the_report() -> None:
         "virtualization_flag": "svm",
         "kvm_modules": "kvm kvm_amd",
     }
+
+
+def test_machines_without_an_id_or_a_card_are_known_by_their_boot() -> None:
+    bare = facts(FakeHost({"/etc/machine-id": None}, {"/sys/class/net": ""}))
+    assert bare["machine_id"] == bare["address"] != "unknown"
+    assert bare["machine_id"] != facts(FakeHost())["machine_id"]
+    assert "c0ffee" not in str(facts(FakeHost()))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sample_results import TESTBED, full_run, item, pairs, result
+from sample_results import LOCAL, TESTBED, full_run, item, launch, pairs, result
 from test_report import cell, markdown
 
-from vbench.model import Status
+from vbench.model import HostFacts, Status
 from vbench.report.gather import gather
 
 
@@ -39,7 +39,7 @@ def test_a_measured_item_beats_a_failed_one() -> None:
         ),
         (
             {"host": replace(full_run()[0].host, facts={"cpu_model": "other"})},
-            "host cpu_model",
+            "CPU model",
         ),
     ],
 )
@@ -65,7 +65,7 @@ def test_another_workload_definition_is_refused_by_name() -> None:
     text = markdown(other, one)
     assert "×3.0" not in text
     assert "`a[tcg-virtio]`" in text
-    assert "workload definition (`sha256:changed`)" in text
+    assert "definition (`sha256:changed` against `sha256:a`)" in text
 
 
 def test_hosts_are_never_merged() -> None:
@@ -75,3 +75,66 @@ def test_hosts_are_never_merged() -> None:
     assert len(gathered.panels) == 2
     assert not gathered.refused
     assert "joins files of several hosts" in markdown(here, result(*here.items, host=there))
+
+
+def clone(machine_id: str = "aaaa", **facts: str) -> HostFacts:
+    known = {**LOCAL.facts, "machine_id": machine_id, "address": "0000", "memory_mib": "24105"}
+    return replace(LOCAL, facts={**known, **facts})
+
+
+@pytest.mark.parametrize(
+    ("other", "key"),
+    [
+        (clone("bbbb"), "machine id (`aaaa` against `bbbb`)"),
+        (clone(address="1111"), "network address (`0000` against `1111`)"),
+        (clone(memory_mib="48210"), "memory (`24 GiB` against `47 GiB`)"),
+        (clone(cpus="4"), "CPUs (`2` against `4`)"),
+        (LOCAL, "machine id (unknown against `aaaa`)"),
+    ],
+)
+def test_machines_of_one_name_are_told_apart(other: HostFacts, key: str) -> None:
+    results = [
+        result(item("a", pairs(1.5, seed=1)), host=clone()),
+        result(item("a", pairs(4.5, seed=2)), host=other, started="2026-03-03T00:00:00Z"),
+    ]
+    for order in (results, results[::-1]):
+        gathered = gather(order)
+        assert [len(panel.items[0].pairs) for panel in gathered.panels] == [15, 15]
+        (note,) = gathered.refused
+        assert key in note or key.replace("(unknown", "(`aaaa`") in note
+
+
+def test_a_little_less_memory_is_the_same_machine() -> None:
+    results = [
+        result(item("a", pairs(1.5)), host=clone()),
+        result(item("a", pairs(1.6)), host=clone(memory_mib="24101"), started="2026-03-03"),
+    ]
+    assert len(gather(results).panels) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"versions": {"qemu": "9.0", "vbench": "0.1.0"}}, "version of qemu"),
+        ({"device": {"cache": "none", "machine": "q35"}}, "device setting machine"),
+        ({"image": "sha256:other"}, "image"),
+    ],
+)
+def test_guests_that_were_built_otherwise_are_not_pooled(
+    change: dict[str, object], key: str
+) -> None:
+    launches = (launch("tcg", 0, **change),)
+    results = [
+        result(item("a", pairs(1.5))),
+        result(item("a", pairs(4.5)), launches=launches, started="2026-03-03T00:00:00Z"),
+    ]
+    gathered = gather(results)
+    assert [len(panel.items[0].pairs) for panel in gathered.panels] == [15, 15]
+    (note,) = gathered.refused
+    assert f"{key} (" in note
+
+
+def test_another_vbench_alone_is_no_other_guest() -> None:
+    launches = (launch("tcg", 0, versions={"qemu": "7.2.22", "vbench": "9"}),)
+    later = result(item("a", pairs(1.5)), launches=launches, started="2026-03-03T00:00:00Z")
+    assert len(gather([result(item("a", pairs(1.5))), later]).panels) == 1

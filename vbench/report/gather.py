@@ -1,8 +1,9 @@
 """From result files to panels: what may stand side by side, what may not, and why.
 
-A panel holds everything measured on one host, by one clock, with one image. Where those
+A panel holds everything measured on one machine, by one clock, with one image. Where those
 differ the panels are apart, so no cell can mix them. Within a panel, several files of one
-variant add their boots; a workload of another definition is refused.
+variant add their boots if their guests were built alike; a workload of another definition is
+refused. What is alike is for `results.identity` to say.
 """
 
 from __future__ import annotations
@@ -22,11 +23,9 @@ from vbench.model import (
     TimeBase,
 )
 from vbench.report import cells
+from vbench.results import identity
 from vbench.results.merge import boots_used, distinct, joined, moved
 from vbench.results.stats import Overhead
-
-# Host facts that make another machine of the same name.
-_MACHINE = ("cpu_model", "cpus", "kernel")
 
 
 @dataclass(frozen=True)
@@ -109,11 +108,15 @@ class Gathered:
 def gather(results: Sequence[Result]) -> Gathered:
     """Sort results into panels. The order of `results` and their file names do not matter."""
     ordered = distinct(results)
-    groups: dict[tuple[str, ...], list[Result]] = {}
-    for result in sorted(ordered, key=_panel_key):
-        groups.setdefault(_panel_key(result), []).append(result)
-    refused = _apart(list(groups))
-    panels = [_panel(group, refused) for group in groups.values()]
+    groups: list[_Group] = []
+    for result in sorted(ordered, key=lambda one: (not _wall(one), *_panel_key(one).values())):
+        group = next((one for one in groups if one.takes(result)), None)
+        if group is None:
+            group = _Group(_panel_key(result))
+            groups.append(group)
+        group.add(result)
+    refused = _apart(groups)
+    panels = [_panel(group.results, refused) for group in groups]
     facts: dict[Technique, dict[str, Mapping[str, Mapping[str, str]]]] = {}
     for result in ordered:
         for item in result.items:
@@ -122,37 +125,54 @@ def gather(results: Sequence[Result]) -> Gathered:
     return Gathered(tuple(panels), tuple(refused), facts)
 
 
-def _panel_key(result: Result) -> tuple[str, ...]:
-    host = result.host
-    # wall panels first
-    clock = f"{host.time_base is not TimeBase.WALL:d}{host.time_base.value}"
-    machine = (host.facts.get(name, "") for name in _MACHINE)
-    return (clock, host.identity, result.image, *machine)
+class _Group:
+    """The files of one panel: one machine, one image, each variant built in one way."""
+
+    def __init__(self, key: identity.Key) -> None:
+        self.key = key
+        self.results: list[Result] = []
+        self.settings: dict[str, identity.Key] = {}  # by item name, of those that were launched
+
+    def takes(self, result: Result) -> bool:
+        return self.key == _panel_key(result) and all(
+            self.settings.get(name, of) == of for name, of in _settings(result).items()
+        )
+
+    def add(self, result: Result) -> None:
+        self.results.append(result)
+        self.settings |= _settings(result)
+
+    def differing(self, other: _Group) -> list[str]:
+        """Keys of the machines, and of the series that both have, with their values."""
+        found = dict.fromkeys(identity.differing(self.key, other.key))
+        for name in self.settings.keys() & other.settings.keys():
+            found |= dict.fromkeys(identity.differing(self.settings[name], other.settings[name]))
+        return sorted(found)
 
 
-def _apart(keys: Sequence[tuple[str, ...]]) -> list[str]:
-    """Why panels of the same host are apart: the keys that differ, named."""
-    names = ("time base", "host", "image", *(f"host {name}" for name in _MACHINE))
-    notes = []
-    for i, one in enumerate(keys):
-        for other in keys[i + 1 :]:
-            if one[1] != other[1]:
-                continue
-            differing = [
-                f"{name} ({_short(a)} against {_short(b)})"
-                for name, a, b in zip(names, one, other, strict=True)
-                if a != b
-            ]
-            notes.append(
-                f"`{one[1]}` was measured under unlike conditions, shown in panels of their own: "
-                + ", ".join(differing)
-            )
-    return notes
+def _panel_key(result: Result) -> identity.Key:
+    return {**identity.machine(result.host), "image": result.image}
 
 
-def _short(text: str) -> str:
-    text = text[1:] if text[:1] in "01" and text[1:] in set(TimeBase) else text
-    return f"`{text[:19]}…`" if len(text) > 40 else f"`{text}`"
+def _settings(result: Result) -> dict[str, identity.Key]:
+    """How each item's guests were built; failed before the launch, they were built in no way."""
+    found = {item.name: identity.settings(result, item) for item in result.items}
+    return {name: of for name, of in found.items() if of}
+
+
+def _wall(result: Result) -> bool:
+    return result.host.time_base is TimeBase.WALL
+
+
+def _apart(groups: Sequence[_Group]) -> list[str]:
+    """Why panels of one host name are apart: the keys that differ, named."""
+    return [
+        f"`{one.key['host']}` was measured under unlike conditions, shown in panels of their own: "
+        + ", ".join(one.differing(other))
+        for i, one in enumerate(groups)
+        for other in groups[i + 1 :]
+        if one.key["host"] == other.key["host"]
+    ]
 
 
 def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
@@ -168,10 +188,11 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
                 item.workload, (item.definition, item.variant)
             )
             if definition != item.definition:
+                keys = ({"definition": of} for of in (item.definition, definition))
                 refused.append(
                     f"`{item.name}` of {result.started} on `{result.host.identity}` is left out: "
-                    f"its workload definition ({_short(item.definition)}) is not that of "
-                    f"`{owner}` ({_short(definition)})"
+                    f"its workload is not that of `{owner}`: "
+                    + ", ".join(identity.differing(*keys))
                 )
                 continue
             further = moved(item, offset)

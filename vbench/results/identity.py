@@ -1,0 +1,92 @@
+"""What makes figures comparable: the one rule of `report` and `compare`. Pure.
+
+A key is a mapping of what must be alike to its value. A value that a file does not have is "":
+older files compare by what they have among themselves, and are never taken for newer ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vbench.model import HostFacts, Item, Launch, Result
+
+Key = Mapping[str, str]
+
+_UNKNOWN = ("", "unknown")
+
+
+def machine(host: HostFacts) -> Key:
+    """One machine with one system on it: figures of one may be pooled, of two never."""
+    facts = host.facts
+    return {
+        "time base": host.time_base.value,
+        "host": host.identity,
+        "machine id": facts.get("machine_id", ""),
+        "network address": facts.get("address", ""),
+        "CPU model": facts.get("cpu_model", ""),
+        "CPUs": facts.get("cpus", ""),
+        "kernel": facts.get("kernel", ""),
+        "memory": _memory(facts.get("memory_mib", "")),
+    }
+
+
+def _memory(mib: str) -> str:
+    """To two digits: what the kernel keeps for itself differs by a little from boot to boot."""
+    return f"{float(mib) / 1024:.2g} GiB" if mib.isdigit() else ""
+
+
+def machine_class(host: HostFacts) -> Key:
+    """Machines of one kind: what one of them measures, another should, whatever its name."""
+    facts = host.facts
+    return {
+        "time base": host.time_base.value,
+        "host kind": host.kind.value,
+        "CPU model": facts.get("cpu_model", ""),
+        "CPUs": facts.get("cpus", ""),
+        "kernel": facts.get("kernel", ""),
+        "clock source": facts.get("clocksource", ""),
+    }
+
+
+def cpu_known(key: Key) -> bool:
+    """Whether machines of this class are known to have the same CPUs, so that seconds compare."""
+    return key["CPU model"] not in _UNKNOWN and key["CPUs"] not in _UNKNOWN
+
+
+def settings(result: Result, item: Item) -> Key:
+    """How the guests of an item were built: image, versions of the hypervisor, devices.
+
+    Where its boots differ in one of these, all values, each once.
+    """
+    values: dict[str, dict[str, None]] = {}
+    launches = {launch.id: launch for launch in result.launches}
+    for id in item.launches:
+        if id in launches:
+            for name, value in _settings(launches[id]).items():
+                values.setdefault(name, {})[value] = None
+    return {name: " and ".join(of) for name, of in values.items()}
+
+
+def _settings(launch: Launch) -> dict[str, str]:
+    versions = {n: v for n, v in launch.versions.items() if n != "vbench"}
+    return {
+        "image": launch.image,
+        **{f"version of {name}": version for name, version in versions.items()},
+        **{f"device setting {name}": value for name, value in launch.device.items()},
+    }
+
+
+def differing(one: Key, other: Key) -> list[str]:
+    """The keys in which two differ, each with both values: "CPUs (`2` against `4`)"."""
+    names = dict.fromkeys([*one, *other])
+    return [
+        f"{name} ({_short(one.get(name, ''))} against {_short(other.get(name, ''))})"
+        for name in names
+        if one.get(name, "") != other.get(name, "")
+    ]
+
+
+def _short(text: str) -> str:
+    if not text:
+        return "unknown"
+    return f"`{text[:19]}…`" if len(text) > 40 else f"`{text}`"
