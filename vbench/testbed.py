@@ -25,13 +25,12 @@ from vbench.guest.target import Endpoint
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hosts.ssh import SshConnection
-from vbench.hypervisors.qemu.backend import qemu_version
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.hypervisors.xen import dom0
 from vbench.image import ensure_hosting, hosting
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
-from vbench.system.facts import LocalReader, address, machine_id
+from vbench.system.facts import LocalReader, address, machine_id, qemu_version
 from vbench.system.facts import facts as host_facts
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.

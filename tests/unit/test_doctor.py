@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from vbench.errors import HostError
 from vbench.model import Check, Output
 from vbench.system import doctor
 from vbench.system.facts import CPU, Asked, LocalReader, facts
+from vbench.system.packages import PACKAGES
 
 PARAMETERS = "/sys/module/kvm_amd/parameters"
 VERDICT = {
@@ -84,7 +87,7 @@ class FakeHost:
 
 
 def found_on(host: Asked) -> dict[str, Check]:
-    return {check.name: check for check in doctor.checks(host)}
+    return {check.name: check for check in doctor.checks(host, PACKAGES)}
 
 
 def one(host: FakeHost, name: str) -> Check:
@@ -147,7 +150,10 @@ def test_machines_without_an_id_or_a_card_are_known_by_their_boot() -> None:
         ({f"{PARAMETERS}/nested": "0"}, {}, "nested KVM", "info", "nested=off", ""),
         ({}, {"ls -A|/sys/class/iommu": ""}, "IOMMU", "info", "IVRS", "amd_iommu=on"),
         ({}, {"command -v": None}, "QEMU", "bad", "no qemu-system-x86_64", "vbench setup"),
-        ({}, {"command -v": None}, "mmdebstrap", "bad", "missing", "vbench setup"),
+        ({}, {"command -v|mmdebstrap": None}, "mmdebstrap", "bad", "missing mm", "vbench setup"),
+        ({}, {"command -v|taskset": None}, "util-linux", "bad", "missing taskset", "vbench setup"),
+        ({}, {"command -v|lz4": None}, "lz4", "warn", "--kernel", "vbench setup"),
+        ({}, {"test -e|keyrings": None}, "debian-archive-keyring", "bad", "key", "vbench setup"),
         (
             {},
             {"--version": "QEMU emulator version 6.2.0 (x)"},
@@ -197,11 +203,18 @@ def test_machines_without_an_id_or_a_card_are_known_by_their_boot() -> None:
             "100 MiB",
             "VBENCH_CACHE",
         ),
-        ({}, {"unshare -Ur": None}, "user namespaces", "warn", "refused", "allow user namespaces"),
+        (
+            {},
+            {"unshare -Urm": None},
+            "mount namespaces",
+            "warn",
+            "refused",
+            "allow user namespaces",
+        ),
         (
             {"/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "1"},
-            {"unshare -Ur": None},
-            "user namespaces",
+            {"unshare -Urm": None},
+            "mount namespaces",
             "warn",
             "refused",
             "apparmor_restrict_unprivileged_userns=0",
@@ -248,6 +261,51 @@ def test_what_is_off_is_found_with_a_remedy(
     assert remedy in check.remedy
 
 
+@pytest.mark.parametrize(
+    ("modules", "denied", "warned", "remedy"),
+    [
+        ("kvm\nkvm_pvm", "test -r", "KVM modules", "no hardware"),
+        ("kvm\nkvm_amd", "test -r", "/dev/kvm", "usermod"),
+        ("kvm", "test -e", "KVM modules", "modprobe"),
+    ],
+)
+def test_what_is_wrong_with_kvm_is_told_once(
+    modules: str, denied: str, warned: str, remedy: str
+) -> None:
+    """A plain user was told three times to join group kvm where no hardware was behind it."""
+    verdict = {**VERDICT, "usable": False, "reason": "no permission: /dev/kvm", "remedy": "x"}
+    says = {"ls -A|/sys/module": modules, denied: None, "python3 -": json.dumps(verdict)}
+    found = found_on(FakeHost({}, says))
+    about = [found[name] for name in ("KVM modules", "/dev/kvm", "KVM runs code")]
+    assert {check.name for check in about if check.remedy} == {warned}
+    assert remedy in found[warned].remedy
+
+
+def test_namespaces_that_open_but_allow_no_mount_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a profile does that strips capabilities: `unshare` by itself succeeds."""
+    unshare = tmp_path / "unshare"
+    unshare.write_text(
+        '#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != sh ]; do shift; done\n'
+        '[ $# -gt 0 ] || exit 0\nexec setpriv --bounding-set=-all --inh-caps=-all "$@"\n'
+    )
+    unshare.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    found = found_on(LocalReader())
+    assert found["mount namespaces"].state == "warn"
+    assert "loader" in found["mount namespaces"].finding
+
+
+def test_a_remote_host_is_asked_for_what_guests_need() -> None:
+    missing = FakeHost({}, {"command -v|mmdebstrap": None, "command -v|cc": None})
+    found = doctor.checks(missing, doctor.NEEDED_REMOTELY)
+    assert [check.name for check in found if check.state == "bad"] == []
+    missing = FakeHost({}, {"command -v|setpriv": None})
+    found = doctor.checks(missing, doctor.NEEDED_REMOTELY)
+    assert [check.name for check in found if check.state == "bad"] == ["util-linux"]
+
+
 def test_a_host_that_answers_nothing_still_gets_a_list() -> None:
     class Silent:
         def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
@@ -256,7 +314,7 @@ def test_a_host_that_answers_nothing_still_gets_a_list() -> None:
         def read(self, path: str) -> str:
             raise HostError("gone")
 
-    found = doctor.checks(Silent())
+    found = doctor.checks(Silent(), PACKAGES)
     assert found
     assert all(check.remedy for check in found if check.state in {"warn", "bad"})
     assert set(facts(Silent())) == set(facts(FakeHost()))
@@ -290,7 +348,7 @@ def test_render_aligns_and_counts() -> None:
         "✘ b       no",
         "          -> y",
         "",
-        "1 missing, 1 to know about",
+        "1 missing, 1 warnings",
     ]
 
 

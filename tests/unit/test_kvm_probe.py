@@ -83,9 +83,12 @@ def test_a_device_that_is_not_kvm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_permission(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kvm_probe, "DEVICE", "/dev/null")
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may open anything
+    monkeypatch.setattr(kvm_probe, "provider", lambda: "kvm_intel")
     found = kvm_probe.probe()
     assert found.state == "no-permission"
     assert "group" in found.remedy
+    monkeypatch.setattr(kvm_probe, "provider", lambda: "kvm_pvm")
+    assert "group" not in kvm_probe.probe().remedy, "no group helps where no hardware is"
 
 
 def test_long_mode_registers_lie_where_linux_reads_them() -> None:

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from small_images import Builder
 
 from vbench.system import packages
-from vbench.system.packages import NOWHERE, PACKAGES, Package, by_hand, missing
+from vbench.system.packages import NOWHERE, PACKAGES, Need, Package, by_hand, missing
 
 ROOT = Path(__file__).parents[2]
-ODD = Package("vbench-no-such-package", "a test of it", "vbench-no-such-command")
+ODD = Package("vbench-no-such-package", "a test of it", ("vbench-no-such-command",), Need.HERE)
 
 
 @pytest.fixture
@@ -43,17 +44,17 @@ def log(folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("dpkg-query"), reason="not a Debian system")
 def test_dpkg_knows_what_is_installed() -> None:
-    everywhere = Package("dpkg", "itself", "dpkg")
+    everywhere = Package("dpkg", "itself", ("dpkg",), Need.HERE)
     assert missing([everywhere, ODD]) == [ODD]
 
 
-def test_without_dpkg_signs_tell(tools: Path) -> None:
+def test_without_dpkg_the_tools_tell(tools: Path) -> None:
     put(tools, "here")
     wanted = [
-        Package("a", "", "here"),
-        Package("b", "", "vbench-not-here"),
-        Package("c", "", "/etc"),
-        Package("d", "", "/no/such/path"),
+        Package("a", "", ("here",), Need.HERE),
+        Package("b", "", ("here", "vbench-not-here"), Need.HERE),
+        Package("c", "", ("/etc",), Need.HERE),
+        Package("d", "", ("/no/such/path",), Need.HERE),
     ]
     assert [package.name for package in missing(wanted)] == ["b", "d"]
 
@@ -67,7 +68,7 @@ def test_a_package_that_is_removed_but_configured_is_missing(tools: Path) -> Non
 def test_each_package_once_with_a_reason() -> None:
     names = [package.name for package in PACKAGES]
     assert len(set(names)) == len(names)
-    assert all(package.reason and package.sign for package in PACKAGES)
+    assert all(package.reason and package.tools for package in PACKAGES)
     assert {name for p in PACKAGES for name in p.elsewhere} <= set(packages.INSTALL)
 
 
@@ -85,7 +86,7 @@ def test_an_unknown_system_gets_the_debian_names(
     tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(packages, "PACKAGES", (ODD,))
-    assert packages.main([]) == packages.CANNOT
+    assert packages.setup() == packages.CANNOT
     out = capsys.readouterr().out
     assert "No known package manager" in out
     assert ODD.name in out
@@ -96,7 +97,7 @@ def test_a_dnf_system_exits_3(
 ) -> None:
     put(tools, "dnf")
     monkeypatch.setattr(packages, "PACKAGES", (ODD,))
-    assert packages.main([]) == packages.CANNOT
+    assert packages.setup() == packages.CANNOT
     assert f"sudo dnf install {ODD.name}" in capsys.readouterr().out
     assert log(tools) == []
 
@@ -124,7 +125,7 @@ def test_root_installs_without_update_where_there_are_lists(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     debian(tools, monkeypatch, root=True, lists=True)
-    assert packages.main([]) == 0
+    assert packages.setup() == 0
     assert apts(tools) == [f"apt-get install {ODD.name}"]
     assert all("--no-install-recommends" in line for line in log(tools) if "install" in line)
 
@@ -133,7 +134,7 @@ def test_update_comes_first_where_there_are_no_lists(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     debian(tools, monkeypatch, root=True, lists=False)
-    assert packages.main([]) == 0
+    assert packages.setup() == 0
     assert apts(tools) == ["apt-get update", f"apt-get install {ODD.name}"]
 
 
@@ -145,7 +146,7 @@ def test_stale_lists_are_fetched_again(tools: Path, monkeypatch: pytest.MonkeyPa
         "apt-get",
         f'case "$*" in *update*) : >{seen} ;; *) [ -e {seen} ] || exit 100 ;; esac',
     )
-    assert packages.main([]) == 0
+    assert packages.setup() == 0
     install = f"apt-get install {ODD.name}"
     assert apts(tools) == [install, "apt-get update", install]
 
@@ -155,7 +156,7 @@ def test_a_failing_apt_is_told(
 ) -> None:
     debian(tools, monkeypatch, root=True, lists=False)
     put(tools, "apt-get", "exit 100")
-    assert packages.main([]) == 1
+    assert packages.setup() == 1
     assert "apt-get failed" in capsys.readouterr().err
     assert apts(tools) == ["apt-get update"]
 
@@ -164,7 +165,7 @@ def test_a_plain_user_goes_through_sudo(tools: Path, monkeypatch: pytest.MonkeyP
     debian(tools, monkeypatch, root=False, lists=True)
     put(tools, "sudo", 'shift; exec "$@"')
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    assert packages.main([]) == 0
+    assert packages.setup() == 0
     assert any(line.startswith("sudo -n env DEBIAN_FRONTEND=") for line in log(tools))
 
 
@@ -172,7 +173,7 @@ def test_neither_root_nor_sudo_is_told_the_command(
     tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     debian(tools, monkeypatch, root=False, lists=True)
-    assert packages.main([]) == packages.CANNOT
+    assert packages.setup() == packages.CANNOT
     assert (
         f"apt-get -y -q -o DPkg::Lock::Timeout=120 install --no-install-recommends {ODD.name}"
         in (capsys.readouterr().out)
@@ -184,7 +185,7 @@ def test_dry_run_does_nothing(
     tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     debian(tools, monkeypatch, root=True, lists=True)
-    assert packages.main(["--dry-run"]) == 0
+    assert packages.setup(dry_run=True) == 0
     assert "would run:\n  env DEBIAN_FRONTEND=noninteractive apt-get" in capsys.readouterr().out
     assert apts(tools) == []
 
@@ -197,13 +198,51 @@ def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> Non
         return []
 
     monkeypatch.setattr(packages, "missing", none_missing)
-    assert packages.main([]) == packages.main(["--test"]) == 0
+    assert packages.setup() == packages.setup(test=True) == 0
     plain, test = asked
     assert {p.name for p in test} - {p.name for p in plain} == {
         "openssh-server",
         "qemu-user",
         "git",
     }
+
+
+IMAGE_TOOL = Package("mm", "fetches", ("vbench-not-here",), Need.IMAGE, {"pacman": NOWHERE})
+OPTION = Package("lz", "unpacks", ("vbench-not-here",), Need.OPTION)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "status", "hint"),
+    [((IMAGE_TOOL, OPTION), 0, True), ((OPTION,), 0, False), ((IMAGE_TOOL, ODD), 3, True)],
+)
+def test_what_only_builds_images_may_be_missing(
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    images_folder: Path,
+    lacking: tuple[Package, ...],
+    status: int,
+    hint: bool,
+) -> None:
+    """An image can be imported: ./bench goes on, and makes the environment to do so."""
+    put(tools, "pacman")
+    monkeypatch.setattr(packages, "PACKAGES", lacking)
+    assert packages.setup() == status
+    assert ("vbench image import FILE" in capsys.readouterr().out) == hint
+
+
+def test_with_an_image_in_the_cache_nothing_to_build_one_is_asked_for(images_folder: Path) -> None:
+    needs = {package.need for package in packages.needed_here(test=True)}
+    assert needs == set(Need)
+    Builder().get()
+    needs = {package.need for package in packages.needed_here(test=True)}
+    assert needs == set(Need) - {Need.IMAGE}
+
+
+def test_a_command_is_traced_to_its_package() -> None:
+    assert packages.package_of("cc") == "gcc"
+    assert packages.package_of("taskset") == "util-linux"
+    assert packages.package_of("unheard-of") == "unheard-of"
 
 
 def test_it_is_fast() -> None:

@@ -21,7 +21,7 @@ class FakeHost(SimpleNamespace):
         return id(self)
 
     def run(self, argv: Sequence[str], **_: Any) -> Output:
-        if argv[0] == "ls":
+        if argv[0] == "sh" and "ls -A" in argv[2]:
             return Output(0, "\n".join(self.modules), "")
         if argv[0] == "test":
             return Output(0 if self.device else 1, "", "")
@@ -52,6 +52,13 @@ def test_another_provider_is_refused_even_if_it_is_fast(monkeypatch: pytest.Monk
     assert not said.ok
     assert "kvm_pvm" in said.reason
     assert "--host testbed" in said.remedy
+
+
+@pytest.mark.parametrize(
+    ("provider", "remedy"), [("kvm_amd", kvm_probe.NO_ACCESS), ("kvm_pvm", kvm_probe.NO_HARDWARE)]
+)
+def test_a_group_is_advised_only_where_hardware_is_behind_it(provider: str, remedy: str) -> None:
+    assert usable(["kvm", provider], device=False).remedy == remedy
 
 
 def test_one_that_interprets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +93,7 @@ class PagingHost(SimpleNamespace):
     name, timeout_scale = "fake", 1.0
 
     def run(self, argv: list[str], **_: object) -> Output:
-        if argv[0] == "ls":
+        if argv[0] == "sh" and "ls -A" in argv[2]:
             return Output(0, "kvm\nkvm_amd", "")
         if argv[0] == "id":
             return Output(0, self.uid, "")

@@ -23,7 +23,8 @@ from vbench.run.runner import (
     load_plugins,
     terminated_as_interrupted,
 )
-from vbench.system.doctor import checks, render, to_json
+from vbench.system.doctor import NEEDED_REMOTELY, checks, render, to_json
+from vbench.system.packages import needed_here
 
 # A command of `vbench exec` may take as long as the user lets it: a day, in seconds.
 _PATIENCE_S = 86400.0
@@ -74,9 +75,10 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
 def doctor(options: RunOptions, *, as_json: bool) -> int:
     """What the host can do; 3 if something is missing that vbench needs."""
     registry = load_plugins(options.plugins)
-    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    name = options.hosts[0] if options.hosts else "local"
+    host = find_host(name, options)
     try:
-        found = checks(host)
+        found = checks(host, needed_here() if name == "local" else NEEDED_REMOTELY)
         for _, more in registry.call("vbench_doctor", host=host):
             found.extend(more)
     finally:

@@ -284,10 +284,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _setup(arguments: argparse.Namespace) -> int:
     from vbench.system import packages
 
-    flags = [
-        flag for flag in ("--dry-run", "--test") if getattr(arguments, flag[2:].replace("-", "_"))
-    ]
-    return packages.main(flags)
+    return packages.setup(dry_run=arguments.dry_run, test=arguments.test)
 
 
 def _backends(arguments: argparse.Namespace) -> int:

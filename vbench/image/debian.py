@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from vbench.errors import ImageError
 from vbench.image import tools
 from vbench.system import process
+from vbench.system.packages import KEYRING
 
 SUITE = "bookworm"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ARCHIVE = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 

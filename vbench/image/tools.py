@@ -8,19 +8,11 @@ from pathlib import Path
 
 from vbench.errors import ImageError
 from vbench.system import process
+from vbench.system.packages import package_of
 
 LAST_LINES = 15
 TIMEOUT_S = 3600.0  # packages may come over a slow network
 OUTPUT_LIMIT_BYTES = 1 << 30  # an unpacked kernel comes that way
-
-# tool -> Debian package; what `vbench setup` installs for the build
-PACKAGES = {
-    "cc": "gcc",
-    "mmdebstrap": "mmdebstrap",
-    "setpriv": "util-linux",
-    "zstd": "zstd",
-    "lz4": "lz4",
-}
 
 
 def run(
@@ -62,7 +54,8 @@ def require(tool: str) -> None:
     raise ImageError(
         f"building the image needs the program {tool!r}, which is not installed",
         evidence=f"PATH={os.environ.get('PATH', '')}",
-        remedy=f"run `vbench setup`, or install the package {PACKAGES.get(tool, tool)}",
+        remedy=f"run `vbench setup`, install the package {package_of(tool)}, or use an image from "
+        "another machine: `vbench image import FILE`",
     )
 
 
@@ -76,7 +69,7 @@ def failure(argv: Sequence[str], status: int, errors: str) -> ImageError:
     ):
         remedy = (
             "the Debian mirror cannot be reached: check the network and apt's proxy settings "
-            "(`apt-get update` must work), or copy ~/.cache/vbench from a machine that built it"
+            "(`apt-get update` must work), or import an image: `vbench image import FILE`"
         )
     elif "NO_PUBKEY" in errors or "not signed" in errors:
         remedy = "the packages' signature cannot be checked: install debian-archive-keyring"

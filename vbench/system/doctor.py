@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from vbench.model import Check
 from vbench.system import kvm_probe
@@ -34,6 +34,7 @@ from vbench.system.facts import (
     virtualization,
     which,
 )
+from vbench.system.packages import PACKAGES, Need, Package, needed_here
 
 NEEDED_CACHE_MIB = 3 * 1024  # image, its root tree, a scratch disk, and the testbed's drive
 NEEDED_MEMORY_MIB = 2 * 1024  # a guest of 1 GiB and room for QEMU and native beside it
@@ -41,12 +42,16 @@ TESTBED_MEMORY_MIB = 7 * 1024  # its machine has 3 GiB, and there is a second on
 QEMU_WITH_QUERY_STATS = (7, 1)  # QMP query-stats: exits without root
 BUSY_PERCENT = 10.0  # of the time somebody waits for a CPU: pairs would carry flags
 SETUP = "vbench setup"
+# A remote host is only asked for what launching guests there takes.
+NEEDED_REMOTELY = tuple(package for package in PACKAGES if package.need is Need.GUESTS)
 SYMBOLS = {"ok": "✔", "warn": "!", "bad": "✘", "info": "·"}
 
 
-def checks(host: Asked) -> list[Check]:
-    """All facts about `host`, in the order in which a reader wants them. Takes about 1-2 s."""
-    return [check for ask in _ASK for check in ask(host)]
+def checks(host: Asked, needed: Iterable[Package]) -> list[Check]:
+    """All facts about `host`, in the order in which a reader wants them; `needed` should be
+    installed there. Takes about 1-2 s."""
+    found = [check for ask in _ASK for check in ask(host)]
+    return [*found, *_tools(host, needed)]
 
 
 def _cpu(host: Asked) -> Iterator[Check]:
@@ -79,28 +84,30 @@ def _cpu(host: Asked) -> Iterator[Check]:
 
 def _kvm(host: Asked) -> Iterator[Check]:
     modules = kvm_modules(host)
-    hardware = {"kvm_intel", "kvm_amd"} & set(modules)
-    providers = [name for name in modules if name != "kvm"]
+    provider = kvm_probe.provider_among(modules)
+    hardware = provider in kvm_probe.HARDWARE
     if hardware:
-        yield Check("KVM modules", "ok", ", ".join(modules))
-    elif providers:
-        finding = f"{', '.join(modules)}: provider {', '.join(providers)} is not kvm_intel/kvm_amd"
-        yield Check("KVM modules", "warn", finding, kvm_probe.NO_HARDWARE)
+        first = Check("KVM modules", "ok", ", ".join(modules))
+    elif provider:
+        finding = f"{', '.join(modules)}: provider {provider} is not kvm_intel/kvm_amd"
+        first = Check("KVM modules", "warn", finding, kvm_probe.NO_HARDWARE)
     else:
-        yield Check("KVM modules", "warn", "no provider loaded", kvm_probe.NO_MODULE)
-
-    yield _device(host)
+        first = Check("KVM modules", "warn", "no provider loaded", kvm_probe.NO_MODULE)
     verdict = kvm_probe.verdict(host)
     state = "ok" if verdict.usable else "warn"
-    yield Check("KVM runs code", state, verdict.reason, verdict.remedy)
+    runs = Check("KVM runs code", state, verdict.reason, verdict.remedy)
+    # Each needs the one before: only the first that is off has a remedy.
+    warned = False
+    for check in (first, _device(host), runs):
+        yield replace(check, state="info", remedy="") if warned else check
+        warned = warned or check.state == "warn"
 
     if not hardware:
         return
-    (vendor, *_) = sorted(hardware)
-    parameters = f"/sys/module/{vendor}/parameters"
+    parameters = f"/sys/module/{provider}/parameters"
     nested = text(host, f"{parameters}/nested") in {"1", "Y"}
-    yield Check("nested KVM", "info", f"{vendor} nested={'on' if nested else 'off'}")
-    name = "npt" if vendor == "kvm_amd" else "ept"
+    yield Check("nested KVM", "info", f"{provider} nested={'on' if nested else 'off'}")
+    name = "npt" if provider == "kvm_amd" else "ept"
     if text(host, f"{parameters}/{name}") in {"1", "Y"}:
         yield Check("nested paging", "ok", f"{name} on")
     else:
@@ -108,7 +115,7 @@ def _kvm(host: Asked) -> Iterator[Check]:
             "nested paging",
             "warn",
             f"{name} off: guests' page faults cost several times as much",
-            f"modprobe -r {vendor}; modprobe {vendor} {name}=1",
+            f"modprobe -r {provider}; modprobe {provider} {name}=1",
         )
 
 
@@ -152,16 +159,16 @@ def _xen(host: Asked) -> Iterator[Check]:
 
 def _qemu(host: Asked) -> Iterator[Check]:
     path = which(host, QEMU)
-    version = qemu_version(host)
-    shown = ".".join(map(str, version)) or "no version"
     if not path:
         yield Check("QEMU", "bad", f"no {QEMU}: no guest can be started", SETUP)
         return
-    if version < QEMU_WITH_QUERY_STATS:
-        finding = f"{shown} ({path}): before 7.1 there are no exit counts (query-stats)"
+    version = qemu_version(host)
+    numbers = tuple(int(part) for part in version.split(".") if part.isdigit())
+    if numbers < QEMU_WITH_QUERY_STATS:
+        finding = f"{version or 'no version'} ({path}): before 7.1 it counts no exits (query-stats)"
         yield Check("QEMU", "warn", finding, "install QEMU 7.1 or later")
     else:
-        yield Check("QEMU", "ok", f"{shown} ({path})")
+        yield Check("QEMU", "ok", f"{version} ({path})")
     # "Accelerators supported in QEMU binary:" and one a line
     names = said(host, f"{QEMU} -accel help").splitlines()[1:]
     if "tcg" in names:
@@ -233,7 +240,8 @@ def _room(host: Asked) -> Iterator[Check]:
     # The cache need not exist yet: the nearest folder above it that does has the same disk.
     found = said(
         host,
-        'd="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}"; echo "$d"; '
+        'h="${HOME:-$(eval echo "~$(id -un)")}"; '
+        'd="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$h/.cache}/vbench}"; echo "$d"; '
         'while [ ! -d "$d" ]; do d=$(dirname "$d"); done; df -Pm "$d" | tail -n 1',
     ).splitlines()
     if len(found) != 2:
@@ -252,17 +260,29 @@ def _room(host: Asked) -> Iterator[Check]:
         yield Check("cache disk", "ok", f"{free} MiB free at {found[0]}")
 
 
+# What native does, as root or in a user namespace: a profile may let `unshare` succeed and refuse
+# what comes then.
+_NATIVE = """
+enter() {
+    "$@" --pid --fork --kill-child sh -c '
+        set -e
+        mount -t tmpfs tmpfs /tmp; mkdir /tmp/proc; mount --rbind /proc /tmp/proc; chroot / true'
+}
+enter unshare -m 2>/dev/null || enter unshare -Urm
+"""
+
+
 def _namespaces(host: Asked) -> Iterator[Check]:
-    tried = shell(host, "unshare -Ur true")
+    tried = shell(host, _NATIVE)
     if tried.status:
         yield Check(
-            "user namespaces",
+            "mount namespaces",
             "warn",
-            f"refused ({_last(tried.stderr)}): native runs without them",
+            f"refused ({_last(tried.stderr)}): native runs through the image's loader",
             _why_no_namespaces(host),
         )
-        return
-    yield Check("user namespaces", "ok", "allowed")
+    else:
+        yield Check("mount namespaces", "ok", "allowed")
     script = (
         "ip tuntap add dev vbtap0 mode tap && ip link set vbtap0 up && "
         "ip link add vbveth0 type veth peer name vbveth1"
@@ -292,20 +312,26 @@ def _why_no_namespaces(host: Asked) -> str:
     return SETUP if not which(host, "unshare") else "allow user namespaces in this container"
 
 
-def _tools(host: Asked) -> Iterator[Check]:
-    for tool, purpose in (
-        ("mmdebstrap", "no image can be built"),
-        ("cc", "the probe cannot be compiled for the image"),
-        ("lz4", "the image cannot be packed"),
-        ("setpriv", "guests could outlive vbench"),
-    ):
-        path = which(host, tool)
-        if path:
-            yield Check(tool, "ok", path)
-        else:
-            yield Check(tool, "bad", f"missing: {purpose}", SETUP)
+def _tools(host: Asked, needed: Iterable[Package]) -> Iterator[Check]:
+    """A line for each package that lacks something, and one for all others."""
+    complete = []
+    for package in needed:
+        lacking = [tool for tool in package.tools if not _is_there(host, tool)]
+        if not lacking:
+            complete.append(package.name)
+            continue
+        finding = f"missing {', '.join(lacking)}: {package.reason}"
+        state = "warn" if package.need is Need.OPTION else "bad"
+        yield Check(package.name, state, finding, f"{SETUP}, or install Debian's {package.name}")
+    yield Check("programs", "info", f"from {', '.join(complete)}" if complete else "none found")
     level = text(host, "/proc/sys/kernel/perf_event_paranoid")
     yield Check("perf events", "info", f"perf_event_paranoid={level or UNKNOWN}")
+
+
+def _is_there(host: Asked, tool: str) -> bool:
+    if tool.startswith("/"):
+        return shell(host, 'test -e "$1"', tool).status == 0
+    return bool(which(host, tool))
 
 
 def _last(stderr: str) -> str:
@@ -321,7 +347,6 @@ _ASK: tuple[Callable[[Asked], Iterable[Check]], ...] = (
     _steadiness,
     _room,
     _namespaces,
-    _tools,
 )
 
 
@@ -334,7 +359,7 @@ def render(found: Sequence[Check]) -> str:
         if check.remedy:
             lines.append(f"  {'':<{width}}  -> {check.remedy}")
     count = {state: sum(check.state == state for check in found) for state in ("warn", "bad")}
-    lines += ["", f"{count['bad']} missing, {count['warn']} to know about"]
+    lines += ["", f"{count['bad']} missing, {count['warn']} warnings"]
     return "\n".join(lines)
 
 
@@ -349,7 +374,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if set(arguments) - {"--json"}:
         print("usage: python3 -m vbench.system.doctor [--json]", file=sys.stderr)
         return 2
-    found = checks(LocalReader())
+    found = checks(LocalReader(), needed_here())
     print(to_json(found) if "--json" in arguments else render(found))
     return 3 if any(check.state == "bad" for check in found) else 0
 

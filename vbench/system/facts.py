@@ -182,12 +182,10 @@ def mitigations(host: Asked) -> str:
     return "; ".join(parts) or UNKNOWN
 
 
-def qemu_version(host: Asked) -> tuple[int, ...]:
-    """(7, 2, 22), empty without QEMU. The first line is "QEMU emulator version 7.2.22 (...)"."""
+def qemu_version(host: Asked) -> str:
+    """ "7.2.22", "" without QEMU. The first line is "QEMU emulator version 7.2.22 (...)"."""
     words = said(host, f"{QEMU} --version").split()
-    if words[:3] != ["QEMU", "emulator", "version"]:
-        return ()
-    return tuple(int(part) for part in words[3].split(".") if part.isdigit())
+    return words[3] if words[:3] == ["QEMU", "emulator", "version"] and len(words) > 3 else ""
 
 
 def distribution(host: Asked) -> str:
@@ -243,7 +241,7 @@ def facts(host: Asked) -> dict[str, str]:
         "virtualization": virtualization(host),
         "virtualization_flag": virtualization_flag(host),
         "kvm_modules": " ".join(kvm_modules(host)) or "none",
-        "qemu": ".".join(map(str, qemu_version(host))) or "none",
+        "qemu": qemu_version(host) or "none",
         "governor": governor(host),
         "turbo": turbo(host),
         "smt": smt(host),

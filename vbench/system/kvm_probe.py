@@ -29,9 +29,14 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # a constant that type checkers read as True; spares `import typing`
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vbench.system.facts import Asked
 
 DEVICE = "/dev/kvm"
+# Modules with a processor's virtualization behind them. Others exist (kvm_pvm), which interpret or
+# translate what they are given.
+HARDWARE = ("kvm_amd", "kvm_intel")
 THRESHOLD_PER_S = 100e6
 DEADLINE_S = 3.0
 ENOUGH_S = 0.05  # a round this long is timed to better than a per cent
@@ -120,17 +125,24 @@ def probe() -> KvmVerdict:
     if not os.path.exists(DEVICE):
         return KvmVerdict(False, "absent", None, who, f"absent: no {DEVICE}", NO_MODULE)
     if not os.access(DEVICE, os.R_OK | os.W_OK):
-        return KvmVerdict(False, "no-permission", None, who, f"no permission: {DEVICE}", NO_ACCESS)
+        remedy = NO_ACCESS if who in HARDWARE else NO_HARDWARE
+        return KvmVerdict(False, "no-permission", None, who, f"no permission: {DEVICE}", remedy)
     rounds, error = _in_child(DEADLINE_S)
     return judge(rounds, error, who)
 
 
 def provider() -> str:
-    """The module that registered with kvm: the `kvm_*` of /sys/module, "" if there is none."""
+    """The module behind /dev/kvm on this machine, as `provider_among`."""
     try:
-        return ", ".join(sorted(n for n in os.listdir("/sys/module") if n.startswith("kvm_")))
+        return provider_among(os.listdir("/sys/module"))
     except OSError:
         return ""
+
+
+def provider_among(modules: Iterable[str]) -> str:
+    """Which of the loaded `modules` provides KVM: one with hardware first; "" if there is none."""
+    found = sorted(name for name in modules if name.startswith("kvm_"))
+    return next((name for name in found if name in HARDWARE), ", ".join(found))
 
 
 def judge(rounds: list[tuple[int, float]], error: str, who: str) -> KvmVerdict:

@@ -14,7 +14,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
+
+from vbench.system.folders import cache_folder
 
 LISTS = Path("/var/lib/apt/lists")
 LOCK_TIMEOUT_S = 120  # another apt, such as unattended-upgrades after boot, may hold the lock
@@ -29,28 +32,44 @@ INSTALL = {
     "apk": "apk add",
 }
 NOWHERE = "not packaged there"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+IMPORT = (
+    "Without them this machine cannot build an image, but it can use one: "
+    "`vbench image export FILE` on a Debian machine, `vbench image import FILE` here."
+)
+
+
+class Need(Enum):
+    """Where, or for what, a package is needed."""
+
+    GUESTS = "on each host that launches guests"
+    HERE = "on the machine that vbench runs on"
+    IMAGE = "to build an image, unless one was imported"
+    OPTION = "for an option only"
+    TEST = "for vbench's own tests"
 
 
 @dataclass(frozen=True)
 class Package:
-    """What vbench needs of a system.
+    """What vbench needs of a system, by its name in Debian.
 
-    `sign` is how its presence shows where dpkg cannot be asked: a command, or a path.
-    `elsewhere` has the names that differ from Debian's, NOWHERE where a system lacks it.
+    `tools` are what vbench uses of it: commands, or absolute paths. `elsewhere` has the names
+    that differ from Debian's, NOWHERE where a system lacks it.
     """
 
     name: str
     reason: str
-    sign: str
+    tools: tuple[str, ...]
+    need: Need
     elsewhere: Mapping[str, str] = field(default_factory=dict)
-    test: bool = False
 
 
 PACKAGES = (
     Package(
         "qemu-system-x86",
         "runs every guest",
-        "qemu-system-x86_64",
+        ("qemu-system-x86_64",),
+        Need.GUESTS,
         {
             "dnf": "qemu-system-x86-core",
             "pacman": "qemu-system-x86",
@@ -59,35 +78,48 @@ PACKAGES = (
         },
     ),
     Package(
+        "util-linux",
+        "namespaces, pinning, and guests that end with vbench",
+        ("setpriv", "unshare", "nsenter", "taskset"),
+        Need.GUESTS,
+    ),
+    Package("iproute2", "the network that is measured", ("ip",), Need.GUESTS, {"dnf": "iproute"}),
+    Package(
         "python3-venv",
         "vbench's own Python packages stay apart from the system's",
-        "python3",
+        ("python3",),
+        Need.HERE,
         {"dnf": "python3", "pacman": "python", "zypper": "python311", "apk": "python3"},
     ),
     Package(
         "mmdebstrap",
         "fetches and checks the image's packages without root",
-        "mmdebstrap",
+        ("mmdebstrap",),
+        Need.IMAGE,
         {"pacman": NOWHERE, "zypper": NOWHERE, "apk": NOWHERE},
     ),
-    Package("apt", "fetches the image's packages", "apt-get", {"zypper": NOWHERE}),
-    Package("gpgv", "checks their signatures", "gpgv", {"dnf": "gnupg2", "pacman": "gnupg"}),
+    Package("apt", "fetches the image's packages", ("apt-get",), Need.IMAGE, {"zypper": NOWHERE}),
+    Package(
+        "gpgv",
+        "checks their signatures",
+        ("gpgv",),
+        Need.IMAGE,
+        {"dnf": "gnupg2", "pacman": "gnupg"},
+    ),
     Package(
         "debian-archive-keyring",
         "the keys of those signatures",
-        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        (KEYRING,),
+        Need.IMAGE,
         {"dnf": "debian-keyring", "zypper": NOWHERE},
     ),
-    Package(
-        "ca-certificates",
-        "https to package archives",
-        "/etc/ssl/certs",
-    ),
-    Package("gcc", "compiles vbench's probe for the image", "cc"),
+    Package("ca-certificates", "https to package archives", ("/etc/ssl/certs",), Need.IMAGE),
+    Package("gcc", "compiles vbench's probe for the image", ("cc",), Need.IMAGE),
     Package(
         "libc6-dev",
         "the probe is linked statically",
-        "/usr/include/stdio.h",
+        ("/usr/include/stdio.h",),
+        Need.IMAGE,
         {
             "dnf": "glibc-static",
             "pacman": "glibc",
@@ -95,44 +127,58 @@ PACKAGES = (
             "apk": "musl-dev",
         },
     ),
-    Package("lz4", "unpacks kernels", "lz4"),
-    Package("zstd", "unpacks kernels and packages", "zstd"),
-    Package("util-linux", "namespaces, and guests that end with vbench", "setpriv"),
-    Package(
-        "iproute2",
-        "the network that is measured",
-        "ip",
-        {"dnf": "iproute"},
-    ),
+    Package("lz4", "unpacks a kernel that --kernel names", ("lz4",), Need.OPTION),
+    Package("zstd", "unpacks a kernel that --kernel names", ("zstd",), Need.OPTION),
     Package(
         "openssh-client",
         "hosts reached by --host ssh://",
-        "ssh",
+        ("ssh",),
+        Need.OPTION,
         {"dnf": "openssh-clients", "pacman": "openssh", "zypper": "openssh-clients"},
     ),
     Package(
         "openssh-server",
         "the tests' remote host",
-        "/usr/sbin/sshd",
+        ("/usr/sbin/sshd",),
+        Need.TEST,
         {"pacman": "openssh"},
-        test=True,
     ),
     Package(
         "qemu-user",
         "the tests' oldest processor",
-        "qemu-x86_64",
+        ("qemu-x86_64",),
+        Need.TEST,
         {"dnf": "qemu-user", "zypper": "qemu-linux-user", "apk": "qemu-x86_64"},
-        test=True,
     ),
-    Package("git", "the tests look at the repository's own files", "git", test=True),
+    Package("git", "the tests look at the repository's own files", ("git",), Need.TEST),
 )
 
 
+def package_of(tool: str) -> str:
+    """The package that a command comes from; the command's own name if it is in none."""
+    return next((package.name for package in PACKAGES if tool in package.tools), tool)
+
+
+def image_cached() -> bool:
+    """Whether the cache holds an image, so that none need be built.
+
+    One of another version of vbench counts: only the image's own code can tell it.
+    """
+    folder = cache_folder()
+    return folder is not None and any(folder.glob("images/*/manifest.json"))
+
+
+def needed_here(*, test: bool = False) -> list[Package]:
+    """What this machine needs; `test`: for vbench's own tests, too."""
+    left_out = {*(() if test else (Need.TEST,)), *((Need.IMAGE,) if image_cached() else ())}
+    return [package for package in PACKAGES if package.need not in left_out]
+
+
 def missing(wanted: Iterable[Package]) -> list[Package]:
-    """Those of `wanted` that are not installed, asked of dpkg or else by their signs."""
+    """Those of `wanted` that are not installed, asked of dpkg or else by their tools."""
     wanted = list(wanted)
     if not shutil.which("dpkg-query"):
-        return [package for package in wanted if not _shows(package.sign)]
+        return [package for package in wanted if not all(map(_is_there, package.tools))]
     # Exit status 1 only says that dpkg has never heard of some of them.
     known = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", *(p.name for p in wanted)],
@@ -144,10 +190,10 @@ def missing(wanted: Iterable[Package]) -> list[Package]:
     return [package for package in wanted if package.name not in installed]
 
 
-def _shows(sign: str) -> bool:
-    if sign.startswith("/"):
-        return os.path.exists(sign)
-    return shutil.which(sign, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
+def _is_there(tool: str) -> bool:
+    if tool.startswith("/"):
+        return os.path.exists(tool)
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is not None
 
 
 def manager() -> str:
@@ -166,10 +212,7 @@ def by_hand(lacking: Sequence[Package], name: str) -> str:
     if there:
         lines += ["Install it with:", f"  sudo {INSTALL[name]} {' '.join(there)}"]
     if absent:
-        lines.append(
-            f"{name} has no package for {', '.join(absent)}: take them from Debian, or build the "
-            "image on a Debian machine and copy ~/.cache/vbench from there."
-        )
+        lines.append(f"{name} has no package for {', '.join(absent)}.")
     return "\n".join(lines)
 
 
@@ -206,16 +249,13 @@ def _run(argv: Sequence[str]) -> bool:
     return subprocess.run(argv, check=False).returncode == 0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """0: all is there now; 1: apt-get failed; 2: usage; 3: it has to be done by hand."""
-    parser = argparse.ArgumentParser(
-        prog="vbench setup", description="Install what the system lacks for vbench."
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("--test", action="store_true", help="also what vbench's own tests need")
-    options = parser.parse_args(argv)
+def setup(*, dry_run: bool = False, test: bool = False) -> int:
+    """Install what is missing; the exit status.
 
-    lacking = missing(p for p in PACKAGES if options.test or not p.test)
+    0: all is there now, or what is missing is needed to build images or for an option only;
+    1: apt-get failed; 3: something has to be installed by hand first.
+    """
+    lacking = missing(needed_here(test=test))
     if not lacking:
         print("vbench setup: nothing to do, all system packages are installed")
         return 0
@@ -226,14 +266,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = manager()
     if name != "apt-get":
         print(by_hand(lacking, name))
-        return CANNOT
+        return _without(lacking)
     names = [package.name for package in lacking]
     prefix = privilege()
     command = shlex.join(apt("install", "--no-install-recommends", *names))
     if prefix is None:
         print(f"Neither root nor sudo here. As root, run:\n  {command}")
-        return CANNOT
-    if options.dry_run:
+        return _without(lacking)
+    if dry_run:
         print(f"would run:\n  {' '.join([*prefix, command])}")
         return 0
     if install(names, prefix):
@@ -241,6 +281,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     print(f"vbench setup: apt-get failed, see above. As root, try:\n  {command}", file=sys.stderr)
     return 1
+
+
+def _without(lacking: Sequence[Package]) -> int:
+    """The exit status where `lacking` cannot be installed by us."""
+    needs = {package.need for package in lacking}
+    if Need.IMAGE in needs:
+        print(IMPORT)
+    return 0 if needs <= {Need.IMAGE, Need.OPTION} else CANNOT
+
+
+def main() -> int:
+    """`python3 -m vbench.system`; the exit status, 2 for usage."""
+    parser = argparse.ArgumentParser(
+        prog="vbench setup", description="Install what the system lacks for vbench."
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be installed")
+    parser.add_argument("--test", action="store_true", help="also what the tests need")
+    return setup(**vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vbench.contract.host import Host
-from vbench.errors import AttestationError, HostError, LaunchError, Unsupported
+from vbench.errors import AttestationError, LaunchError, Unsupported
 from vbench.guest.launch import Guest, bring_up
 from vbench.guest.target import NATIVE_PORT, Endpoint
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
-from vbench.hypervisors.qemu.kvm import HARDWARE
 from vbench.hypervisors.qemu.kvm import evidence as kvm_evidence
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.model import Attestation, Availability, Fact, ImageFiles, Technique
+from vbench.system.facts import QEMU, qemu_version
+from vbench.system.kvm_probe import HARDWARE
 
-BINARY = "qemu-system-x86_64"
 # Some ten times what a guest takes on a busy machine (translated 4-10 s), by accelerator.
 BOOT_TIMEOUT_S = {"tcg": 90.0, "kvm": 40.0}
 _MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
@@ -88,9 +88,8 @@ class QemuBackend:
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
-        version = qemu_version(host)
-        if version is None:
-            return Availability(False, f"{BINARY} is not installed", "run `vbench setup`")
+        if not qemu_version(host):
+            return Availability(False, f"{QEMU} is not installed", "run `vbench setup`")
         usable = Availability(True) if self.usable is None else self.usable(host)
         if usable.ok and self.preparable is not None:
             return self.preparable(host, options)
@@ -276,13 +275,3 @@ def _user_net() -> str:
 def _has_vhost(host: Host) -> bool:
     test = ["test", "-r", "/dev/vhost-net", "-a", "-w", "/dev/vhost-net"]
     return host.run(test, timeout_s=10).status == 0
-
-
-def qemu_version(host: Host) -> str | None:
-    """QEMU's version on a host, None where it is not installed."""
-    try:
-        output = host.run([BINARY, "--version"], timeout_s=20)
-    except HostError:
-        return None
-    match = re.search(r"version (\S+)", output.stdout)
-    return match[1] if output.status == 0 and match else None

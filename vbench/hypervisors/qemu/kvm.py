@@ -10,10 +10,8 @@ from vbench.contract.host import Host
 from vbench.errors import HostError, LaunchError
 from vbench.model import Availability
 from vbench.system import kvm_probe
-
-# Those with a processor's virtualization behind them. Others exist (kvm_pvm), which interpret or
-# translate what they are given: not what a KVM column is about.
-HARDWARE = ("kvm_amd", "kvm_intel")
+from vbench.system.facts import kvm_modules
+from vbench.system.kvm_probe import HARDWARE
 
 # Asking takes up to 3 s, and every KVM backend asks.
 _known: weakref.WeakKeyDictionary[Host, Availability] = weakref.WeakKeyDictionary()
@@ -31,7 +29,9 @@ def _usable(host: Host) -> Availability:
     if not behind:
         return Availability(False, "no KVM: its module is not loaded", kvm_probe.NO_MODULE)
     if host.run(["test", "-r", "/dev/kvm", "-a", "-w", "/dev/kvm"], timeout_s=10).status != 0:
-        return Availability(False, "/dev/kvm is absent or not ours to use", kvm_probe.NO_ACCESS)
+        # No group helps where nothing is behind the device.
+        remedy = kvm_probe.NO_ACCESS if behind in HARDWARE else kvm_probe.NO_HARDWARE
+        return Availability(False, "/dev/kvm is absent or this user may not open it", remedy)
     if _has_python(host):
         verdict = kvm_probe.verdict(host)
         if not verdict.usable:
@@ -57,9 +57,7 @@ def _has_python(host: Host) -> bool:
 
 def provider(host: Host) -> str:
     """The module behind /dev/kvm, "" if there is none."""
-    found = host.run(["ls", "/sys/module"], timeout_s=10).stdout.split()
-    modules = [name for name in found if name.startswith("kvm_")]
-    return next((name for name in modules if name in HARDWARE), " ".join(sorted(modules)))
+    return kvm_probe.provider_among(kvm_modules(host))
 
 
 # The module's parameter that switches nested paging, by provider.
