@@ -108,6 +108,10 @@ class LaunchTimeout(LaunchError):
 class GuestLost(GuestError):
     """The guest died or can no longer be reached; the workload is not to blame."""
 
+    def __init__(self, what: str, *, evidence: str = "", remedy: str = "") -> None:
+        again = "read the console's last lines; if it is lost again, try its command line by hand"
+        super().__init__(what, evidence=evidence, remedy=remedy or again)
+
 
 class AttestationError(GuestError):
     """The guest is not what its label says, so it is not measured."""

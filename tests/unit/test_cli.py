@@ -19,7 +19,7 @@ from vbench.cli import commands
 from vbench.cli import main as cli
 from vbench.hosts.local import LocalHost
 from vbench.results import store
-from vbench.run import lock, runner
+from vbench.run import lock, opening
 
 PLUGIN = ("--plugin", shell_backend.__file__)
 Main = Callable[..., tuple[int, str, str]]
@@ -49,7 +49,7 @@ def main(
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small image instead of the real one."""
     made = shell_backend.small_image(tmp_path)
-    for room in (runner, commands):
+    for room in (opening, commands):
         monkeypatch.setattr(room, "ensure_image", lambda *_: made)
 
 

@@ -70,7 +70,7 @@ def test_exits_for_devices_are_told_apart_by_who_answers() -> None:
 
 
 def test_every_trigger_and_control_is_a_workload() -> None:
-    names = {info.name for info in collect([WORKLOADS / "bench_exit.py"])}
+    names = {each.info.name for each in collect([WORKLOADS / "bench_exit.py"])}
     assert set(exit_reasons.TRIGGERS) <= names
     assert {trigger.control for trigger in exit_reasons.TRIGGERS.values()} - {None} <= names
 

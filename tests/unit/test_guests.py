@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import shell_backend
 from shell_backend import GUESTS
 
+from vbench.contract.registry import with_options
 from vbench.errors import LaunchError, LaunchTimeout
 from vbench.results.journal import Journal
 from vbench.run.guests import Series
@@ -62,9 +64,11 @@ def test_a_guest_that_was_late_is_launched_once_more(
 
 def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series: Series) -> None:
     GUESTS.launches[:] = [shell_backend.NO_BOOT, shell_backend.NO_BOOT]
-    for boot in range(3):
-        with pytest.raises(LaunchError):
+    for boot in range(2):
+        with pytest.raises(LaunchError, match="did not become ready"):
             session.broker.guest(series, boot)
+    with pytest.raises(LaunchError, match="is not launched any more in this run, because 2"):
+        session.broker.guest(series, 2)
     assert GUESTS.made == []
     session.broker.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
 
@@ -77,3 +81,14 @@ def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Serie
     with pytest.raises(LaunchError):
         session.broker.guest(series, 1)
     session.broker.guest(series, 2)
+
+
+def test_options_of_a_workload_that_its_variant_has_already(
+    session: Session, series: Series
+) -> None:
+    variant = with_options(series.variant, "vcpus=3")
+    assert variant.text == "shell,vcpus=3"
+    own = dataclasses.replace(series, variant=variant)
+    one = session.broker.guest(own, 0)
+    assert session.broker.guest(own, 0, "vcpus=3") is one
+    assert session.broker.guest(own, 0, "vcpus=1,speed=half").device["vcpus"] == "1"

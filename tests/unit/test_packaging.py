@@ -25,11 +25,9 @@ LAYERS = [
     {"guest"},
     {"hypervisors"},
     {"testbed", "measure"},
-    {"run", "pytest_plugin"},
-    {"cli"},
+    {"run"},
+    {"cli", "pytest_plugin"},
 ]
-# `vbench run` calls pytest and pytest calls the session back: two files, one room.
-SAME_ROOM = {"pytest_plugin": "run"}
 
 NEEDS_ONLY = {
     "report": {"errors", "model", "results"},
@@ -42,7 +40,7 @@ ONLY_IMPORTERS = {
     "elftools": {"vbench/image/elf.py"},
     "paramiko": {"vbench/hosts/ssh.py"},
     "qemu": {"vbench/hypervisors/qemu/qmp.py"},
-    "pytest": {"vbench/run/", "vbench/pytest_plugin.py", "workloads/"},
+    "pytest": {"vbench/pytest_plugin.py", "workloads/"},
 }
 
 
@@ -77,7 +75,7 @@ def room(name: str) -> str:
     """The room of a dotted name below vbench: "results.stats" -> "results"; "" if none."""
     first = name.partition(".")[0]
     known = {each for layer in LAYERS for each in layer} | {"plugins", "workloads"}
-    return SAME_ROOM.get(first, first) if first in known else ""
+    return first if first in known else ""
 
 
 def module(path: Path) -> str:

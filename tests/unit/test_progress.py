@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
-from types import SimpleNamespace
+import re
+from typing import Any
 
 import pytest
 from sample_results import item, pairs
+from test_schedule import workload
 
-from vbench.model import Status
-from vbench.results import stats
+from vbench.errors import Unsupported, WorkloadError
 from vbench.run import progress
+from vbench.run.guests import Series
 from vbench.run.progress import Progress
+from vbench.run.schedule import Task
 
 
 class Terminal(io.StringIO):
@@ -20,11 +24,15 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [0.0]
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tasks(series: Series, *names: str, boots: int = 1) -> list[Task]:
+    return [Task(series, workload(name), boot) for boot in range(boots) for name in names]
 
 
 def shown(text: str) -> str:
@@ -32,65 +40,119 @@ def shown(text: str) -> str:
     return text.rsplit("\n", maxsplit=1)[-1].rsplit("\r\x1b[K", maxsplit=1)[-1]
 
 
-def test_plain_lines(clock: list[float]) -> None:
-    stream = io.StringIO()
-    made = Progress(stream)
-    made.expect(10)
-    one = item("cpu-primes", pairs(1.5))
-    for number in range(2):
-        made.begin(f"local-tcg boot {number + 1}", one.workload)
-        clock[0] += 15
-        made.end(one, stats.overhead(one.pairs))
+ONE = item("cpu-a", pairs(1.5))
+
+
+def test_plain_lines(series: Series) -> None:
+    stream, clock = io.StringIO(), Clock()
+    planned = tasks(series, "cpu-a", boots=10)
+    made = Progress(stream, planned, clock)
+    for task in planned[:2]:
+        made.begin(task)
+        clock.now += 15
+        made.end(task, ONE, None, 5.0)
     first, second = stream.getvalue().splitlines()
-    assert first.startswith("[ 1/10] 2:15 left local-tcg boot 1  cpu-primes: x1.")
-    assert second.startswith("[ 2/10] 2:00 left local-tcg boot 2  cpu-primes: x1.")
+    assert first.startswith("[ 1/10] 2:15 left local-shell boot 1  cpu-a: x1.")
+    assert second.startswith("[ 2/10] 2:00 left local-shell boot 2  cpu-a: x1.")
     assert "\x1b" not in stream.getvalue()
 
 
-def test_each_line_is_out_at_once(clock: list[float]) -> None:
+def test_the_rest_is_estimated_by_host_and_by_boot(series: Series) -> None:
+    """A first boot calibrates; a later one is quicker; another host is ten times as slow."""
+
+    class Elsewhere:
+        name = "elsewhere"
+
+    host: Any = Elsewhere()
+    other = dataclasses.replace(series, host=host)
+    planned = tasks(series, "cpu-a", "cpu-b", boots=3) + tasks(other, "cpu-a", "cpu-b")
+    stream, clock = io.StringIO(), Clock()
+    made = Progress(stream, planned, clock)
+    took = [(60, 20), (40, 0), (30, 20), (10, 0), (30, 20), (10, 0), (700, 300), (400, 0)]
+    for task, (seconds, booting) in zip(planned, took, strict=True):
+        made.begin(task)
+        clock.now += seconds
+        made.end(task, ONE, None, booting)
+    lines = stream.getvalue().splitlines()
+    assert [re.split(" (local|elsewhere)-", line)[0] for line in lines] == [
+        "[1/8] more than 4:00 left",  # boots take 20 s, workloads 40 s: 2 x 20 + 5 x 40
+        "[2/8] more than 3:20 left",
+        "[3/8] more than 0:50 left",  # later boots' workloads take 10 s: 20 + 3 x 10
+        "[4/8] more than 0:40 left",
+        "[5/8] more than 0:10 left",
+        "[6/8]",  # nothing is known of the other host
+        "[7/8] 6:40 left",
+        "[8/8] 0:00 left",
+    ]
+
+
+def test_each_line_is_out_at_once(series: Series) -> None:
     flushed: list[str] = []
     stream = io.StringIO()
     stream.flush = lambda: flushed.append(stream.getvalue())  # type: ignore[method-assign]
-    made = Progress(stream)
-    made.expect(1)
-    made.begin("x", "y")
-    made.end(item("y", pairs(1.0)), None)
+    (task,) = tasks(series, "cpu-a")
+    made = Progress(stream, [task])
+    made.begin(task)
+    made.end(task, ONE, None, 0.0)
     assert flushed[-1] == stream.getvalue() != ""
 
 
-def test_outcomes(clock: list[float]) -> None:
+def test_outcomes(series: Series) -> None:
     stream = io.StringIO()
-    made = Progress(stream)
-    made.expect(3)
-    made.end(item("boot-command", pairs(5.0, None)), None)
-    made.end(item("a", status=Status.FAILED, reason="boot 1: a command\nended: 7"), None)
-    made.end(item("b", status=Status.UNSUPPORTED, reason="no RDRAND"), None)
+    planned = tasks(series, "boot-command", "a", "b")
+    made = Progress(stream, planned)
+    made.end(planned[0], item("boot-command", pairs(5.0, None)), None, 0.0)
+    # it has figures of earlier boots, and this one failed
+    made.end(planned[1], ONE, WorkloadError("a command\nended: 7"), 0.0)
+    made.end(planned[2], ONE, Unsupported("no RDRAND"), 0.0)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
     assert lines[0].endswith("boot-command: measured")
-    assert lines[1].endswith("a: failed: boot 1: a command ended: 7")
+    assert lines[1].endswith("a: failed: a command ended: 7")
     assert lines[2].endswith("b: unsupported: no RDRAND")
     assert "0:00 left" in lines[2]
 
 
-def test_a_terminal_shows_one_line(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
+def test_one_error_of_many_workloads_is_one_line(series: Series) -> None:
+    lost = WorkloadError("the guest did not come up")
+    for stream in (io.StringIO(), Terminal()):
+        planned = tasks(series, "a", "b", "c")
+        made = Progress(stream, planned)
+        for task in planned:
+            made.end(task, ONE, lost, 0.0)
+        assert stream.getvalue().count("a: failed: the guest did not come up\n") == 1
+        assert "b: failed: the guest did not come up\n" not in stream.getvalue()
+
+
+def test_a_terminal_shows_one_line(series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
     stream = Terminal()
-    made = Progress(stream)
-    made.expect(3)
-    made.begin("local-tcg boot 1", "cpu-primes-with-a-long-name")
-    assert shown(stream.getvalue()) == "[0/3] local-tcg boot 1  cpu-primes-with"
-    made.end(item("a", pairs(1.0)), None)
+    planned = tasks(series, "cpu-primes-with-a-long-name", "b", "c")
+    made = Progress(stream, planned)
+    made.begin(planned[0])
+    assert shown(stream.getvalue()) == "[0/3] local-shell boot 1  cpu-primes-with-a"
+    made.end(planned[0], ONE, None, 0.0)
     assert "\n" not in stream.getvalue()
-    made.end(item("b", status=Status.FAILED, reason="why"), None)
+    made.end(planned[1], ONE, WorkloadError("why"), 0.0)
     assert stream.getvalue().endswith("b: failed: why\n")  # a failure stays on the screen
-    made.end(item("c", pairs(1.0)), None)
-    assert stream.getvalue().endswith("  c: me\n")  # so does the end
-    assert stream.getvalue().count("\n") == 2
+    made.end(planned[2], ONE, None, 0.0)
+    assert shown(stream.getvalue()[:-1]).startswith("[3/3] 0:00 left local-shell boot 1  c: x1")
+    assert stream.getvalue().count("\n") == 2  # so does the end
 
 
-def test_no_width_at_all(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_is_gone_ends_nothing(series: Series) -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    (task,) = tasks(series, "a")
+    made = Progress(Gone(), [task])
+    made.begin(task)
+    made.end(task, ONE, None, 0.0)
+    made.say("x")
+
+
+def test_no_width_at_all(series: Series, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.shutil, "get_terminal_size", lambda: os.terminal_size((80, 24)))
-    made = Progress(Terminal())
-    made.begin("x", "y")  # nothing expected, nothing done: no division
-    made.end(item("y", pairs(1.0)), None)
+    (task,) = tasks(series, "a")
+    Progress(Terminal(), []).begin(task)  # nothing expected, nothing done: no division

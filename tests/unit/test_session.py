@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,25 @@ import shell_backend
 from shell_backend import GUESTS
 
 from vbench.contract.registry import Registry
+from vbench.contract.workload import Workload
 from vbench.errors import (
     AttestationError,
     GuestLost,
-    LaunchError,
+    HostError,
     Unsupported,
+    VbenchError,
     WorkloadError,
     WorkloadTimeout,
 )
 from vbench.guest.target import Endpoint
+from vbench.measure.engine import Measure
 from vbench.measure.parsers import probe
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, Statistic, Status, WorkloadInfo
+from vbench.results import stats
 from vbench.results.journal import Journal
 from vbench.run.guests import Series
+from vbench.run.schedule import Task
 from vbench.run.session import Session
 
 INFO = WorkloadInfo("cpu-x", "cpu", "step", Statistic.RATIO, "x", "d1", "bench_x.py")
@@ -39,14 +44,32 @@ def journal(out: Path) -> list[dict[str, object]]:
 SPIN = """echo '{"elapsed_ns": 1000000}'"""
 
 
-def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int = 0) -> None:
+def called(
+    session: Session,
+    series: Series,
+    call: Callable[[Measure], object],
+    info: WorkloadInfo = INFO,
+    boot: int = 0,
+) -> VbenchError | None:
+    return session.measure(Task(series, Workload(info, lambda measure: None), boot), call)
+
+
+def measured(
+    session: Session, series: Series, in_guest: str = SPIN, boot: int = 0
+) -> VbenchError | None:
     """One item; natively it always does well."""
 
     def command(units: int, endpoint: Endpoint) -> str:
         return in_guest if endpoint.scratch == "/dev/null" else SPIN
 
-    with session.item(series, INFO, boot) as make:
-        make()(command, read=probe)
+    return called(session, series, lambda measure: measure(command, read=probe), boot=boot)
+
+
+def raising(error: BaseException) -> Callable[[Measure], object]:
+    def call(measure: Measure) -> None:
+        raise error
+
+    return call
 
 
 # ------------------------------------------------------------------ the guest of an item
@@ -54,13 +77,15 @@ def measured(session: Session, series: Series, in_guest: str = SPIN, boot: int =
 
 def test_a_workload_may_ask_for_another_guest(session: Session, series: Series) -> None:
     info = dataclasses.replace(BOOT, options="vcpus=3")
-    usual = session.broker.guest(series, 0)
-    with session.item(series, info, 0) as make:
-        measure = make()
+    default = session.broker.guest(series, 0)
+
+    def call(measure: Measure) -> None:
         assert measure.guest.endpoint.vcpus == 3
         measure.absolute(1.0)
-    assert GUESTS.closed == [usual]
-    assert session.broker.guest(series, 0) is not measure.guest
+
+    assert called(session, series, call, info) is None
+    assert GUESTS.closed == [default]
+    assert session.broker.guest(series, 0) is not GUESTS.made[1]
     launches = session.result(series).launches
     assert [launch.variant for launch in launches] == ["shell", "shell,vcpus=3", "shell"]
     assert session.item_of(series, BOOT.name).launches == (launches[1].id,)
@@ -71,11 +96,9 @@ def test_options_that_a_backend_does_not_have_are_unsupported(
     session: Session, series: Series
 ) -> None:
     info = dataclasses.replace(BOOT, options="firmware=on")
-    with (
-        pytest.raises(Unsupported, match="no option 'firmware'"),
-        session.item(series, info, 0) as make,
-    ):
-        make()
+    error = called(session, series, raising(AssertionError()), info)
+    assert isinstance(error, Unsupported)
+    assert "no option 'firmware'" in error.what
     item = session.item_of(series, BOOT.name)
     assert item.status is Status.UNSUPPORTED
     assert "firmware" in item.reason
@@ -86,15 +109,14 @@ def test_a_failure_with_its_options_is_not_the_variants(session: Session, series
     info = dataclasses.replace(BOOT, options="vcpus=3")
     for boot in range(2):
         GUESTS.launches[:] = [shell_backend.NO_BOOT]
-        with pytest.raises(LaunchError), session.item(series, info, boot) as make:
-            make()
+        error = called(session, series, raising(AssertionError()), info, boot)
+        assert error is shell_backend.NO_BOOT
     assert session.broker.guest(series, 0).alive
 
 
 def test_a_mislabelled_guest_is_ended_and_not_measured(session: Session, series: Series) -> None:
     GUESTS.attests[:] = [shell_backend.MISLABELLED]
-    with pytest.raises(AttestationError):
-        measured(session, series)
+    assert isinstance(measured(session, series), AttestationError)
     assert GUESTS.closed == GUESTS.made
     item = session.item_of(series, "cpu-x")
     assert (item.status, item.pairs, item.launches) == (Status.FAILED, (), ())
@@ -115,8 +137,8 @@ def test_a_good_item(session: Session, series: Series, out: Path) -> None:
     assert set(item.commands) == {"guest", "native"}
     assert [record["event"] for record in journal(out)] == ["launch", "pair", "pair", "item"]
     assert journal(out)[1]["guest_s"] == item.pairs[0].guest_s
-    assert session.failed == []
-    overhead = session.overhead(item)
+    assert len(session.failures) == 0
+    overhead = stats.overhead_of(item)
     assert overhead is not None
     assert overhead.ratio == pytest.approx(1.0)
 
@@ -130,46 +152,50 @@ def test_later_boots_join_the_same_item(session: Session, series: Series) -> Non
 
 
 def test_absolute_items_run_nothing_natively(session: Session, series: Series) -> None:
-    with session.item(series, BOOT, 0) as make:
-        measure = make()
+
+    def call(measure: Measure) -> None:
         measure.absolute(measure.guest.boot_times_s["launch_to_command"])
+
+    assert called(session, series, call, BOOT) is None
     item = session.item_of(series, "boot-x")
     assert [(pair.native_s, pair.guest_s) for pair in item.pairs] == [(None, 0.5)]
     assert "kernel_differs" not in item.flags
 
 
 def test_a_failed_workload(session: Session, series: Series) -> None:
-    with pytest.raises(WorkloadError):
-        measured(session, series, "echo why >&2; exit 7")
+    assert isinstance(measured(session, series, "echo why >&2; exit 7"), WorkloadError)
     item = session.item_of(series, "cpu-x")
     assert item.status is Status.FAILED
     assert item.reason == "boot 1: a command ended with status 7"
-    assert "cpu-x[shell] boot 1" in session.failed[0]
-    assert "why" in session.failed[0]
+    (told,) = session.failures.new()
+    assert told.startswith("cpu-x[shell] boot 1: a command ended with status 7")
+    assert "why" in told
     assert session.broker.guest(series, 0) is GUESTS.made[0]  # the guest is not to blame
 
 
 def test_a_failure_on_a_later_boot_keeps_the_item(session: Session, series: Series) -> None:
     measured(session, series)
-    with pytest.raises(WorkloadError):
-        measured(session, series, "echo nonsense", 1)
+    assert isinstance(measured(session, series, "echo nonsense", 1), WorkloadError)
     item = session.item_of(series, "cpu-x")
     assert item.status is Status.OK
     assert len(item.pairs) == 2
     assert "boot 2: the workload's output cannot be read" in item.reason
-    assert len(session.failed) == 1
+    assert len(session.failures) == 1
 
 
 def test_a_hanging_workload(session: Session, series: Series) -> None:
     session._plan = Plan(boots=1, target_s=0.001, command_timeout_s=1.0)
-    with pytest.raises(WorkloadTimeout, match="did not end within 1 s"):
-        measured(session, series, "sleep 60")
+    error = measured(session, series, "sleep 60")
+    assert isinstance(error, WorkloadTimeout)
+    assert "did not end within 1 s" in error.what
     assert session.broker.guest(series, 0) is GUESTS.made[0]
 
 
 def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Series) -> None:
-    with pytest.raises(GuestLost, match="the guest's machine ended"):
-        measured(session, series, "die")
+    error = measured(session, series, "die")
+    assert isinstance(error, GuestLost)
+    assert "the guest's machine ended" in error.what
+    assert error.remedy
     assert GUESTS.closed == GUESTS.made
     measured(session, series)
     item = session.item_of(series, "cpu-x")
@@ -179,50 +205,74 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
 
 
 def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series: Series) -> None:
-    with contextlib.suppress(GuestLost), session.item(series, INFO, 0) as make:
-        make().guest.machine.alive = False  # type: ignore[misc]
+
+    def call(measure: Measure) -> None:
+        measure.guest.machine.alive = False  # type: ignore[misc]
         raise GuestLost("the QMP connection ended")
+
+    error = called(session, series, call)
     assert session.item_of(series, "cpu-x").reason == "boot 1: the guest's machine ended"
-    assert "last line of the console" in session.failed[0]
+    assert error is not None
+    assert "last line of the console" in error.evidence
 
 
 def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:
     guest = session.broker.guest(series, 0)
     guest.machine.text = "Kernel panic - not syncing"  # type: ignore[attr-defined]
-    with pytest.raises(GuestLost, match="panicked") as caught:
-        measured(session, series, "die")
-    assert "last line of the console" in caught.value.evidence
+    error = measured(session, series, "die")
+    assert isinstance(error, GuestLost)
+    assert "panicked" in error.what
+    assert "last line of the console" in error.evidence
 
 
 def test_unsupported_is_a_result_for_all_boots(session: Session, series: Series) -> None:
-    with contextlib.suppress(Unsupported), session.item(series, INFO, 0):
-        raise Unsupported("this CPU has no RDRAND")
-    with pytest.raises(Unsupported):
-        measured(session, series, boot=1)
+    called(session, series, raising(Unsupported("this CPU has no RDRAND")))
+    assert isinstance(measured(session, series, boot=1), Unsupported)
     item = session.item_of(series, "cpu-x")
     assert (item.status, item.reason) == (Status.UNSUPPORTED, "this CPU has no RDRAND")
-    assert session.failed == []
-    assert GUESTS.made == []  # nothing was booted to find out again
+    assert len(session.failures) == 0
+    assert len(GUESTS.made) == 1  # nothing was booted to find out again
 
 
 def test_any_other_error_is_recorded_too(session: Session, series: Series, out: Path) -> None:
-    with pytest.raises(ZeroDivisionError), session.item(series, INFO, 0):
-        1 / 0  # noqa: B018
+    error = called(session, series, lambda measure: 1 / 0)
+    assert isinstance(error, WorkloadError)
+    assert isinstance(error.__cause__, ZeroDivisionError)
     assert session.item_of(series, "cpu-x").status is Status.FAILED
-    assert "ZeroDivisionError: division by zero" in session.failed[0]
+    assert "ZeroDivisionError: division by zero" in error.what
+    assert "1 / 0" in error.evidence
     assert "ZeroDivisionError" in str(journal(out)[-1]["problems"])
 
 
 def test_an_interrupt_keeps_the_pairs(session: Session, series: Series, out: Path) -> None:
-    with contextlib.suppress(KeyboardInterrupt), session.item(series, INFO, 0) as make:
-        make().absolute(1.5)
+
+    def call(measure: Measure) -> None:
+        measure.absolute(1.5)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        called(session, series, call)
     item = session.item_of(series, "cpu-x")
     assert item.status is Status.OK
     assert item.reason == "boot 1: interrupted"
     assert len(item.pairs) == 1
     assert [record["event"] for record in journal(out)][-2:] == ["pair", "item"]
-    assert session.failed == []
+    assert len(session.failures) == 0
+
+
+def test_a_guest_that_cannot_be_ended_is_no_fault_of_the_next(
+    session: Session, series: Series
+) -> None:
+    def broken() -> None:
+        raise HostError("nested paging cannot be switched back on", remedy="reload kvm_amd")
+
+    session.broker.guest(series, 0).at_end(broken)
+    other = session.series["local-shell,vcpus=2"]
+    assert measured(session, other) is None
+    assert session.item_of(other, "cpu-x").reason == ""
+    (told,) = session.failures.new()
+    assert told.startswith("local-shell boot 1: nested paging cannot be switched back on")
+    assert "reload kvm_amd" in told
 
 
 # ------------------------------------------------------------------ results, the end

@@ -87,13 +87,6 @@ def test_stats_data_are_the_guests(tmp_path: Path) -> None:
     assert entry["stats"]["rounds"] == 16
 
 
-def test_attach_keeps_what_pytest_benchmark_made() -> None:
-    made = {"benchmarks": [], "version": "5.3.1"}
-    assert store.attach(made, sample())["version"] == "5.3.1"
-    assert "vbench" in store.attach(made, sample())
-    assert "vbench" not in made
-
-
 def test_pytest_benchmark_compare_opens_it(tmp_path: Path) -> None:
     paths = [write(tmp_path / "a.json", sample()), write(tmp_path / "b.json", sample())]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a workload is: its function, its marks, its definition, as pytest collects them."""
+"""What a workload is: its function, its marks, its definition, as they are collected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vbench.contract.workload import describe
-from vbench.errors import PluginError, UsageError
+from vbench.errors import UsageError
 from vbench.measure.plan import Plan
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 from vbench.run.collecting import collect
@@ -27,7 +27,7 @@ def infos(tmp_path: Path) -> Callable[[str], dict[str, WorkloadInfo]]:
         """The workloads of a file with that text."""
         path = tmp_path / f"bench_{next(numbers)}.py"
         path.write_text(HEAD + textwrap.dedent(text))
-        return {info.name: info for info in collect([path])}
+        return {each.info.name: each.info for each in collect([path])}
 
     return write
 
@@ -89,16 +89,47 @@ def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
     ],
 )
 def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: str) -> None:
-    with pytest.raises((UsageError, PluginError)) as caught:
+    with pytest.raises(UsageError) as caught:
         infos(f"{mark}def bench_a(measure): ...\n")
     assert said in str(caught.value)
     assert "bench_0.py" in str(caught.value)
 
 
 def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
-    with pytest.raises(PluginError, match="cannot be loaded") as caught:
+    with pytest.raises(UsageError, match=r"bench_0\.py cannot be loaded") as caught:
         infos("import no_such_module_at_all\n")
-    assert "no_such_module_at_all" in caught.value.evidence
+    assert "ModuleNotFoundError" in caught.value.what
+    assert "no_such_module_at_all" in caught.value.what
+    with pytest.raises(UsageError, match="SyntaxError"):
+        infos("def bench_x(:\n")
+    with pytest.raises(UsageError, match="SystemExit"):
+        infos("raise SystemExit(0)\n")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no workload file .*absent\.py"):
+        collect([tmp_path / "absent.py"])
+
+
+def test_two_workloads_of_one_name_are_refused(infos: Infos, tmp_path: Path) -> None:
+    """Their samples would be one series."""
+    infos("@workload(unit='x')\ndef bench_a(measure): ...\n")
+    infos("@workload(unit='x')\ndef bench_a(measure): ...\n")
+    with pytest.raises(UsageError, match=r"called a: in .*bench_0\.py and in .*bench_1\.py"):
+        collect([tmp_path / "bench_0.py", tmp_path / "bench_1.py"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def bench_a(measure, tmp_path): ...\n", "the fixture tmp_path"),
+        ("@pytest.mark.parametrize('n', [1])\ndef bench_a(measure, n=0): ...\n", "the mark"),
+    ],
+)
+def test_what_only_pytest_can_call_is_refused(infos: Infos, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        infos(f"pytestmark = workload(unit='x')\n{text}")
+    assert "pytest -p vbench.pytest_plugin" in caught.value.remedy
 
 
 BASE = """
@@ -145,7 +176,7 @@ def test_a_change_changes_the_definitions_that_it_concerns(
 
 def test_built_in_workloads() -> None:
     files = sorted((Path(__file__).parents[2] / "workloads").glob("bench_*.py"))
-    found = collect(files)
+    found = [each.info for each in collect(files)]
     assert [CATEGORIES.index(info.category) for info in found] == sorted(
         CATEGORIES.index(info.category) for info in found
     )

@@ -16,13 +16,10 @@ from vbench.errors import UnavailableError, UsageError
 from vbench.guest.launch import Guest
 from vbench.guest.native import Native
 from vbench.image import Installed
-from vbench.run.runner import (
-    RunOptions,
-    ensure_image,
-    find_host,
-    load_plugins,
-    terminated_as_interrupted,
-)
+from vbench.run.collecting import collect
+from vbench.run.interrupts import terminated_as_interrupted
+from vbench.run.opening import ensure_image, find_host, load_plugins
+from vbench.run.options import RunOptions
 from vbench.system.doctor import NEEDED_REMOTELY, checks, render, to_json
 from vbench.system.packages import needed_here
 
@@ -89,10 +86,8 @@ def doctor(options: RunOptions, *, as_json: bool) -> int:
 
 def workloads(options: RunOptions, *, as_json: bool) -> int:
     """List every workload without running it."""
-    from vbench.run.collecting import collect  # noqa: PLC0415 - brings pytest
-
     registry = load_plugins(options.plugins)
-    infos = collect([*registry.workload_files(), *options.files])
+    infos = [each.info for each in collect([*registry.workload_files(), *options.files])]
     rows = [
         {
             "workload": info.name,

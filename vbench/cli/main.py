@@ -107,6 +107,12 @@ def parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
     )
     run.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of the order of variants and workloads within a boot; default random, and recorded",
+    )
+    run.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
@@ -224,7 +230,7 @@ def _percent(text: str) -> float:
 
 def _options(arguments: argparse.Namespace) -> Any:
     from vbench.errors import UsageError
-    from vbench.run.runner import RunOptions
+    from vbench.run.options import RunOptions
 
     hosts = tuple(getattr(arguments, "host", ()))
     if 0 < getattr(arguments, "hosts_most", 0) < len(hosts):
@@ -242,6 +248,7 @@ def _options(arguments: argparse.Namespace) -> Any:
         kernel=getattr(arguments, "kernel", "debian"),
         modules=getattr(arguments, "modules", None),
         argv=tuple(arguments.command_line),
+        seed=getattr(arguments, "seed", None),
     )
 
 

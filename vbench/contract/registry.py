@@ -166,22 +166,33 @@ class Registry:
         backend = self.backends.get(name)
         if backend is None:
             raise UsageError(f"there is no backend {name!r}", remedy=_suggest(name, self.backends))
-        given: dict[str, str] = {}
-        for assignment in assignments:
-            key, sign, value = assignment.partition("=")
-            if not sign or key in given:
-                raise UsageError(
-                    f"{assignment!r} in {text!r} is not a new option=value",
-                    remedy="write a variant as NAME,option=value,option=value",
-                )
-            given[key] = value
-        options = _with(backend, given)
-        changed = [
-            f"{field.name}={shown(getattr(options, field.name))}"
-            for field in dataclasses.fields(options)
-            if getattr(options, field.name) != getattr(backend.options, field.name)
-        ]
-        return Variant(",".join([name, *changed]), backend, options)
+        return _variant(backend, backend.options, assignments, text)
+
+
+def with_options(variant: Variant, text: str) -> Variant:
+    """`variant` with the further options `option=value,...`. Raises UsageError where its backend
+    has no such option."""
+    return _variant(variant.backend, variant.options, text.split(","), text)
+
+
+def _variant(backend: Backend, options: Any, assignments: Sequence[str], text: str) -> Variant:
+    """A variant of `backend`: `options`, changed by `assignments` of the form option=value."""
+    given: dict[str, str] = {}
+    for assignment in assignments:
+        key, sign, value = assignment.partition("=")
+        if not sign or key in given:
+            raise UsageError(
+                f"{assignment!r} in {text!r} is not a new option=value",
+                remedy="write a variant as NAME,option=value,option=value",
+            )
+        given[key] = value
+    options = _with(backend, options, given)
+    changed = [
+        f"{field.name}={shown(getattr(options, field.name))}"
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) != getattr(backend.options, field.name)
+    ]
+    return Variant(",".join([backend.name, *changed]), backend, options)
 
 
 def _backends(result: Iterable[Any]) -> list[Backend]:
@@ -213,9 +224,9 @@ _SHAPES: Mapping[str, typing.Callable[[Any], object]] = {
 }
 
 
-def _with(backend: Backend, given: Mapping[str, str]) -> Any:
-    fields = {field.name for field in dataclasses.fields(backend.options)}
-    hints = typing.get_type_hints(type(backend.options))
+def _with(backend: Backend, options: Any, given: Mapping[str, str]) -> Any:
+    fields = {field.name for field in dataclasses.fields(options)}
+    hints = typing.get_type_hints(type(options))
     values: dict[str, object] = {}
     for key, text in given.items():
         if key not in fields:
@@ -224,7 +235,7 @@ def _with(backend: Backend, given: Mapping[str, str]) -> Any:
             )
         values[key] = _convert(key, text, hints[key])
     try:
-        return dataclasses.replace(backend.options, **values)
+        return dataclasses.replace(options, **values)
     except ValueError as error:
         raise UsageError(f"backend {backend.name!r}: {error}") from error
 

@@ -6,14 +6,44 @@ import ast
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
 
 from vbench.errors import UsageError
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 
-_PREFIX = "bench_"
+PREFIX = "bench_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload that can be measured: `function(measure)`, and what is stated about it."""
+
+    info: WorkloadInfo
+    function: FunctionType
+
+
+def described(function: FunctionType) -> Workload:
+    """The workload that `function` is by its `workload` marks. Raises UsageError."""
+    stated: dict[str, object] = {}
+    for mark in marks(function):
+        if mark.name == "workload":
+            stated.update(mark.kwargs)
+    return Workload(describe(function, stated), function)
+
+
+def marks(function: FunctionType) -> list[Any]:
+    """The pytest marks (`name`, `args`, `kwargs`) of a function's file, then its own, the nearest
+    last: it wins."""
+    of_file = function.__globals__.get("pytestmark", [])
+    of_file = of_file if isinstance(of_file, list) else [of_file]
+    own = getattr(function, "pytestmark", [])
+    # `pytestmark` may hold decorators, which have their mark in an attribute
+    return [getattr(each, "mark", each) for each in [*reversed(of_file), *reversed(own)]]
 
 
 def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
@@ -24,7 +54,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
     """
     path = inspect.getsourcefile(function) or ""
-    name = function.__name__.removeprefix(_PREFIX).replace("_", "-")
+    name = function.__name__.removeprefix(PREFIX).replace("_", "-")
     where = f"workload {name} in {path}"
     unknown = set(stated) - {"unit", *_DEFAULTS}
     if unknown or "unit" not in stated:
@@ -61,7 +91,7 @@ def _definition(function: Callable[..., object]) -> str:
     for node in ast.parse("".join(lines)).body:
         if (
             isinstance(node, ast.FunctionDef)
-            and node.name.startswith(_PREFIX)
+            and node.name.startswith(PREFIX)
             and node.name != function.__name__
         ):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])

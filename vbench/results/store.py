@@ -135,18 +135,13 @@ def top_level(result: Result) -> dict[str, Any]:
     }
 
 
-def attach(benchmark_json: dict[str, Any], result: Result) -> dict[str, Any]:
-    """`benchmark_json` as pytest-benchmark generated it, plus our top-level object.
+def entries(result: Result) -> list[dict[str, Any]]:
+    """The `benchmarks[]` of a result: one for each measured item, as pytest-benchmark has them.
 
-    Its `benchmarks[]` must already carry `extra_info["vbench"]` for each measured item.
+    `stats` are of the guest's samples, computed by pytest-benchmark. Raises StoreError for a
+    guest sample that is not finite.
     """
-    return {**benchmark_json, "vbench": top_level(result)}
-
-
-def document(result: Result) -> dict[str, Any]:
-    """A complete pytest-benchmark document made from `result` without running pytest."""
-    import pytest_benchmark  # noqa: PLC0415 - brings pytest, which a report does not need
-    from pytest_benchmark.stats import Stats  # noqa: PLC0415
+    from pytest_benchmark.stats import Stats  # noqa: PLC0415 - brings pytest
 
     benchmarks = []
     for item in result.items:
@@ -167,14 +162,21 @@ def document(result: Result) -> dict[str, Any]:
                 "stats": {**computed.as_dict(), "data": computed.data, "iterations": 1},
             }
         )
-    whole = {
+    return benchmarks
+
+
+def document(result: Result) -> dict[str, Any]:
+    """A result file: a complete pytest-benchmark document, and our top-level object."""
+    import pytest_benchmark  # noqa: PLC0415 - brings pytest, which a report does not need
+
+    return {
         "machine_info": {"node": result.host.identity, **dict(sorted(result.host.facts.items()))},
-        "commit_info": {},
-        "benchmarks": benchmarks,
+        "commit_info": {},  # the commit of the current folder says nothing about the guest
+        "benchmarks": entries(result),
         "datetime": result.started,
         "version": pytest_benchmark.__version__,
+        "vbench": top_level(result),
     }
-    return attach(whole, result)
 
 
 def dumps(document: Mapping[str, Any]) -> bytes:

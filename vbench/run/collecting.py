@@ -1,83 +1,89 @@
-"""pytest in this process, cut off from the user's own set-up, and the workloads that files hold."""
+"""The workloads that files hold, imported and described before anything is booted."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FunctionType, ModuleType
 
-import pytest
+from vbench.contract.workload import PREFIX, Workload, described, marks
+from vbench.errors import UsageError
+from vbench.model import CATEGORIES
 
-from vbench.contract.workload import describe
-from vbench.errors import PluginError
-from vbench.model import CATEGORIES, WorkloadInfo
-
-
-def arguments(files: Sequence[Path]) -> list[str]:
-    """pytest's own arguments for running `files` cut off from the user's pytest set-up."""
-    ini = Path(__file__).parents[1] / "workloads" / "pytest.ini"
-    return [
-        *("-c", str(ini)),
-        f"--rootdir={ini.parent}",
-        "--noconftest",
-        *("-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"),
-        "--continue-on-collection-errors",
-        *("--capture=no", "-qq", "--no-header", "--no-summary", "--benchmark-quiet"),
-        *map(str, files),
-    ]
+# Marks that only pytest can obey.
+_PYTEST_ONLY = {"parametrize", "skip", "skipif", "usefixtures", "xfail"}
 
 
-@contextlib.contextmanager
-def isolated() -> Iterator[None]:
-    """No plugin and no option of the user's other pytest projects."""
-    ours = {"PYTEST_ADDOPTS": None, "PYTEST_PLUGINS": None, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    before = {key: os.environ.get(key) for key in ours}
-    _set_environment(ours)
+def collect(files: Sequence[Path]) -> list[Workload]:
+    """Every workload of `files`, by category, then as found.
+
+    Raises UsageError for a file that is missing or does not load, a workload that states too
+    little, one that only pytest can call, and two of one name.
+    """
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"there is no workload file {file}")
+    workloads: dict[str, Workload] = {}
+    for file in dict.fromkeys(file.resolve() for file in files):
+        for function in _functions(_module(file)):
+            workload = described(function)
+            known = workloads.setdefault(workload.info.name, workload)
+            if known is not workload:
+                raise UsageError(
+                    f"two workloads are called {workload.info.name}: "
+                    f"in {known.info.path} and in {workload.info.path}",
+                    remedy="rename one of them",
+                )
+            _callable_by_us(workload)
+    return sorted(workloads.values(), key=lambda each: CATEGORIES.index(each.info.category))
+
+
+def _module(file: Path) -> ModuleType:
+    """The file as a module of a name that no other has."""
+    name = f"vbench_workload_file_{str(file).encode().hex()}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"the workload file {file} is no Python file", remedy="name it bench_*.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     try:
-        yield
-    finally:
-        _set_environment(before)
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UsageError(
+            f"the workload file {file} cannot be loaded: {type(error).__name__}: {error}",
+            remedy="mend the file",
+        ) from error
+    return module
 
 
-def _set_environment(values: Mapping[str, str | None]) -> None:
-    for key, value in values.items():
-        os.environ.pop(key, None)
-        if value is not None:
-            os.environ[key] = value
+def _functions(module: ModuleType) -> Iterator[FunctionType]:
+    for name, each in vars(module).items():
+        if (
+            name.startswith(PREFIX)
+            and isinstance(each, FunctionType)
+            and "measure" in inspect.signature(each).parameters
+        ):
+            yield each
 
 
-class _Collector:
-    def __init__(self) -> None:
-        self.infos: dict[str, WorkloadInfo] = {}
-        self.problems: list[str] = []
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "measure" in metafunc.fixturenames:
-            info = described(metafunc.function, metafunc.definition)
-            self.infos[info.name] = info
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.problems.append(report.longreprtext)
-
-
-def collect(files: Sequence[Path]) -> list[WorkloadInfo]:
-    """Every workload of `files`, by category, then as found. Raises PluginError."""
-    collector = _Collector()
-    with isolated(), contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*arguments(files), "--collect-only"], plugins=[collector])
-    if collector.problems:
-        raise PluginError(
-            "a workload file cannot be loaded", evidence="\n".join(collector.problems)
+def _callable_by_us(workload: Workload) -> None:
+    """Raises UsageError for what needs pytest's fixtures or marks."""
+    parameters = inspect.signature(workload.function).parameters.values()
+    needed = [
+        f"the fixture {each.name}"
+        for each in parameters
+        if each.name != "measure" and each.default is each.empty
+    ]
+    needed += [
+        f"the mark {mark.name}" for mark in marks(workload.function) if mark.name in _PYTEST_ONLY
+    ]
+    if needed:
+        raise UsageError(
+            f"workload {workload.info.name} in {workload.info.path} needs {', '.join(needed)} of "
+            "pytest, and `vbench run` gives it `measure` alone",
+            remedy=f"pytest -p vbench.pytest_plugin {workload.info.path} --backend VARIANT",
         )
-    return sorted(collector.infos.values(), key=lambda info: CATEGORIES.index(info.category))
-
-
-def described(function: Callable[..., object], node: pytest.Item) -> WorkloadInfo:
-    """What the function and its marks say: its own mark wins over its file's."""
-    stated: dict[str, object] = {}
-    for mark in reversed(list(node.iter_markers("workload"))):
-        stated.update(mark.kwargs)
-    return describe(function, stated)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from vbench.contract.host import Host
-from vbench.contract.registry import Registry, Variant
+from vbench.contract.registry import Variant, with_options
 from vbench.errors import (
     ConnectionLost,
     GuestError,
     HostError,
+    LaunchError,
     LaunchTimeout,
     Unsupported,
     UsageError,
@@ -46,18 +47,20 @@ class Broker:
 
     def __init__(
         self,
-        registry: Registry,
         image: ImageFiles,
         phases: Phases,
         note: Callable[[Mapping[str, Any]], None],
+        not_ended: Callable[[Series, int, VbenchError], None],
     ) -> None:
-        """`note` is told of each launch at once (the journal)."""
+        """`note` gets each launch at once (the journal), `not_ended` the error of a guest that
+        could not be ended as it should."""
         self.launches: dict[str, list[Launch]] = {}
         self.current: Guest | None = None
-        self._registry = registry
         self._image = image
         self._phases = phases
         self._note = note
+        self._not_ended = not_ended
+        self._owner: tuple[Series, int] | None = None  # whose guest it is
         self._key: tuple[str, str, int] | None = None
         self._errors: dict[tuple[str, str, int], VbenchError] = {}
         self._given_up: dict[tuple[str, str], VbenchError] = {}  # a series and a variant
@@ -86,11 +89,15 @@ class Broker:
             failures = self._failures.get(key[:2], 0) + 1
             self._failures[key[:2]] = failures
             if failures >= LAUNCH_FAILURES_MAX:
-                self._given_up[key[:2]] = error
+                self._given_up[key[:2]] = LaunchError(
+                    f"{variant.text} is not launched any more in this run, "
+                    f"because {failures} launches in a row failed",
+                    remedy="mend what the error of those launches names, and measure again",
+                )
             self._errors[key] = error
             raise
         self._failures[key[:2]] = 0
-        self.current, self._key = guest, key
+        self.current, self._key, self._owner = guest, key, (series, boot)
         return guest
 
     def _variant(self, series: Series, options: str) -> Variant:
@@ -98,7 +105,7 @@ class Broker:
         if not options:
             return series.variant
         try:
-            return self._registry.variant(f"{series.variant.text},{options}")
+            return with_options(series.variant, options)
         except UsageError as error:
             raise Unsupported(error.what) from error
 
@@ -130,8 +137,13 @@ class Broker:
         return guest
 
     def drop(self) -> None:
-        """End the guest that is up, if any."""
-        guest, self.current, self._key = self.current, None, None
-        if guest is not None:
-            self._phases.enter("booting")
+        """End the guest that is up, if any. An error of that is not one of what comes next."""
+        guest, owner = self.current, self._owner
+        self.current, self._key, self._owner = None, None, None
+        if guest is None or owner is None:
+            return
+        self._phases.enter("booting")
+        try:
             guest.close()
+        except VbenchError as error:
+            self._not_ended(*owner, error)

@@ -4,62 +4,135 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from vbench.model import Item, Status
-from vbench.results.stats import Overhead
+from vbench.errors import Unsupported, VbenchError
+from vbench.model import Item
+from vbench.results import stats
+from vbench.run.schedule import Task
+
+# What takes a time of its own on each host.
+_BOOTING, _FIRST, _LATER = "booting", "first boot", "later boots"
+
+
+class Estimate:
+    """How long the rest takes: what is left of each kind, by the mean that kind took so far.
+
+    Kinds are a host's boots, its workloads on their first boot (which calibrates), and on later
+    ones. A host that was not measured yet may be ten times as slow, so it is not guessed at.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._left: Counter[tuple[str, str]] = Counter()
+        self._took: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self._to_boot = {task.guest for task in tasks}
+        for task in tasks:
+            self._left[_kind(task)] += 1
+        for label, boot, options in self._to_boot:
+            host = next(t.series.host.name for t in tasks if t.guest == (label, boot, options))
+            self._left[host, _BOOTING] += 1
+
+    def took(self, task: Task, booting_s: float, rest_s: float) -> None:
+        """`task` is done."""
+        kind = _kind(task)
+        self._left[kind] -= 1
+        self._took[kind].append(rest_s)
+        boot = (task.series.host.name, _BOOTING)
+        if task.guest in self._to_boot:
+            self._to_boot.discard(task.guest)
+            self._left[boot] -= 1
+            self._took[boot].append(booting_s)
+
+    def left(self) -> tuple[float, bool]:
+        """Seconds, and whether that is all: False where a kind is left of which nothing is
+        known."""
+        seconds, complete = 0.0, True
+        for (host, kind), count in self._left.items():
+            took = self._took.get((host, kind)) or (
+                self._took.get((host, _FIRST)) if kind == _LATER else None
+            )
+            if took:
+                seconds += count * sum(took) / len(took)
+            elif count:
+                complete = False
+        return seconds, complete
+
+
+def _kind(task: Task) -> tuple[str, str]:
+    return (task.series.host.name, _LATER if task.boot else _FIRST)
 
 
 class Progress:
     """Says what is measured, what came out, and when it will be over."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(
+        self, stream: TextIO, tasks: Sequence[Task], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._stream = stream
         self._live = stream.isatty()
-        self._began = time.monotonic()
-        self._expected = 0
+        self._expected = len(tasks)
+        self._estimate = Estimate(tasks)
+        self._clock = clock
+        self._began = clock()
         self._done = 0
-        self._where = ""
+        self._last_error: VbenchError | None = None
 
-    def expect(self, items: int) -> None:
-        self._expected = items
-
-    def begin(self, where: str, workload: str) -> None:
-        """`where` is series and boot."""
-        self._where = where
+    def begin(self, task: Task) -> None:
+        """`task` comes next."""
+        self._began = self._clock()
         if self._live:
-            self._show(f"{self._head()} {where}  {workload} ...")
+            self._show(f"{self._head()} {_where(task)} ...")
 
-    def end(self, item: Item, overhead: Overhead | None) -> None:
+    def end(self, task: Task, item: Item, error: VbenchError | None, booting_s: float) -> None:
+        """What came of it; `booting_s` of its time went into launching and ending guests."""
         self._done += 1
-        if item.status is Status.OK and overhead is not None:
-            said = f"x{overhead.ratio:.2f}"
-        elif item.status is Status.OK:
-            said = "measured"
-        else:
-            said = " ".join(f"{item.status}: {item.reason}".split())  # one line
-        line = f"{self._head()} {self._where}  {item.workload}: {said}"
-        if self._live:
-            if item.status is Status.FAILED:
-                self._stream.write(f"\r\x1b[K{line}\n")  # whole: it stays
-            else:
-                self._show(line)
-        else:
-            self._stream.write(line + "\n")
+        self._estimate.took(task, booting_s, max(0.0, self._clock() - self._began - booting_s))
+        # of a boot that is lost the first says it
+        repeated = error is not None and error is self._last_error
+        self._last_error = error
+        line = f"{self._head()} {_where(task)}: {_outcome(item, error)}"
+        if self._live and (error is None or isinstance(error, Unsupported) or repeated):
+            self._show(line)
+        elif not repeated:
+            self._write(f"\r\x1b[K{line}\n" if self._live else f"{line}\n")  # whole: it stays
         if self._live and self._done == self._expected:
-            self._stream.write("\n")
-        self._stream.flush()
+            self._write("\n")
+
+    def say(self, text: str) -> None:
+        """Lines that stay."""
+        self._write(f"\r\x1b[K{text}\n" if self._live else f"{text}\n")
 
     def _head(self) -> str:
-        left = self._expected - self._done
         head = f"[{self._done:>{len(str(self._expected))}}/{self._expected}]"
         if self._done:
-            each_s = (time.monotonic() - self._began) / self._done
-            minutes, seconds = divmod(round(left * each_s), 60)
-            head += f" {minutes}:{seconds:02d} left"
+            seconds, complete = self._estimate.left()
+            minutes, rest = divmod(round(seconds), 60)
+            if complete or seconds:
+                head += f" {'' if complete else 'more than '}{minutes}:{rest:02d} left"
         return head
 
     def _show(self, line: str) -> None:
         width = shutil.get_terminal_size().columns - 1
-        self._stream.write(f"\r\x1b[K{line[:width]}")
-        self._stream.flush()
+        self._write(f"\r\x1b[K{line[:width]}")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # nobody reads it any more: a terminal that was closed
+            return
+
+
+def _where(task: Task) -> str:
+    return f"{task.series.label} boot {task.boot + 1}  {task.workload.info.name}"
+
+
+def _outcome(item: Item, error: VbenchError | None) -> str:
+    """What this boot brought; the figure is that of all boots so far."""
+    if error is not None:
+        kind = "unsupported" if isinstance(error, Unsupported) else "failed"
+        return " ".join(f"{kind}: {error.what}".split())  # one line
+    overhead = stats.overhead_of(item)
+    return f"x{overhead.ratio:.2f}" if overhead is not None else "measured"

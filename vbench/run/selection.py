@@ -57,7 +57,7 @@ class Selection:
 
 def select(
     names: Sequence[str],
-    variants: Sequence[str],
+    named: Sequence[Variant],
     registry: Registry,
     find: Callable[[str], Host],
     say: Callable[[str], None],
@@ -65,14 +65,13 @@ def select(
     quick: bool = False,
     all_workloads: bool = False,
 ) -> Selection:
-    """`names` of hosts and `variants` as the user gave them; empty means the default. With
+    """`names` of hosts and `named` variants are the user's; empty means the default. With
     `quick` a host that counts instructions measures a reduced set even if it was named. With
     `all_workloads` a host that was named, or this one, leaves none out.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
     """
-    named = [registry.variant(text) for text in variants]
     everything = [registry.variant(name) for name in sorted(registry.backends)]
     with ExitStack() as stack:
         series: list[Series] = []
@@ -92,6 +91,7 @@ def select(
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
+            say("vbench: KVM is unusable here; the testbed is tried, which takes a minute or two")
             host = find("testbed")
             stack.callback(host.close)
             try:
@@ -102,7 +102,7 @@ def select(
             else:
                 series += [Series(host, variant, *reduced(variant)) for variant in able]
                 unavailable[host.name] = not_able
-                say("vbench: KVM is unusable here: a reduced set of workloads in the testbed too")
+                say("vbench: a reduced set of workloads is measured in the testbed too")
             host.close()  # it is measured last, and takes nothing from the others until then
         if not series:
             raise UnavailableError(

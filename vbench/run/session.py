@@ -6,50 +6,27 @@ import contextlib
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import vbench
-from vbench.contract.host import Host
 from vbench.contract.registry import Registry
-from vbench.errors import (
-    GuestLost,
-    Unsupported,
-    VbenchError,
-)
-from vbench.guest.launch import Guest
-from vbench.guest.native import Native
-from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
-from vbench.measure.plan import GUEST, NATIVE, Plan
-from vbench.model import (
-    ImageFiles,
-    Item,
-    Pair,
-    Result,
-    Statistic,
-    Status,
-    TimeBase,
-    WorkloadInfo,
-)
-from vbench.results import stats
-from vbench.results.journal import Journal
+from vbench.errors import GuestLost, StoreError, Unsupported, VbenchError, WorkloadError
+from vbench.measure.engine import Measure
+from vbench.measure.plan import Plan
+from vbench.model import CATEGORIES, ImageFiles, Item, Pair, Result, Status, TimeBase
+from vbench.results import store
+from vbench.results.journal import Journal, write_atomic
+from vbench.run.failures import Failure, Failures
 from vbench.run.guests import Broker, Series
+from vbench.run.measuring import MeasureFactory, State
 from vbench.run.phases import Phases
+from vbench.run.schedule import Task
 
-
-@dataclass
-class _State:
-    """One workload of one series over its boots, while the run goes on."""
-
-    info: WorkloadInfo
-    sizes: Sizes = field(default_factory=Sizes)
-    outcome: Outcome = field(default_factory=Outcome)
-    problems: list[str] = field(default_factory=list)
-    unsupported: str = ""
-    launches: list[str] = field(default_factory=list)
+_TRACEBACK_LINES = 6  # of a workload's own fault, the innermost last
 
 
 class Session:
@@ -65,10 +42,11 @@ class Session:
         plans: Mapping[TimeBase, Plan] | None = None,
         out: Path | None = None,
         argv: Sequence[str] = (),
+        seed: int = 0,
         unavailable: Mapping[str, Sequence[tuple[str, str, str, str]]] | None = None,
     ) -> None:
         """`plans` overrides `plan` for a time base; `out` None keeps nothing on disk;
-        `unavailable` is by the name of the host."""
+        `seed` is that of the order; `unavailable` is by the name of the host."""
         self.registry = registry
         self.series = {each.label: each for each in series}
         self.image = image
@@ -81,48 +59,62 @@ class Session:
         self._began = time.monotonic()
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._journal = Journal(out) if out else None
-        self._states: dict[tuple[str, str], _State] = {}
-        self.broker = Broker(registry, image, self.phases, self._note)
-        self._natives: dict[tuple[Host, int, tuple[str, ...], bool, str], Native] = {}
-        self.failed: list[str] = []
+        self._states: dict[tuple[str, str], State] = {}
+        self.broker = Broker(image, self.phases, self._note, self._not_ended)
+        self._factory = MeasureFactory(registry, image, self.phases)
+        self.failures = Failures()
+        self.seed = seed
 
     def plan(self, series: Series) -> Plan:
         return self._plans.get(series.host.time_base, self._plan).at_most(series.boots)
 
-    # ------------------------------------------------------------ items
+    # ------------------------------------------------------------ measuring
 
-    @contextlib.contextmanager
-    def item(
-        self, series: Series, info: WorkloadInfo, boot: int
-    ) -> Iterator[Callable[[], Measure]]:
-        """Measure one item: yields a maker of its `Measure`; errors are recorded on the way out.
+    def measure(self, task: Task, call: Callable[[Measure], object]) -> VbenchError | None:
+        """Measure one task: its guest comes up, then `call` is given its `Measure`.
 
-        Whatever ends the block, Ctrl-C included, the pairs taken so far stay.
+        Returns what went wrong, Unsupported included; it is recorded. Whatever ends it, Ctrl-C
+        included, the pairs taken so far stay. Raises StoreError: nothing more can be kept.
         """
-        key = (series.label, info.name)
-        state = self._states.setdefault(key, _State(info))
+        series, info, boot = task.series, task.workload.info, task.boot
+        state = self._states.setdefault((series.label, info.name), State(info))
         if not state.sizes.native:  # another variant has calibrated native already
             state.sizes.native = self._native_size(series, info.name)
+        launched = False
         try:
-            yield lambda: self._measure(series, state, boot)
+            if state.unsupported:
+                raise Unsupported(state.unsupported)
+            guest = self.broker.guest(series, boot, info.options)
+            launched = True
+            launch_id = self.broker.launches[series.label][-1].id
+            if launch_id not in state.launches:
+                state.launches.append(launch_id)
+            call(
+                self._factory.make(
+                    series.host, guest, state, boot, self.plan(series), self._on_pair(task)
+                )
+            )
         except Unsupported as error:
             state.unsupported = error.what
-            raise
-        except VbenchError as error:
-            told: VbenchError = error
-            guest = self.broker.current
-            if isinstance(error, GuestLost) and not error.evidence and guest is not None:
-                told = guest.lost(error.what)  # QMP noticed it: the machine knows more
-            state.problems.append(f"boot {boot + 1}: {told.what}")
-            self.failed.append(f"{info.name}[{series.variant.text}] boot {boot + 1}: {told}")
-            if isinstance(error, GuestLost):
-                self.broker.drop()
+            return error
+        except StoreError as error:
+            state.problems.append(f"boot {boot + 1}: {error.what}")
             raise
         except Exception as error:
-            state.problems.append(f"boot {boot + 1}: {type(error).__name__}: {error}")
-            where = f"{info.name}[{series.variant.text}] boot {boot + 1}"
-            self.failed.append(f"{where}: {type(error).__name__}: {error}")
-            raise
+            failure = self._failure(error)
+            state.problems.append(f"boot {boot + 1}: {failure.what}")
+            self.failures.add(
+                Failure(
+                    series.label,
+                    series.variant.text,
+                    info.name if launched else "",
+                    boot,
+                    failure,
+                )
+            )
+            if isinstance(error, GuestLost):
+                self.broker.drop()
+            return failure
         except BaseException:
             state.problems.append(f"boot {boot + 1}: interrupted")
             raise
@@ -138,6 +130,26 @@ class Session:
                     "unsupported": state.unsupported,
                 }
             )
+        return None
+
+    def _failure(self, error: Exception) -> VbenchError:
+        """What went wrong as an error of ours, with all that is known."""
+        if not isinstance(error, VbenchError):
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            fault = WorkloadError(
+                f"the workload raised {type(error).__name__}: {error}",
+                evidence="\n".join(lines[-_TRACEBACK_LINES:]),
+                remedy="mend the workload",
+            )
+            fault.__cause__ = error
+            return fault
+        guest = self.broker.current
+        if isinstance(error, GuestLost) and not error.evidence and guest is not None:
+            return guest.lost(error.what)  # QMP noticed it: the machine knows more
+        return error
+
+    def _not_ended(self, series: Series, boot: int, error: VbenchError) -> None:
+        self.failures.add(Failure(series.label, series.variant.text, "", boot, error))
 
     def _native_size(self, series: Series, workload: str) -> int:
         """Units that make a native sample of this workload on this host, 0 if not known yet."""
@@ -148,92 +160,18 @@ class Session:
         )
         return next(filter(None, known), 0)
 
-    def _measure(self, series: Series, state: _State, boot: int) -> Measure:
-        if state.unsupported:
-            raise Unsupported(state.unsupported)
-        guest = self.broker.guest(series, boot, state.info.options)
-        launch_id = self.broker.launches[series.label][-1].id
-        if launch_id not in state.launches:
-            state.launches.append(launch_id)
-        host, vcpus = series.host, guest.endpoint.vcpus
-        if state.info.category == "disk":
-            for each in {host, guest.host}:
-                each.fill_scratch()
-        native: Native | None = None
-        clients: dict[str, Native] = {}
-        if state.info.category == "network":
-            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or (), client=True)
-            network = host.network()
-            if guest.peer_prefix is None:
-                state.outcome.flags.add("slirp")
-            elif network is not None:
-                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix, client=True)
-                native = self._native(host, vcpus, network.native_prefix, network.native_address)
-        elif state.info.statistic is not Statistic.ABSOLUTE:
-            native = self._native(host, vcpus)
-        if native and guest.observed.get("kernel") != host.facts().facts.get("kernel"):
-            state.outcome.flags.add("kernel_differs")
-        if native and guest.device.get("native") == "dom0":
-            state.outcome.flags.add("native_is_dom0")
-
-        def on_pair(pair: Pair) -> None:
+    def _on_pair(self, task: Task) -> Callable[[Pair], None]:
+        def note(pair: Pair) -> None:
             self._note(
                 {
                     "event": "pair",
-                    "series": series.label,
-                    "workload": state.info.name,
-                    **{f.name: getattr(pair, f.name) for f in dataclasses.fields(pair)},
+                    "series": task.series.label,
+                    "workload": task.workload.info.name,
+                    **{each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
                 }
             )
 
-        return Measure(
-            guest=guest,
-            native=native,
-            clients=clients,
-            boot=boot,
-            plan=self.plan(series),
-            sizes=state.sizes,
-            outcome=state.outcome,
-            on_pair=on_pair,
-            counters=self._counters,
-            histogram=self._exit_histogram,
-            phase=self.phases.enter,
-        )
-
-    def _native(
-        self,
-        host: Host,
-        vcpus: int,
-        prefix: tuple[str, ...] = (),
-        address: str = "",
-        *,
-        client: bool = False,
-    ) -> Native:
-        scratch = host.scratch()  # another one after a connection that was lost
-        key = (host, vcpus, prefix, client, scratch.path)
-        if key not in self._natives:
-            self._natives[key] = Native(
-                host,
-                host.upload_image(self.image),
-                vcpus=vcpus,
-                prefix=prefix,
-                address=address,
-                scratch=scratch,
-                client=client,
-            )
-        return self._natives[key]
-
-    def _counters(self, guest: Guest) -> Mapping[str, int]:
-        merged: dict[str, int] = {}
-        for _, counters in self.registry.call("vbench_counters", guest=guest):
-            merged.update(counters)
-        return merged
-
-    def _exit_histogram(self, guest: Guest) -> ExitHistogram | None:
-        found = [
-            histogram for _, histogram in self.registry.call("vbench_exit_histogram", guest=guest)
-        ]
-        return next((histogram for histogram in found if histogram is not None), None)
+        return note
 
     def _note(self, record: Mapping[str, Any]) -> None:
         """To the journal, with the seconds since this run began."""
@@ -243,17 +181,15 @@ class Session:
     # ------------------------------------------------------------ results
 
     def items(self, series: Series) -> tuple[Item, ...]:
-        """Everything known of a series so far, in the order of first measurement."""
-        return tuple(
-            self._item(series, state)
-            for (label, _), state in self._states.items()
-            if label == series.label
-        )
+        """Everything known of a series so far, by category and name."""
+        states = [state for (label, _), state in self._states.items() if label == series.label]
+        states.sort(key=lambda each: (CATEGORIES.index(each.info.category), each.info.name))
+        return tuple(self._item(series, state) for state in states)
 
     def item_of(self, series: Series, workload: str) -> Item:
         return self._item(series, self._states[series.label, workload])
 
-    def _item(self, series: Series, state: _State) -> Item:
+    def _item(self, series: Series, state: State) -> Item:
         pairs = tuple(state.outcome.pairs)
         status = Status.OK if pairs else Status.FAILED
         if state.unsupported and not pairs:
@@ -307,8 +243,11 @@ class Session:
             reduced_to=series.workloads,
         )
 
-    def overhead(self, item: Item) -> stats.Overhead | None:
-        return stats.overhead_of(item)
+    def write(self, series: Series) -> None:
+        """Replace the series' file by all that is known now. Raises StoreError."""
+        if self.out is not None:
+            document = store.document(self.result(series))
+            write_atomic(self.out / f"{series.label}.json", store.dumps(document))
 
     # ------------------------------------------------------------ the end
 

@@ -1,0 +1,274 @@
+"""Whole runs of `vbench run`, with shells for guests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shell_backend
+
+from vbench.errors import StoreError, UsageError
+from vbench.model import Status
+from vbench.results import loading
+from vbench.run import lock, opening, runner, session
+from vbench.run.options import RunOptions
+
+HEAD = "import pytest\nfrom vbench.measure import parsers\nworkload = pytest.mark.workload\n"
+
+
+@dataclass
+class Runs:
+    """`vbench run` on the shell backend, in this process."""
+
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def __call__(self, text: str, **changes: Any) -> int:
+        path = self.folder / "bench_given.py"
+        path.write_text(f'{HEAD}pytestmark = workload(category="cpu", unit="x")\n{text}')
+        options: dict[str, Any] = {
+            "variants": ("shell",),
+            "rounds": 2,
+            "boots": 1,
+            "out": self.out,
+            "plugins": (Path(shell_backend.__file__),),
+            "files": (path,),
+            "argv": ("vbench", "run"),
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")  # as in a process of its own
+            return runner.run(RunOptions(**{**options, **changes}))
+
+    @property
+    def guests(self) -> shell_backend.Guests:
+        guests: shell_backend.Guests = sys.modules["vbench_plugin_file_shell_backend"].GUESTS
+        return guests
+
+    def document(self, variant: str = "shell") -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.out / f"local-{variant}.json").read_text())
+        return loaded
+
+    def pairs(self) -> dict[str, int]:
+        return {
+            entry["name"]: len(entry["extra_info"]["vbench"]["pairs"])
+            for entry in self.document()["benchmarks"]
+        }
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    monkeypatch.setenv("VBENCH_TMP", str(tmp))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(opening, "ensure_image", lambda *_: image)
+    monkeypatch.chdir(tmp_path)
+    made = Runs(tmp_path)
+    yield made
+    assert list(tmp.iterdir()) == []
+    if "vbench_plugin_file_shell_backend" in sys.modules:
+        assert len(made.guests.closed) == len(made.guests.made)
+
+
+def bench(name: str, body: str) -> str:
+    return f'def bench_{name}(measure):\n    """Says."""\n    {body}\n'
+
+
+def spin(name: str) -> str:
+    command = """echo '{"elapsed_ns": 300000000}'"""
+    return bench(name, f"measure(lambda units, endpoint: {command!r}, read=parsers.probe)")
+
+
+def in_guest(name: str, command: str) -> str:
+    """A workload that natively does well."""
+    good = """echo '{"elapsed_ns": 300000000}'"""
+    return bench(
+        name,
+        f"measure(lambda units, endpoint: {command!r} if endpoint.scratch == '/dev/null' "
+        f"else {good!r}, "
+        "read=parsers.probe)",
+    )
+
+
+def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(spin("cpu_a") + spin("cpu_b"), boots=2) == 0
+    assert run.pairs() == {"cpu-a[shell]": 4, "cpu-b[shell]": 4}
+    (result,) = loading.load_all([run.out])
+    assert [item.status for item in result.items] == [Status.OK] * 2
+    assert len(result.launches) == 2
+    entry = run.document()["benchmarks"][0]
+    assert entry["name"] == entry["fullname"] == "cpu-a[shell]"
+    assert entry["stats"]["data"] == [pair.guest_s for pair in result.items[0].pairs]
+    assert run.document()["machine_info"]["node"] == result.host.identity
+    assert "cpu-a" in (run.out / "report.md").read_text()
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "[4/4] 0:00 left" in said.err
+    assert "cpu-b: x1.0" in said.err
+
+
+def test_boots_interleave_the_variants(run: Runs) -> None:
+    variants = ("shell", "shell,speed=half")
+    assert run(spin("cpu_a") + spin("cpu_b"), variants=variants, rounds=1, boots=2) == 0
+    speeds = [guest.device["speed"] for guest in run.guests.made]
+    assert [set(speeds[:2]), set(speeds[2:])] == [{"full", "half"}] * 2
+    assert len(speeds) == 4  # both workloads share a guest
+    assert {path.name for path in run.out.glob("*.json")} == {
+        "local-shell.json",
+        "local-shell,speed=half.json",
+    }
+
+
+def test_globs_choose(run: Runs) -> None:
+    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu-b",)) == 0
+    assert set(run.pairs()) == {"cpu-b[shell]"}
+    shutil.rmtree(run.out)
+    assert run(spin("cpu_a") + spin("cpu_b"), workloads=("cpu/cpu-[a]",)) == 0
+    assert set(run.pairs()) == {"cpu-a[shell]"}
+
+
+def test_a_file_that_is_given_twice_is_measured_once(run: Runs) -> None:
+    again = run.folder / "again"
+    again.symlink_to(run.folder)
+    files = (run.folder / "bench_given.py", again / "bench_given.py")
+    assert run(spin("cpu_a"), files=files, boots=1, rounds=1) == 0
+    assert run.pairs() == {"cpu-a[shell]": 1}
+
+
+def test_a_quick_run_launches_no_guest_for_one_workload_unless_named(run: Runs) -> None:
+    text = '@workload(options="vcpus=2")\n' + spin("cpu_a") + spin("cpu_b")
+    assert run(text, quick=True) == 0
+    assert set(run.pairs()) == {"cpu-b[shell]"}
+    shutil.rmtree(run.out)
+    assert run(text, quick=True, workloads=("cpu-a",)) == 0
+    assert set(run.pairs()) == {"cpu-a[shell]"}
+
+
+def test_an_unknown_workload(run: Runs) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(spin("cpu_alpha"), workloads=("cpu-alhpa",))
+    assert "no workload is called 'cpu-alhpa'; did you mean 'cpu-alpha'?" in caught.value.what
+    assert not run.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("echo oh no >&2; exit 7", "status 7"),
+        ("echo nonsense", "cannot be read"),
+        ("die", "the guest's machine ended"),
+    ],
+)
+def test_one_bad_workload_spoils_no_other(
+    run: Runs, capfd: pytest.CaptureFixture[str], command: str, reason: str
+) -> None:
+    assert run(spin("cpu_a") + in_guest("cpu_bad", command) + spin("cpu_z")) == 1
+    assert run.pairs() == {"cpu-a[shell]": 2, "cpu-z[shell]": 2}
+    items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
+    assert items["cpu-bad"]["status"] == "failed"
+    assert reason in items["cpu-bad"]["reason"]
+    assert reason in capfd.readouterr().err
+    assert "cpu-bad" in (run.out / "report.md").read_text()
+
+
+def test_unsupported_is_no_failure(run: Runs) -> None:
+    text = "from vbench.errors import Unsupported\n"
+    text += bench("cpu_rare", 'raise Unsupported("no such instruction")')
+    assert run(text + spin("cpu_a"), boots=2) == 0
+    items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
+    assert items["cpu-rare"]["status"] == "unsupported"
+    assert items["cpu-rare"]["reason"] == "no such instruction"
+
+
+def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(bench("cpu_bug", "1 / 0") + spin("cpu_z")) == 1
+    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert run.pairs() == {"cpu-z[shell]": 2}
+
+
+def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
+    stop = "if measure.boot: raise KeyboardInterrupt"
+    text = spin("cpu_a") + bench("cpu_stop", stop) + spin("cpu_z")
+    assert run(text, boots=3) == runner.INTERRUPTED
+    assert set(run.pairs()) == {"cpu-a[shell]", "cpu-z[shell]"}
+    assert 4 <= sum(run.pairs().values()) <= 8  # the first boot, and some of the second
+    assert "cpu-a" in (run.out / "report.md").read_text()
+
+
+def test_a_broken_file_is_found_before_anything_is_booted(run: Runs, tmp_path: Path) -> None:
+    broken = tmp_path / "bench_broken.py"
+    broken.write_text("def bench_x(:\n")
+    files = (tmp_path / "bench_given.py", broken)
+    with pytest.raises(UsageError, match=r"bench_broken\.py cannot be loaded: SyntaxError"):
+        run(spin("cpu_a"), files=files)
+    assert not run.out.exists()
+
+
+def test_a_workload_without_its_unit_is_found_before_anything_is_booted(
+    run: Runs, tmp_path: Path
+) -> None:
+    unstated = tmp_path / "bench_unstated.py"
+    unstated.write_text("def bench_x(measure): ...\n")
+    with pytest.raises(UsageError, match="its unit is not stated"):
+        run(spin("cpu_a"), files=(tmp_path / "bench_given.py", unstated))
+    assert not run.out.exists()
+
+
+def test_a_file_without_workloads(run: Runs) -> None:
+    with pytest.raises(UsageError, match="nothing to measure"):
+        run("def helper(): ...\n")
+    assert not run.out.exists()
+
+
+def test_the_users_own_pytest_set_up_does_not_matter(
+    run: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('theirs')\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option-either")
+    monkeypatch.setenv("PYTEST_PLUGINS", "no_such_plugin")
+    assert run(spin("cpu_a")) == 0
+    assert os.environ["PYTEST_ADDOPTS"] == "--no-such-option-either"
+
+
+def test_observers_are_told_and_may_fail(
+    run: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "observer.py").write_text(
+        "from vbench.contract.hookspecs import hookimpl\n"
+        "@hookimpl\ndef vbench_item_finished(item, out):\n"
+        "    with open(out.parent / 'told', 'a') as file: file.write(item.workload + '\\n')\n"
+        "    raise RuntimeError('observer broke')\n"
+    )
+    plugins = (Path(shell_backend.__file__), tmp_path / "observer.py")
+    assert run(spin("cpu_a") + spin("cpu_b"), plugins=plugins) == 0
+    assert sorted((tmp_path / "told").read_text().split()) == ["cpu-a", "cpu-b"]
+    assert capfd.readouterr().err.count("observer broke") == 1
+
+
+def test_a_full_disk_ends_the_run(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing more can be kept, so nothing more is measured."""
+
+    def full(path: Path, data: bytes | str) -> None:
+        raise StoreError(f"{path} cannot be written: No space left", remedy="free some")
+
+    text = "".join(spin(f"cpu_{letter}") for letter in "abcdef")
+    monkeypatch.setattr(session, "write_atomic", full)
+    assert run(text, boots=3) == 1
+    said = capfd.readouterr().err
+    assert "No space left" in said
+    assert "free some" in said
+    assert len(run.guests.made) == 1

@@ -1,0 +1,109 @@
+"""From what was asked for to a session: plugins, workloads, hosts, image."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from vbench import image
+from vbench.contract.host import Host
+from vbench.contract.registry import Registry
+from vbench.contract.workload import Workload
+from vbench.errors import UsageError
+from vbench.hosts.local import LocalHost
+from vbench.hosts.remote import SshHost
+from vbench.model import ImageFiles, TimeBase
+from vbench.run.collecting import collect
+from vbench.run.options import RunOptions, say
+from vbench.run.selection import select
+from vbench.run.session import Session
+from vbench.testbed import TestbedHost
+
+
+def load_plugins(files: Sequence[Path]) -> Registry:
+    """The registry; installed plugins that cannot be loaded are reported and left out. Raises
+    UsageError for one of `files`."""
+    registry = Registry.load(files)
+    say_problems(registry)
+    return registry
+
+
+def say_problems(registry: Registry) -> None:
+    """What plugins did wrong since this was called last."""
+    for problem in registry.new_problems():
+        say(f"vbench: {problem}")
+
+
+def load_workloads(options: RunOptions, registry: Registry) -> list[Workload]:
+    """Those of the files that were given; with names, or without files, the plugins' too. Raises
+    UsageError."""
+    files = list(options.files)
+    if options.workloads or not files:
+        files = [*registry.workload_files(), *files]
+        say_problems(registry)
+    workloads = collect(files)
+    if not workloads:
+        raise UsageError(
+            "there is nothing to measure: no function bench_*(measure) was found",
+            evidence="\n".join(map(str, files)),
+        )
+    return workloads
+
+
+def find_host(text: str, options: RunOptions) -> Host:
+    """What `--host` names. Raises UsageError."""
+    if text == "local":
+        return LocalHost()
+    if text.startswith("ssh://"):
+        return SshHost(text)
+    if text.partition(",")[0] == "testbed":
+        return TestbedHost.parse(text, lambda: ensure_image(options.kernel, options.modules))
+    raise UsageError(
+        f"there is no host {text!r}",
+        remedy="--host local, ssh://user@host[:port], testbed or testbed,clock=wall",
+    )
+
+
+def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFiles:
+    """The image, built first where the cache does not have it."""
+    return image.ensure(kernel, modules, progress=say)
+
+
+def open_session(options: RunOptions, registry: Registry) -> Session:
+    """Hosts probed and the image there, nothing started.
+
+    Raises UsageError, UnavailableError (a named backend cannot run, or none can), ImageError.
+    """
+    plan = options.plan()
+    variants = [registry.variant(text) for text in options.variants]
+    hosts = options.hosts
+    if options.quick and not hosts:
+        hosts = ("local",)
+        say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
+    chosen = select(
+        hosts,
+        variants,
+        registry,
+        lambda name: find_host(name, options),
+        say,
+        quick=options.quick,
+        all_workloads=bool(options.workloads or options.files),
+    )
+    try:
+        files = ensure_image(options.kernel, options.modules)
+    except BaseException:
+        for series in chosen.series:
+            series.host.close()
+        raise
+    return Session(
+        registry=registry,
+        series=chosen.series,
+        image=files,
+        plan=plan,
+        plans={TimeBase.INSTRUCTIONS: options.counting_plan()},
+        out=options.out,
+        argv=options.argv,
+        seed=secrets.randbits(32) if options.seed is None else options.seed,
+        unavailable=chosen.unavailable,
+    )

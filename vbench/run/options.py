@@ -1,0 +1,57 @@
+"""What a run was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbench.measure.plan import COUNTING, QUICK, Plan
+
+
+def say(text: str) -> None:
+    """A line for the user. Where nobody can read it any more (a terminal that was closed), it is
+    dropped: what was measured must still be kept."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        return
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What `vbench run` was asked for; None and empty mean the default."""
+
+    variants: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    rounds: int | None = None
+    boots: int | None = None
+    quick: bool = False
+    out: Path | None = None
+    plugins: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+    kernel: str = "debian"
+    modules: str | None = None
+    argv: tuple[str, ...] = ()
+    seed: int | None = None  # of the order of variants and workloads; None: a random one
+
+    def plan(self) -> Plan:
+        """The plan these options ask for. Raises UsageError."""
+        return self._fixed(QUICK if self.quick else Plan())
+
+    def counting_plan(self) -> Plan:
+        """The same where instructions are counted: samples repeat, so few and short ones do."""
+        return self._fixed(
+            dataclasses.replace(COUNTING, boots=1, own_guests=False) if self.quick else COUNTING
+        )
+
+    def _fixed(self, plan: Plan) -> Plan:
+        if self.rounds is not None:
+            plan = dataclasses.replace(plan, rounds=self.rounds, fixed_rounds=True)
+        if self.boots is not None:
+            plan = dataclasses.replace(
+                plan, boots=self.boots, quantile_boots=self.boots, fixed_boots=True
+            )
+        return plan

@@ -1,0 +1,107 @@
+"""What is measured, in which order."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from vbench.contract.host import Host
+from vbench.contract.workload import Workload
+from vbench.errors import UsageError
+from vbench.measure.plan import Plan
+from vbench.model import TimeBase, WorkloadInfo
+from vbench.run.guests import Series
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One workload of one series on one boot."""
+
+    series: Series
+    workload: Workload
+    boot: int  # 0-based
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.series.label, self.workload.info.name, self.boot)
+
+    @property
+    def guest(self) -> tuple[str, int, str]:
+        """Tasks of equal ones share a guest."""
+        return (self.series.label, self.boot, self.workload.info.options)
+
+
+def check_names(globs: Sequence[str], infos: Iterable[WorkloadInfo]) -> None:
+    """Raises UsageError for a glob that no workload has, with the nearest name."""
+    known = list(infos)
+    for glob in globs:
+        if not any(_matches(info, glob) for info in known):
+            names = sorted(info.name for info in known)
+            near = difflib.get_close_matches(glob, names, 1)
+            raise UsageError(
+                f"no workload is called {glob!r}; "
+                + (f"did you mean {near[0]!r}? " if near else "")
+                + f"there are: {', '.join(names)}"
+            )
+
+
+def schedule(
+    series: Sequence[Series],
+    workloads: Sequence[Workload],
+    globs: Sequence[str],
+    plan_of: Callable[[Series], Plan],
+    seed: int,
+) -> list[Task]:
+    """All tasks whose workload matches one of `globs` (empty: all), in the order of measuring.
+
+    Host by host, so that the testbed is not up while this machine is timed. There boot by boot,
+    so that boots of all variants interleave and a slow drift of the machine meets all of them
+    alike. Within a boot variants and workloads follow `seed`, so that none has always the same
+    one before it; but a count of instructions does not drift, and is the more exact the more
+    alike its boots are, so there the order is fixed. Raises UsageError.
+    """
+    check_names(globs, (workload.info for workload in workloads))
+    tasks: list[Task] = []
+    for host in dict.fromkeys(each.host.name for each in series):
+        there = [each for each in series if each.host.name == host]
+        for boot in range(max(plan_of(each).boots for each in there)):
+            mixed = _mixed(there, there[0].host, f"{seed} {host} {boot}")
+            for each in mixed:
+                chosen = list(_chosen(each, workloads, globs, plan_of(each), boot))
+                chosen = _mixed(chosen, each.host, f"{seed} {each.label} {boot}")
+                # those that share a guest together, the plain one first
+                chosen.sort(key=lambda workload: workload.info.options)
+                tasks += [Task(each, workload, boot) for workload in chosen]
+    return tasks
+
+
+def _mixed(things: Sequence[_T], host: Host, seed: str) -> list[_T]:
+    if host.time_base is TimeBase.INSTRUCTIONS:
+        return list(things)
+    return random.Random(seed).sample(things, len(things))  # noqa: S311 - no secret
+
+
+def _chosen(
+    series: Series, workloads: Sequence[Workload], globs: Sequence[str], plan: Plan, boot: int
+) -> Iterator[Workload]:
+    for workload in workloads:
+        info = workload.info
+        wanted = all(
+            not wished or any(_matches(info, glob) for glob in wished)
+            for wished in (globs, series.workloads)
+        )
+        if info.options and not globs:
+            wanted = wanted and plan.own_guests
+        if wanted and boot < plan.boots_of(info):
+            yield workload
+
+
+def _matches(info: WorkloadInfo, glob: str) -> bool:
+    """By name, or by category/name."""
+    return any(fnmatchcase(text, glob) for text in (info.name, f"{info.category}/{info.name}"))
