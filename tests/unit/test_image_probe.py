@@ -129,7 +129,7 @@ def test_a_domains_entries_into_xen_are_counted(probe: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("read", "1", "/nonexistent", "0", "1"), ("mmio", "1", "/nonexistent", "0")],
+    [("read", "1", "/proc/nonexistent", "0", "1"), ("mmio", "1", "/proc/nonexistent", "0")],
 )
 def test_what_a_machine_does_not_have_is_told_apart_from_failure(
     probe: Path, arguments: tuple[str, ...]
