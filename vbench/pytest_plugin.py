@@ -21,7 +21,7 @@ from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Measure
 from vbench.results import store
 from vbench.run.lock import measuring_alone
-from vbench.run.opening import load_plugins, open_session
+from vbench.run.opening import check, load_plugins, open_session
 from vbench.run.options import RunOptions, say
 from vbench.run.schedule import Task, schedule
 from vbench.run.session import Session
@@ -174,8 +174,8 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins=tuple(config.getoption("plugin")),
     )
     with _as_pytests():
-        options.plan()
         registry = load_plugins(options.plugins)
+        check(options, registry)
         alone = contextlib.ExitStack()
         config.add_cleanup(alone.close)
         alone.enter_context(measuring_alone(say))

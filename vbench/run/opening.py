@@ -70,6 +70,15 @@ def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFil
     return image.ensure(kernel, modules, progress=say)
 
 
+def check(options: RunOptions, registry: Registry) -> None:
+    """Raises UsageError for numbers, variants and hosts that cannot be. Nothing is started."""
+    options.plan()
+    for text in options.variants:
+        registry.variant(text)
+    for name in options.hosts:
+        find_host(name, options).close()
+
+
 def open_session(options: RunOptions, registry: Registry) -> Session:
     """Hosts probed and the image there, nothing started.
 

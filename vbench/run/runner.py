@@ -14,7 +14,7 @@ from vbench.results.journal import JOURNAL_NAME
 from vbench.run.interrupts import terminated_as_interrupted
 from vbench.run.lock import measuring_alone
 from vbench.run.loop import measure_all
-from vbench.run.opening import load_plugins, load_workloads, open_session, say_problems
+from vbench.run.opening import check, load_plugins, load_workloads, open_session, say_problems
 from vbench.run.options import RunOptions, say
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task, check_names, schedule
@@ -26,8 +26,9 @@ INTERRUPTED = 130
 def run(options: RunOptions) -> int:
     """Measure, write JSON and report; returns the exit status. Raises VbenchError before the
     first guest, never after."""
-    options.plan()  # whatever is asked for wrongly is found before anything is made
+    # whatever is asked for wrongly is found before anything is made
     registry = load_plugins(options.plugins)
+    check(options, registry)
     workloads = load_workloads(options, registry)
     check_names(options.workloads, (workload.info for workload in workloads))
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
