@@ -18,7 +18,7 @@ from pathlib import Path
 from vbench import image
 from vbench.testbed import TestbedHost
 
-WORKLOADS = ("cpu-sysbench", "syscall-getppid", "syscall-switch")
+WORKLOADS = ("cpu-prime", "syscall-getppid", "syscall-switch")
 
 
 def timed(*words: str, **environment: str) -> float:

@@ -126,31 +126,46 @@ class WorkloadInfo:
     path: str  # file it comes from
     options: str = ""  # of the backend, beside the variant's own: "firmware=on"
     boots: int = 0  # at most so many are measured, 0: as many as the plan says
+    # Whether instructions can be counted exactly. Not where it waits: the time of the machine
+    # beneath the testbed is in it then.
+    counted: bool = True
 
 
 @dataclass(frozen=True)
 class Reading:
     """One execution as the program itself measured it: total seconds, and quantiles if it has them.
 
-    `quantiles` maps names ("p50", "p99", "max") to seconds per unit of work; `counters` are
-    totals that the program counted itself ("tsc_ticks").
+    `units` of work were done, 0: as many as were asked for. `quantiles` maps names ("p50", "p99",
+    "mean") to seconds per unit of work; `counters` are totals that the program counted itself
+    ("tsc_ticks"). `equal`: where it timed groups of units one by one, the share of them that are
+    within 0.1 % of the median.
     """
 
     elapsed_s: float
     quantiles: Mapping[str, float] = field(default_factory=_empty)
     counters: Mapping[str, float] = field(default_factory=_empty)
+    units: float = 0.0
+    equal: float | None = None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A guest sample and the native sample taken beside it, in seconds per unit of work."""
+    """A guest sample and the native sample taken beside it, in seconds per unit of work.
+
+    On the wall clock a sample is the mean over its units. On the instruction base it is the median
+    of groups of units where the program timed such (`equal` is there then), and the mean beside it
+    is `quantiles["mean"]`: the difference is what interrupts and housekeeping add.
+    """
 
     native_s: float | None
     guest_s: float
     boot: int  # 0-based
     flags: tuple[str, ...] = ()  # what disturbed this pair: "steal", "cpu-pressure", "clock"
     counters: Mapping[str, float] = field(default_factory=_empty)  # per unit of work
+    # (native, guest) seconds per unit of work
     quantiles: Mapping[str, tuple[float | None, float]] = field(default_factory=_empty)
+    # (native, guest) share of groups of units within 0.1 % of their median
+    equal: tuple[float | None, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,7 @@ class Item:
     commands: Mapping[str, str] = field(default_factory=_empty)  # "guest", "native": as run
     # exits by reason per unit of work, counted apart from the timed rounds; see exits.py
     exits: Mapping[str, float] = field(default_factory=_empty)
+    counted: bool = True  # as WorkloadInfo has it
 
     @property
     def name(self) -> str:

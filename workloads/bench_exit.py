@@ -133,6 +133,7 @@ def bench_exit_interrupt_processor(measure: Measure) -> None:
     _probe(measure, "ipi")
 
 
+@pytest.mark.workload(counted=False)
 def bench_exit_halt(measure: Measure) -> None:
     """Lateness of a program that slept until a time, on a CPU that halts (1 ms apart)."""
     _probe(measure, "timer", "1000", events=_EVENTS // 5)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from vbench.guest.target import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -14,16 +13,13 @@ _LOADS_MAX = 2_000_000
 
 
 @pytest.mark.workload(unit="MiB")
-def bench_memory_sysbench(measure: Measure) -> None:
-    """Reading 1 MiB blocks in order (sysbench memory)."""
-
-    def command(mebibytes: int, endpoint: Endpoint) -> str:
-        return (
-            "sysbench memory --memory-block-size=1M --memory-oper=read --time=0 "
-            f"--memory-total-size={mebibytes}M run"
-        )
-
-    measure(command, read=parsers.sysbench, initial_units=16)
+def bench_memory_stream(measure: Measure) -> None:
+    """Reading the same 1 MiB in order, again and again."""
+    measure(
+        lambda mebibytes, endpoint: f"vbench-probe memread {mebibytes}",
+        read=parsers.probe,
+        initial_units=100,
+    )
 
 
 @pytest.mark.workload(unit="load")
@@ -50,9 +46,19 @@ def bench_memory_random_huge(measure: Measure) -> None:
 
 @pytest.mark.workload(unit="fault")
 def bench_memory_pagefault(measure: Measure) -> None:
-    """First touch of fresh anonymous 4 KiB pages."""
+    """Touching a 4 KiB page and giving it back, in memory that the host has backed."""
     measure(
         lambda pages, endpoint: f"vbench-probe pagefault {pages}",
         read=parsers.probe,
-        initial_units=1000,
+        initial_units=6000,
+    )
+
+
+@pytest.mark.workload(unit="fault", counted=False)
+def bench_memory_pagefault_cold(measure: Measure) -> None:
+    """First touch of a 4 KiB page in memory that the host has not backed yet, 96 MiB a boot."""
+    measure(
+        lambda pages, endpoint: f"vbench-probe pagefault-cold {pages}",
+        read=parsers.probe,
+        fixed_units=48 * 512,
     )

@@ -24,8 +24,12 @@ struct command {
     const char *help;
 };
 
-extern const struct command EXIT_COMMANDS[]; /* probe_exit.c */
-extern const struct command XEN_COMMANDS[];  /* probe_xen.c */
+extern const struct command CPU_COMMANDS[];    /* probe_cpu.c */
+extern const struct command MEMORY_COMMANDS[]; /* probe_memory.c */
+extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
+extern const struct command NET_COMMANDS[];    /* probe_net.c */
+extern const struct command EXIT_COMMANDS[];   /* probe_exit.c */
+extern const struct command XEN_COMMANDS[];    /* probe_xen.c */
 
 /* End with a reason: status 1, it could not be measured. */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
@@ -40,11 +44,29 @@ int number(const char *text, uint64_t low, uint64_t high, uint64_t *value);
 
 void *map_memory(size_t size, int advice);
 
+/* Durations that were taken one by one, and what is needed to print them. */
+struct distribution {
+    uint64_t *samples, count; /* nanoseconds of a group of units each */
+    uint64_t size;            /* units of a group */
+    uint64_t empty_ns;        /* what a group without units takes */
+    uint64_t elapsed_ns;      /* of all units */
+    uint64_t ticks;           /* of the time stamp counter during elapsed_ns; 0: not read */
+};
+
+/* Print one JSON object: elapsed_ns, units, tsc_ticks, quantiles in nanoseconds per unit, and
+ * `equal`, the share of groups within 0.1 % of the median. The quantile q is the smallest sample
+ * that q of all do not exceed. Sorts the samples. */
+void print_distribution(struct distribution *distribution);
+
 /* Room for samples, touched beforehand so that no page fault falls into the measurement. */
 uint64_t *sample_buffer(uint64_t count);
 
-/* Print a distribution. The quantile q is the smallest sample that q of all do not exceed.
- * ticks: of the time stamp counter during elapsed, so that nanoseconds can be told in cycles. */
-void print_distribution(uint64_t elapsed, uint64_t ticks, uint64_t *samples, uint64_t count);
+/* Do at least `text` units in groups of `size`: time each group by itself, and print what a unit
+ * takes. `prepare` runs before each group, outside its time; it may be NULL. Returns 2 if `text` is
+ * no such number. */
+int timed_groups(const char *text, uint64_t size, void (*prepare)(void), void (*run)(uint64_t size));
+
+/* Use a value, so that the compiler cannot drop the work that made it. */
+#define KEEP(value) __asm__ volatile("" : "+r"(value))
 
 #endif

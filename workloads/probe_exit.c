@@ -36,7 +36,8 @@ static int sampled(const char *text, void (*prepare)(void), void (*unit)(void))
         unit();
         samples[i] = now_ns() - before;
     }
-    print_distribution(now_ns() - start, __rdtsc() - ticks, samples, count);
+    print_distribution(&(struct distribution){
+        samples, count, 1, 0, now_ns() - start, __rdtsc() - ticks});
     return 0;
 }
 
@@ -220,7 +221,8 @@ static int run_tick(char **arguments)
         } while (1);
         gaps[i] = widest;
     }
-    print_distribution(now_ns() - start, __rdtsc() - ticks, gaps, count);
+    print_distribution(&(struct distribution){
+        gaps, count, 1, 0, now_ns() - start, __rdtsc() - ticks});
     return 0;
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vbench.guest.target import Endpoint
-from vbench.measure import engine, parsers
+from vbench.measure import execution, parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, TimeBase
@@ -56,7 +56,7 @@ class FakeTarget:
         self.answer: Callable[[str], Output] = self.spin
 
     def spin(self, command: str) -> Output:
-        if command == engine._LISTENING:
+        if command == execution.LISTENING:
             return Output(0, "", "")
         units = int(command.rsplit(maxsplit=1)[-1])
         return Output(0, json.dumps({"elapsed_ns": round(units * self.cost_s * 1e9)}), "")

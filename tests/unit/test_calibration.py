@@ -12,19 +12,20 @@ from fake_targets import Bench
 
 from vbench.errors import HostError
 from vbench.measure import parsers
+from vbench.measure.engine import Sizes
 from vbench.measure.plan import Plan
 from vbench.model import Output, TimeBase
 
 
 @pytest.mark.parametrize(
-    ("base", "small_runs"),
+    ("base", "warm_ups"),
     [
-        (TimeBase.WALL, ["guest: spin 125"] * 2),
-        (TimeBase.INSTRUCTIONS, ["native: spin 250", "guest: spin 125"]),
+        (TimeBase.WALL, ["guest: spin 500"]),
+        (TimeBase.INSTRUCTIONS, ["native: spin 1000", "guest: spin 500"]),
     ],
 )
-def test_a_later_boot_warms_its_guest_and_what_is_counted_looks_at_the_start_again(
-    base: TimeBase, small_runs: list[str]
+def test_a_later_boot_throws_a_whole_sample_away_and_looks_at_the_start_again(
+    base: TimeBase, warm_ups: list[str]
 ) -> None:
     bench = Bench()
     bench.guest.host.time_base = base
@@ -32,8 +33,8 @@ def test_a_later_boot_warms_its_guest_and_what_is_counted_looks_at_the_start_aga
     before = len(bench.log)
     bench(1)
     runs = [line for line in bench.log[before:] if ": " in line]
-    assert runs[:2] == small_runs
-    assert sorted(runs[2:]) == ["guest: spin 500"] * 2 + ["native: spin 1000"] * 2
+    assert runs[: len(warm_ups) + 1] == [*warm_ups, "guest: spin 62"]
+    assert sorted(runs[len(warm_ups) + 1 :]) == ["guest: spin 500"] * 2 + ["native: spin 1000"] * 2
     assert bench.pairs[-1].boot == 1
     assert len(bench.outcome.pairs) == 4
 
@@ -42,37 +43,80 @@ def guest_units(bench: Bench) -> list[int]:
     return [int(line.split()[-1]) for line in bench.log if line.startswith("guest: spin")]
 
 
-def test_a_fixed_amount_is_run_once_before_and_then_a_quarter_of_it() -> None:
+def test_an_amount_that_cannot_vary_is_run_once_before_and_then_an_eighth_of_it() -> None:
     bench = Bench(plan=Plan(rounds=1))
     bench.measure()(
         lambda n, _: f"spin {n}", read=parsers.probe, initial_units=1000, max_units=1000
     )
-    assert guest_units(bench) == [1000, 250, 1000]
+    assert guest_units(bench) == [1000, 125, 1000]
 
 
 @pytest.mark.parametrize("slower", [1, 10, 300])
 def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
-    """Few steps; and the run whose counts are taken off is smaller than the sample."""
     bench = Bench(plan=Plan(target_s=0.1, rounds=1))
     bench.guest.cost_s = bench.native.cost_s * slower
     bench()
     native = bench.sizes.native
-    first, begin, step, sample = guest_units(bench)
+    first, begin, *_, warm_up, part, sample = guest_units(bench)
     assert (first, begin) == (1, native // 32)
     assert sample == pytest.approx(native / slower, rel=0.01)
-    assert step == (sample // 4 if slower == 300 else sample)
+    assert (warm_up, part) == (sample, sample // 8)
 
 
-def test_fixed_time_takes_one_pair_and_no_calibration() -> None:
+def test_a_sample_has_no_fewer_units_than_it_needs() -> None:
+    """A stream that is no longer than a buffer measures the buffer."""
+    bench = Bench(plan=Plan(target_s=1e-3, rounds=1))
+    bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, min_units=10_000)
+    assert bench.sizes == Sizes(10_000, 10_000)
+    assert min(guest_units(bench)[:2]) == 10_000
+
+
+def test_fixed_units_are_run_once_and_nothing_before() -> None:
     bench = Bench()
-    bench.measure()(lambda _, __: "speed 1", read=parsers.probe, fixed_time=True)
-    assert [line for line in bench.log if ": " in line] == ["native: speed 1", "guest: speed 1"]
+    bench.measure()(lambda n, _: f"speed {n}", read=parsers.probe, fixed_units=3)
+    assert [line for line in bench.log if ": " in line] == ["native: speed 3", "guest: speed 3"]
     (pair,) = bench.pairs
     assert (pair.native_s, pair.guest_s) == (1e-6, 2e-6)
+    assert pair.counters == {}
+
+
+def test_what_was_done_counts_and_not_what_was_asked_for() -> None:
+    """A program may round up to whole groups, or send another number of bytes."""
+    bench = Bench(plan=Plan(target_s=0.1, rounds=1))
+    done: list[int] = []
+
+    def answer(command: str) -> Output:
+        units = -(-int(command.rsplit(maxsplit=1)[-1]) // 60) * 60
+        done.append(units)
+        return Output(0, json.dumps({"elapsed_ns": units * 1000, "units": units}), "")
+
+    bench.guest.answer = bench.native.answer = answer
+    bench(counters=lambda _: {"exits": 2 * sum(done)})
+    (pair,) = bench.pairs
+    assert (pair.native_s, pair.guest_s) == (pytest.approx(1e-6), pytest.approx(1e-6))
+    assert bench.sizes.native == pytest.approx(100_000, rel=0.01)
+    assert pair.counters["exits"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("base", "guest_s"), [(TimeBase.WALL, 2.5e-6), (TimeBase.INSTRUCTIONS, 2e-6)]
+)
+def test_a_sample_is_the_mean_on_the_wall_clock_and_the_median_where_instructions_are_counted(
+    base: TimeBase, guest_s: float
+) -> None:
+    bench = Bench(plan=Plan(rounds=1))
+    bench.guest.host.time_base = base
+    text = '{"elapsed_ns": 2500000, "units": 1000, "p50_ns": 2000, "mean_ns": 2500, "equal": 0.875}'
+    bench.guest.answer = bench.native.answer = lambda _: Output(0, text, "")
+    bench()
+    (pair,) = bench.pairs
+    assert (pair.native_s, pair.guest_s) == (pytest.approx(guest_s), pytest.approx(guest_s))
+    assert pair.quantiles["mean"] == (pytest.approx(2.5e-6), pytest.approx(2.5e-6))
+    assert pair.equal == (0.875, 0.875)
 
 
 def test_a_zero_while_calibrating_only_asks_for_more() -> None:
-    """fio counts milliseconds: its first small step may take none."""
+    """A program that counts milliseconds: its first small step may take none."""
     bench = Bench()
     bench.native.answer = lambda command: Output(
         0, json.dumps({"elapsed_ns": int(command.split()[1]) * 1000 // 1_000_000 * 1_000_000}), ""

@@ -33,11 +33,14 @@ def run(probe: Path, *arguments: str) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("command", "count"),
     [
+        ("prime", 20),
         ("getppid", 2000),
-        ("pagefault", 20000),
+        ("pagefault", 6000),
+        ("pagefault-cold", 1024),
         ("switch", 200),
         ("spin", 100000),
-        ("memrandom", 1000),
+        ("memread", 20),
+        ("memrandom", 10000),
         ("timer", 20),
         ("empty", 1000),
         ("cpuid", 100),
@@ -55,10 +58,54 @@ def test_each_command_does_its_units_and_reports_its_time(
     assert result["elapsed_ns"] > 0
 
 
-def test_page_faults_equal_touches(probe: Path) -> None:
-    result = run(probe, "pagefault", "40000")  # more than one chunk
+@pytest.mark.parametrize(
+    ("command", "group"),
+    [("prime", 1), ("getppid", 100), ("pagefault", 60), ("switch", 10), ("spin", 10_000)],
+)
+def test_units_are_done_in_whole_groups(probe: Path, command: str, group: int) -> None:
+    result = run(probe, command, str(7 * group + 1))
 
-    assert result["minor_faults"] == pytest.approx(40000, rel=0.01)
+    assert (result["units"], result["groups"]) == ((8 * group, 8) if group > 1 else (8, 8))
+
+
+@pytest.mark.parametrize("command", ["prime", "getppid", "pagefault", "switch", "memread"])
+def test_the_figures_of_groups_fit_together(probe: Path, command: str) -> None:
+    result = run(probe, command, "2000")
+
+    assert 0 < result["min_ns"] <= result["p50_ns"]
+    assert result["min_ns"] <= result["mean_ns"]
+    assert result["mean_ns"] * result["units"] == pytest.approx(result["elapsed_ns"], rel=0.01)
+    assert 0 < result["equal"] <= 1
+
+
+@pytest.mark.parametrize("pattern", ["read", "write", "randread", "randwrite"])
+@pytest.mark.parametrize("depth", ["1", "16"])
+def test_the_disk_is_read_and_written_in_its_region_only(
+    probe: Path, tmp_path: Path, pattern: str, depth: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\xff" * (3 << 20))
+    result = run(probe, "disk", str(disk), "1", "1", pattern, "4", depth, "1024")
+
+    assert result["units"] == 1024
+    content = disk.read_bytes()
+    assert content[: 1 << 20] == content[2 << 20 :] == b"\xff" * (1 << 20)
+    assert (content[1 << 20 : 2 << 20] == b"\xff" * (1 << 20)) is ("read" in pattern)
+    if pattern == "write":
+        assert len(set(content[1 << 20 : (1 << 20) + 4096])) > 64
+
+
+def test_a_disk_that_is_too_short_is_no_result(probe: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    done = subprocess.run(
+        [probe, "disk", disk, "0", "2", "read", "4", "1", "512"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "0 bytes of a block of 4096" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["timer", "empty", "cpuid", "syscall", "tick", "touch"])
@@ -171,6 +218,10 @@ def test_request_and_response_over_tcp(probe: Path) -> None:
         ["spin", "1", "--slow-percent"],
         ["spin", "1", "--fast", "2"],
         ["memrandom", "1", "--tiny"],
+        ["disk", "/dev/null", "0", "1", "backwards", "4", "1", "1"],
+        ["disk", "/dev/null", "0", "1", "read", "2048", "1", "1"],
+        ["disk", "/dev/null", "0", "1", "read", "4", "257", "1"],
+        ["pagefault-cold", "2000000"],
         ["timer", "99999999"],
         ["timer", "1", "0"],
         ["read", "1", "/dev/zero", "0", "9"],

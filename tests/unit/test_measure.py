@@ -11,7 +11,7 @@ from fake_targets import Bench, FakeHost
 
 from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
 from vbench.guest.target import Endpoint
-from vbench.measure import engine, parsers
+from vbench.measure import execution, parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, Reading, TimeBase
@@ -126,9 +126,9 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
     )
     assert bench.log[:4] == [
         "native serves serve 5201",
-        f"native: {engine._LISTENING}",
+        f"native: {execution.LISTENING}",
         "guest serves serve 5201",
-        f"guest: {engine._LISTENING}",
+        f"guest: {execution.LISTENING}",
     ]
     assert bench.log[-2:] == ["guest served", "native served"]
     assert [line for line in bench.log if "connect" in line] == [
@@ -150,7 +150,7 @@ def test_a_server_without_a_network() -> None:
 def host_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The host's monotonic clock as the measuring room sees it: a list with its one reading."""
     now = [1000.0]
-    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(execution, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -14,39 +14,17 @@ from vbench.errors import WorkloadError
 from vbench.measure import parsers
 from vbench.model import Reading
 
-PROBE = '{"elapsed_ns": 14452, "units": 100}\n'
+GROUPS = (
+    '{"elapsed_ns": 20136300, "units": 60000, "min_ns": 333.100, "p50_ns": 335.200, '
+    '"mean_ns": 335.605, "groups": 600, "equal": 0.9150}\n'
+)
 TIMER = (
     '{"elapsed_ns": 102215740, "units": 500, "tsc_ticks": 265760924, "min_ns": 14777, '
     '"p50_ns": 16398, '
     '"p99_ns": 90879, "max_ns": 1496793, "mean_ns": 24212.356}\n'
 )
-SYSBENCH = """sysbench 1.0.20 (using system LuaJIT 2.1.0-beta3)
-
-CPU speed:
-    events per second: 21073.81
-
-General statistics:
-    total time:                          0.0014s
-    total number of events:              50
-
-Latency (ms):
-         min:                                    0.02
-         avg:                                    0.02
-"""
 OPENSSL = "+H:16384\n+F:25:sha256:1135296512.00\n"
-# fio 3.33 and iperf3 3.12, shortened to the keys that are read and a few beside them
-FIO_SIDE = {
-    "total_ios": 16,
-    "io_bytes": 65536,
-    "runtime": 3,
-    "clat_ns": {
-        "min": 507132,
-        "mean": 825384.4,
-        "percentile": {"1.000000": 510, "50.000000": 564000, "99.000000": 3952000},
-    },
-}
-FIO_IDLE = {"total_ios": 0, "io_bytes": 0, "runtime": 0, "clat_ns": {"min": 0, "mean": 0.0}}
-FIO_JOB = {"jobname": "disk", "error": 0, "read": FIO_SIDE, "write": FIO_IDLE}
+# iperf3 3.12, shortened to the keys that are read and a few beside them
 IPERF3 = {
     "start": {"version": "iperf 3.12"},
     "end": {
@@ -56,12 +34,10 @@ IPERF3 = {
 }
 
 
-def fio(**changes: object) -> str:
-    return json.dumps({"fio version": "fio-3.33", "jobs": [{**FIO_JOB, **changes}]})
-
-
 def test_probe() -> None:
-    assert parsers.probe(PROBE) == Reading(14452e-9)
+    made = parsers.probe(GROUPS)
+    assert (made.elapsed_s, made.units, made.equal) == (pytest.approx(0.0201363), 60000, 0.915)
+    assert made.quantiles == pytest.approx({"min": 333.1e-9, "p50": 335.2e-9, "mean": 335.605e-9})
 
 
 def test_probe_with_a_distribution() -> None:
@@ -79,28 +55,24 @@ def test_probe_with_a_distribution() -> None:
     assert said.counters == {"tsc_ticks": 265760924}
 
 
-def test_sysbench() -> None:
-    assert parsers.sysbench(SYSBENCH) == 0.0014
+def iperf3(sent_s: float, received_s: float) -> str:
+    end = {
+        "sum_sent": {"seconds": sent_s, "bytes": 33 << 20},
+        "sum_received": {"seconds": received_s, "bytes": 32 << 20},
+    }
+    return json.dumps({"end": end})
 
 
-def test_fio_reads_the_side_that_worked() -> None:
-    said = parsers.fio(fio())
-    assert said.elapsed_s == 0.003
-    assert said.quantiles == pytest.approx({"p50": 564e-6, "p99": 3952e-6})
-    assert parsers.fio(fio(read=FIO_IDLE, write=FIO_SIDE)) == said
+def test_iperf3_counts_what_came_and_not_what_was_asked_for() -> None:
+    made = parsers.iperf3(iperf3(0.50, 0.51))
+    assert (made.elapsed_s, made.units) == (0.51, 32)
 
 
-def test_fio_without_percentiles() -> None:
-    assert parsers.fio(fio(read={**FIO_SIDE, "clat_ns": {"min": 1}})).quantiles == {}
-
-
-def test_fio_error_is_not_a_time() -> None:
-    with pytest.raises(ValueError, match="fio stopped with error 5"):
-        parsers.fio(fio(error=5))
-
-
-def test_iperf3() -> None:
-    assert parsers.iperf3(json.dumps(IPERF3)) == 0.011186
+@pytest.mark.parametrize("times", [(0.020, 0.0005), (0.0005, 0.020)])
+def test_a_stream_whose_ends_disagree_is_refused(times: tuple[float, float]) -> None:
+    """3 MiB through a user-mode network: it all lay in a buffer when the receiver began."""
+    with pytest.raises(WorkloadError, match="too little was sent"):
+        parsers.checked(parsers.iperf3, iperf3(*times), "iperf3 --bytes 3M")
 
 
 def test_openssl_speed_is_seconds_per_mebibyte() -> None:
@@ -109,8 +81,6 @@ def test_openssl_speed_is_seconds_per_mebibyte() -> None:
 
 READERS: dict[Callable[[str], Reading | float], str] = {
     parsers.probe: TIMER,
-    parsers.sysbench: SYSBENCH,
-    parsers.fio: fio(),
     parsers.iperf3: json.dumps(IPERF3),
     parsers.openssl_speed: OPENSSL,
 }
@@ -130,12 +100,12 @@ BROKEN = (
     '{"elapsed_ns": 1' + "0" * 400 + "}",
     '{"elapsed_ns": NaN}',
     '{"elapsed_ns": -5}',
-    '{"jobs": []}',
-    '{"jobs": [{"error": 0}]}',
+    '{"elapsed_ns": 5, "units": -1}',
+    '{"elapsed_ns": 5, "units": "many"}',
     '{"end": {}}',
     '{"end": {"sum_received": {"seconds": null}}}',
+    '{"end": {"sum_sent": {"seconds": 1}, "sum_received": {"seconds": 1, "bytes": null}}}',
     '{"error": "unable to connect to server: Connection refused"}',
-    "total time: 0.0.1s",
     "+F:25:sha256:0.00\n",
     "+F:25:sha256:.\n",
 )

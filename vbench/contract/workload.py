@@ -15,7 +15,7 @@ from vbench.model import CATEGORIES, Statistic, WorkloadInfo
 
 PREFIX = "bench_"
 _DEFAULTS: Mapping[str, object] = {
-    "category": "cpu", "statistic": "ratio", "options": "", "boots": 0
+    "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True
 }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def marks(function: FunctionType) -> list[Any]:
 
 def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
     """What `function` is, with what its marker states: unit, category, statistic; `options` that
-    its guest gets beside the variant's own; `boots` to measure at most.
+    its guest gets beside the variant's own; `boots` to measure at most; `counted=False` where no
+    exact count of instructions is to be had.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
@@ -71,6 +72,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             )
     if not said["boots"].isdecimal():
         raise UsageError(f"{where}: boots is a number, not {said['boots']!r}")
+    if said["counted"] not in ("True", "False"):
+        raise UsageError(f"{where}: counted is True or False, not {said['counted']!r}")
     return WorkloadInfo(
         name=name,
         category=said["category"],
@@ -81,6 +84,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         path=path,
         options=said["options"],
         boots=int(said["boots"]),
+        counted=said["counted"] == "True",
     )
 
 

@@ -17,8 +17,7 @@ from vbench.image import cpio, debian, kernel, rootfs, tools
 
 HERE = Path(__file__).parent
 INIT = HERE / "init"
-_PROBE = ("probe.c", "probe_exit.c", "probe_xen.c", "probe.h")
-PROBE = tuple(HERE.parent / "workloads" / name for name in _PROBE)
+PROBE = tuple(sorted((HERE.parent / "workloads").glob("probe*.[ch]")))
 
 KERNEL_PACKAGE = "linux-image-amd64"  # the generic kernel: the cloud flavour has no e1000
 PACKAGES = sorted({KERNEL_PACKAGE, *rootfs.PROGRAMS.values()})

@@ -6,41 +6,35 @@ what a workload function is given.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import NATIVE_PORT, Endpoint, Target, succeed
+from vbench.guest.target import Target
+from vbench.measure.execution import Command, Execution, Server, client_of, serving
 from vbench.measure.interference import InterferenceMonitor
-from vbench.measure.parsers import Reader, checked
+from vbench.measure.parsers import Reader
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
 from vbench.model import Pair, Reading, TimeBase
 
-Command = Callable[[int, Endpoint], str]
-Server = Callable[[Endpoint], str]
 ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
-# A clock is called wrong when a program claims more time than passed around it (1 %, 10 ms), or
-# less than half of it beside 2 s for starting a program in translated code.
-_CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
-_CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
 _GUEST_BEGINS = 32  # calibration of a guest begins with this part of native's sample
-_HISTOGRAM_PART = 8  # exits are counted over a sample's work and over an eighth of it
+# What is counted of a whole sample and of this part of it differs by the work alone: starting the
+# program and SSH are in both.
+_PART = 8
 
 
 @dataclass
 class Sizes:
-    """Calibrated units of work per side, kept for the later boots of the same series; and the
-    units of a small run in the guest with what it counted, mostly the program's start."""
+    """Calibrated units of work per side, kept for the later boots of the same series."""
 
     guest: int = 0
     native: int = 0
-    start: tuple[int, Mapping[str, float]] = (0, {})
 
 
 @dataclass
@@ -52,6 +46,27 @@ class Outcome:
     commands: dict[str, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)  # what was lost on the way, in words
     exits: dict[str, float] = field(default_factory=dict)  # by reason, per unit of work
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A run in the guest and by how much the guest's counters grew around it."""
+
+    reading: Reading
+    grown: Mapping[str, float]
+
+    def per_unit(self, start: Counted) -> dict[str, float]:
+        """Counts per unit of work, without what starting the program and SSH cause: these are in
+        `start` as well, a smaller run. Where it is not much smaller, they cannot be told apart."""
+        done = self.reading.units
+        less = start.reading.units <= done / 2
+        units = done - (start.reading.units if less else 0)
+        # a little below 0 at times: dropped, the mean of the others would be too large
+        counts = {
+            key: (n - (start.grown.get(key, 0.0) if less else 0)) / units
+            for key, n in self.grown.items()
+        }
+        return counts | {key: n / done for key, n in self.reading.counters.items()}
 
 
 class Measure:
@@ -98,128 +113,152 @@ class Measure:
         *,
         read: Reader,
         initial_units: int = 1,
+        min_units: int = 1,
         max_units: int = 1 << 40,
+        fixed_units: int = 0,
         server: Server | None = None,
-        fixed_time: bool = False,
     ) -> None:
         """Measure `command(units, endpoint)`, a shell command of fixed work, on guest and native.
 
         `read` turns its standard output into the seconds that the program itself measured (or a
-        Reading with quantiles); `initial_units` is the first calibration step, `max_units` an
-        upper bound of units in one sample. With `server`, that command runs on the target and
-        `command` becomes its client beside it. `fixed_time`: the program runs for a time of its
-        own and says seconds per unit; then there is nothing to calibrate, and one pair a boot
-        has to do. Raises WorkloadError, Unsupported, GuestLost.
+        Reading with quantiles); `initial_units` is the first calibration step, `min_units` and
+        `max_units` bound the units of a sample. With `fixed_units` the command does that much and
+        nothing else, and a boot's first execution is its only one: nothing is calibrated, warmed
+        up or counted. With `server`, that command runs on the target and `command` becomes its
+        client beside it. Raises WorkloadError, Unsupported, GuestLost.
         """
         with ExitStack() as stack:
-            runs = {
-                side: stack.enter_context(_runner(self, side, target, command, read, server))
-                for side, target in self._targets.items()
-            }
-            self._measure(runs, initial_units, max_units, fixed_time)
+            runs = {}
+            for side, target in self._targets.items():
+                client = client_of(side, self.clients, server)
+                stack.enter_context(serving(target, server))
+                runs[side] = Execution(
+                    side,
+                    target,
+                    command,
+                    read,
+                    guest=self.guest,
+                    timeout_s=self.plan.command_timeout_s,
+                    client=client,
+                )
+            if fixed_units:
+                self._sizes.guest = self._sizes.native = fixed_units
+                self._phase("measuring")
+                self._record(self._pair(runs))
+            else:
+                self._measure(runs, initial_units, min_units, max_units)
 
     def _measure(
-        self, runs: dict[str, _Runner], initial_units: int, max_units: int, fixed_time: bool
+        self, runs: dict[str, Execution], initial_units: int, min_units: int, max_units: int
     ) -> None:
         began = time.monotonic()
-        plan = self.plan
-        if fixed_time:
-            plan = dataclasses.replace(plan, rounds=1)
-            self._sizes.guest = self._sizes.native = 1
-            runs_to_fit: Mapping[str, _Runner] = {}
-        else:
-            runs_to_fit = runs
         self._phase("calibrating")
-        for side in tuple(runs_to_fit):
+        for side in tuple(runs):
             try:
-                self._warm_up(runs[side], side, initial_units, max_units)
+                self._warm_up(runs[side], side, max(initial_units, min_units), min_units, max_units)
             except Unsupported as error:
                 if side == GUEST:
                     raise
                 self._without_native(runs, error)
+        start = self._counted(runs[GUEST], max(1, self._sizes.guest // _PART))
         self._phase("measuring")
-        pairs: list[Pair] = []
-        while len(pairs) < plan.rounds:
-            if pairs and time.monotonic() - began > plan.budget_s:
+        for taken in range(self.plan.rounds):
+            if taken and time.monotonic() - began > self.plan.budget_s:
                 self.outcome.flags.add("budget")
                 break
-            pair = self._pair(runs, counted=not fixed_time)
-            pairs.append(pair)
-            self.outcome.pairs.append(pair)
-            self._on_pair(pair)
-        if not fixed_time and not self.outcome.exits:
+            self._record(self._pair(runs, start))
+        if not self.outcome.exits:
             try:
                 self._count_exits(runs[GUEST])
             except (HostError, ConnectionLost) as error:
                 self.outcome.notes.add(f"exits were not counted: {error.what}")
 
-    def _without_native(self, runs: dict[str, _Runner], error: Unsupported) -> None:
+    def _record(self, pair: Pair) -> None:
+        self.outcome.pairs.append(pair)
+        self._on_pair(pair)
+
+    def _take(self, run: Execution, side: str, units: int) -> Reading:
+        # Guest and native halves of the scratch disk change sides from round to round, and where
+        # a boot has one round: not in step with who goes first.
+        even = (self.round + self.boot // 2) % 2 == 0
+        try:
+            return run.take(units, first_half=even == (side == GUEST))
+        finally:
+            self.outcome.commands[side] = run.line
+
+    def _without_native(self, runs: dict[str, Execution], error: Unsupported) -> None:
         del runs[NATIVE]
         self.outcome.notes.add(f"not measured natively: {error.what}")
 
-    def _count_exits(self, run: _Runner) -> None:
+    def _count_exits(self, run: Execution) -> None:
         """Exits by reason per unit of work, once per series: counting takes time, so its rounds
-        are not timed. Two amounts of work, whose difference holds nothing of starting a program
-        and of SSH."""
+        are not timed."""
         histogram = self._exit_histogram(self.guest)
         if histogram is None:
             return
-        self._phase("measuring")
-        units = self._sizes.guest
-        part = units // _HISTOGRAM_PART
+        whole = self._sizes.guest
+        part = whole // _PART
         counts: list[Mapping[str, int]] = []
+        done: list[float] = []
         with histogram as look:
             # What a program leaves to be tidied up after its end falls to the next, so the first
             # has one before it as well.
-            for amount in (part, part, units):
-                if amount:
-                    run.take(amount)
+            for amount in (part, part, whole):
+                done.append(self._take(run, GUEST, amount).units if amount else 0)
                 counts.append(look())
         start, middle, end = counts
         for name in end:
             grew = end[name] - middle.get(name, 0)
             base = middle.get(name, 0) - start.get(name, 0) if part else 0
-            self.outcome.exits[name] = (grew - base) / (units - part)
+            self.outcome.exits[name] = (grew - base) / (done[2] - done[1])
 
     def absolute(self, seconds: float) -> None:
         """Record a duration that was measured elsewhere and has no native counterpart."""
-        pair = Pair(None, seconds, self.boot)
-        self.outcome.pairs.append(pair)
-        self._on_pair(pair)
+        self._record(Pair(None, seconds, self.boot))
 
-    def _warm_up(self, run: _Runner, side: str, initial_units: int, max_units: int) -> None:
+    def _warm_up(
+        self, run: Execution, side: str, initial_units: int, min_units: int, max_units: int
+    ) -> None:
+        """Calibrate once per series. Then a whole sample, thrown away: it reads and translates
+        the program, and backs all memory that a sample uses."""
         known: int = getattr(self._sizes, side)
-        part = max(1, known // 4)
         if not known:
-            # A guest can take long for what native does in a sample, but not for a part of it.
-            begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
-            setattr(
-                self._sizes,
-                side,
-                self._fit(run, side, initial_units, max(initial_units, begin), max_units),
-            )
-        elif self.guest.host.time_base is TimeBase.INSTRUCTIONS:
-            run.take(part)  # natively, too: only a count tells a second run from a first
-        elif side == GUEST:
-            run.take(part)  # this guest's first: it reads the program and translates it
-            # The machine is faster or slower than it was at the first boot. A count is the same.
-            self._take_first(run, side, part)
+            known = self._fit(run, side, initial_units, min_units, max_units)
+            setattr(self._sizes, side, known)
+        elif side == NATIVE and self._wall:
+            return  # warm from the boots before; only a count tells a second run from a third
+        self._take(run, side, known)
 
-    def _take_first(self, run: _Runner, side: str, units: int) -> Reading:
-        """A small run. What it counts in the guest is taken off a sample's counts."""
-        if side == NATIVE:
-            return run.take(units)
-        reading, counted = self._counted(run, units)
-        self._sizes.start = (units, counted)
-        return reading
+    def _fit(
+        self, run: Execution, side: str, initial_units: int, min_units: int, max_units: int
+    ) -> int:
+        if initial_units >= max_units:
+            return max_units
+        # A first start reads its files and would look like slow work.
+        self._take(run, side, initial_units)
+        # A guest can take long for what native does in a sample, but not for a part of it.
+        begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
+        steps = calibrate(max(initial_units, begin), self.plan.target_s, max_units, min_units)
+        units = next(steps)
+        try:
+            while True:
+                reading = self._take(run, side, units)
+                units = steps.send(reading.elapsed_s * units / reading.units)
+        except StopIteration as stop:
+            return int(stop.value)
 
-    def _counted(self, run: _Runner, units: int) -> tuple[Reading, dict[str, float]]:
+    @property
+    def _wall(self) -> bool:
+        return self.guest.host.time_base is TimeBase.WALL
+
+    def _counted(self, run: Execution, units: int) -> Counted:
         """A run in the guest, and by how much its counters grew."""
         was = self._look()
-        reading = run.take(units)
+        reading = self._take(run, GUEST, units)
         now = self._look()
         # to a nanosecond: differences of floats are never quite 0
-        return reading, {key: round(now[key] - was[key], 9) for key in was if key in now}
+        grown = {key: round(now[key] - was[key], 9) for key in was if key in now}
+        return Counted(reading, grown)
 
     def _look(self) -> dict[str, float]:
         seen = {**self.guest.machine.usage(), **self._counters(self.guest)}
@@ -227,32 +266,8 @@ class Measure:
             seen.pop("host_cpu_s", None)  # the client runs there too, and is no cost of the guest
         return seen
 
-    def _per_unit(self, counted: Mapping[str, float], units: int) -> dict[str, float]:
-        """Counts per unit of work, without what starting the program and SSH cause. Where the
-        sample is not much larger than the run to compare with, that cannot be told apart."""
-        least, start = self._sizes.start if self._sizes.start[0] <= units / 2 else (0, {})
-        # a little below 0 at times: dropped, the mean of the others would be too large
-        return {key: (n - start.get(key, 0.0)) / (units - least) for key, n in counted.items()}
-
-    def _fit(self, run: _Runner, side: str, initial_units: int, begin: int, max_units: int) -> int:
-        run.take(initial_units)  # a first start reads its files and would look like slow work
-        if initial_units == max_units:
-            self._take_first(run, side, max(1, max_units // 4))
-            return max_units
-        steps = calibrate(begin, self.plan.target_s, max_units)
-        units = next(steps)
-        try:
-            units = steps.send(self._take_first(run, side, units).elapsed_s)
-            while True:
-                units = steps.send(run.take(units).elapsed_s)
-        except StopIteration as stop:
-            fitting = int(stop.value)
-        if side == GUEST and self._sizes.start[0] > fitting // 2 > 1:  # too large to compare with
-            self._take_first(run, side, fitting // 4)
-        return fitting
-
-    def _pair(self, runs: dict[str, _Runner], *, counted: bool) -> Pair:
-        """One round. Without `counted`, how much work was done is not known: no counters."""
+    def _pair(self, runs: dict[str, Execution], start: Counted | None = None) -> Pair:
+        """One round. Without `start`, whose counts are taken off, nothing is counted."""
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
         before = self._monitor.sample()
@@ -260,32 +275,25 @@ class Measure:
             if side not in runs:
                 continue
             units: int = getattr(self._sizes, side)
-            if side == GUEST:
-                readings[side], grown = self._counted(runs[side], units)
-                if counted:
-                    counters = self._per_unit(grown, units)
-                    said = readings[side].counters
-                    counters |= {key: value / units for key, value in said.items()}
+            if side == GUEST and start is not None:
+                counted = self._counted(runs[side], units)
+                readings[side] = counted.reading
+                counters = counted.per_unit(start)
             else:
                 try:
-                    readings[side] = runs[side].take(units)
+                    readings[side] = self._take(runs[side], side, units)
                 except Unsupported as error:  # by now: an earlier boot had it
+                    if side == GUEST:
+                        raise
                     self._without_native(runs, error)
         self.round += 1
         flags = set(self._monitor.flags_since(before))
         for run in runs.values():
             flags |= run.flags
-        for side, reading in readings.items():
-            if reading.elapsed_s == 0:
-                raise WorkloadError(
-                    "the workload says it took 0 s",
-                    evidence=self.outcome.commands[side],
-                )
-        native = readings.get(NATIVE)
-        guest = readings[GUEST]
+        native, guest = readings.get(NATIVE), readings[GUEST]
         return Pair(
-            native_s=native.elapsed_s / self._sizes.native if native else None,
-            guest_s=guest.elapsed_s / self._sizes.guest,
+            native_s=self._sample(NATIVE, native) if native else None,
+            guest_s=self._sample(GUEST, guest),
             boot=self.boot,
             flags=tuple(sorted(flags)),
             counters=counters,
@@ -293,93 +301,15 @@ class Measure:
                 name: (native.quantiles.get(name) if native else None, value)
                 for name, value in guest.quantiles.items()
             },
+            equal=None if guest.equal is None else (native.equal if native else None, guest.equal),
         )
 
-
-class _Runner:
-    """One side of an item: runs the command there and reads what it says."""
-
-    def __init__(
-        self, measure: Measure, side: str, target: Target, command: Command, read: Reader
-    ) -> None:
-        self._measure = measure
-        self._side = side
-        self._target = target
-        self._runs_on: Target = target
-        self._command = command
-        self._read = read
-        self.flags: set[str] = set()  # of the last run
-
-    def become_client(self, client: Native) -> None:
-        self._runs_on = client
-
-    def take(self, units: int) -> Reading:
-        """Run `units` of work once. The guest is paused while native runs."""
-        self.flags = set()
-        command = self._command(units, self._endpoint())
-        self._measure.outcome.commands[self._side] = command
-        machine = self._measure.guest.machine
-        began = time.monotonic()
-        if self._side == NATIVE:
-            machine.pause()
-            try:
-                text = self._run(command)
-            finally:
-                machine.resume()
-        else:
-            text = self._run(command)
-        lasted_s = time.monotonic() - began
-        reading = checked(self._read, text, command)
-        if self._measure.guest.host.time_base is TimeBase.WALL:
-            self._check_clock(reading.elapsed_s, lasted_s)
-        return reading
-
-    def _run(self, command: str) -> str:
-        return succeed(self._runs_on, command, timeout_s=self._measure.plan.command_timeout_s)
-
-    def _endpoint(self) -> Endpoint:
-        """Guest and native halves of the scratch disk change sides from round to round."""
-        endpoint = self._target.endpoint
-        half = endpoint.scratch_size_mib // 2
-        # They change also where a boot has one round, and not in step with who goes first.
-        even = (self._measure.round + self._measure.boot // 2) % 2 == 0
-        first_half = even == (self._side == GUEST)
-        return dataclasses.replace(
-            endpoint, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
-        )
-
-    def _check_clock(self, claimed_s: float, lasted_s: float) -> None:
-        if (
-            claimed_s > lasted_s * _CLOCK_FAST + _CLOCK_FAST_S
-            or lasted_s > claimed_s * _CLOCK_SLOW + _CLOCK_SLOW_S
-        ):
-            self.flags.add("clock")
-
-
-@contextmanager
-def _runner(
-    measure: Measure,
-    side: str,
-    target: Target,
-    command: Command,
-    read: Reader,
-    server: Server | None,
-) -> Iterator[_Runner]:
-    """A runner, with the workload's server running on its target for as long."""
-    runner = _Runner(measure, side, target, command, read)
-    if server is None:
-        yield runner
-        return
-    if side not in measure.clients:
-        raise WorkloadError("this workload needs a network, and this host has none")
-    runner.become_client(measure.clients[side])
-    with target.server(server(target.endpoint)):
-        succeed(target, _LISTENING, timeout_s=30)
-        yield runner
-
-
-# Until somebody listens on NATIVE_PORT: the state column of proc(5) net/tcp says 0A.
-_LISTENING = (
-    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{NATIVE_PORT:04X} [0-9A-F:]* 0A'; "
-    "do sleep 0.05; done"
-)
+    def _sample(self, side: str, reading: Reading) -> float:
+        """Seconds per unit of work. Where instructions are counted, the median of groups of units
+        is the same in every boot and under every load; the mean holds what interrupts add."""
+        if reading.elapsed_s == 0:
+            raise WorkloadError(
+                "the workload says it took 0 s", evidence=self.outcome.commands[side]
+            )
+        mean = reading.elapsed_s / reading.units
+        return mean if self._wall else reading.quantiles.get("p50", mean)

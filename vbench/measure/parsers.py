@@ -14,44 +14,43 @@ Reader = Callable[[str], Reading | float]
 
 
 def probe(text: str) -> Reading:
-    """vbench-probe's JSON: `elapsed_ns`, and quantiles such as `p50_ns`, in nanoseconds; the
-    time stamp counter's `tsc_ticks` during `elapsed_ns`, which tell nanoseconds in cycles."""
-    said = json.loads(text)
+    """vbench-probe's JSON: `elapsed_ns` for `units`; quantiles such as `p50_ns`, in nanoseconds of
+    a unit; `equal`, the share of groups within 0.1 % of the median; the time stamp counter's
+    `tsc_ticks` during `elapsed_ns`, which give nanoseconds in cycles."""
+    result = json.loads(text)
     quantiles = {
-        name: said[f"{name}_ns"] / 1e9
+        name: result[f"{name}_ns"] / 1e9
         for name in ("min", "p50", "p99", "max", "mean")
-        if f"{name}_ns" in said
+        if f"{name}_ns" in result
     }
-    counters = {"tsc_ticks": float(said["tsc_ticks"])} if "tsc_ticks" in said else {}
-    return Reading(said["elapsed_ns"] / 1e9, quantiles, counters)
+    counters = {"tsc_ticks": float(result["tsc_ticks"])} if "tsc_ticks" in result else {}
+    return Reading(
+        result["elapsed_ns"] / 1e9,
+        quantiles,
+        counters,
+        units=float(result.get("units", 0)),
+        equal=float(result["equal"]) if "equal" in result else None,
+    )
 
 
-def sysbench(text: str) -> float:
-    """sysbench's total time; version 1.0 has no machine-readable output."""
-    match = re.search(r"total time:\s*([\d.]+)s", text)
-    if match is None:
-        raise ValueError("there is no total time")
-    return float(match[1])
+# How far the times of a stream's two ends may be apart. What lies in buffers while only one of
+# them measures makes them differ.
+_ENDS_AGREE = 0.1
 
 
-def fio(text: str) -> Reading:
-    """fio's JSON: the run time of its one job, and quantiles of completion latency."""
-    job = json.loads(text)["jobs"][0]
-    if job["error"]:
-        raise ValueError(f"fio stopped with error {job['error']}")
-    side = job["read"] if job["read"]["total_ios"] else job["write"]
-    percentiles = side["clat_ns"].get("percentile", {})
-    quantiles = {
-        name: percentiles[key] / 1e9
-        for name, key in (("p50", "50.000000"), ("p99", "99.000000"))
-        if key in percentiles
-    }
-    return Reading(side["runtime"] / 1e3, quantiles)  # fio counts milliseconds
+def iperf3(text: str) -> Reading:
+    """iperf3's JSON: seconds that the receiver needed, for the MiB that it got.
 
-
-def iperf3(text: str) -> float:
-    """iperf3's JSON: seconds that the receiver needed."""
-    return float(json.loads(text)["end"]["sum_received"]["seconds"])
+    Raises ValueError where sender and receiver disagree: then the stream was too short, and a
+    buffer was measured.
+    """
+    end = json.loads(text)["end"]
+    sent, received = float(end["sum_sent"]["seconds"]), float(end["sum_received"]["seconds"])
+    if abs(sent - received) > _ENDS_AGREE * max(sent, received):
+        raise ValueError(
+            f"the sender took {sent:g} s and the receiver {received:g} s: too little was sent"
+        )
+    return Reading(received, units=end["sum_received"]["bytes"] / (1 << 20))
 
 
 def openssl_speed(text: str) -> float:
@@ -76,8 +75,8 @@ def checked(read: Reader, text: str, command: str) -> Reading:
     program's own clock.
     """
     try:
-        said = read(text)
-        reading = said if isinstance(said, Reading) else Reading(float(said))
+        made = read(text)
+        reading = made if isinstance(made, Reading) else Reading(float(made))
     except _NONSENSE as error:
         raise WorkloadError(
             f"the workload's output cannot be read ({type(error).__name__}: {error})",
@@ -89,4 +88,9 @@ def checked(read: Reader, text: str, command: str) -> Reading:
                 f"the workload says it took {seconds} s",
                 evidence="\n".join([command, *text.splitlines()[-10:]]),
             )
+    if not (math.isfinite(reading.units) and reading.units >= 0):
+        raise WorkloadError(
+            f"the workload says it did {reading.units} units of work",
+            evidence="\n".join([command, *text.splitlines()[-10:]]),
+        )
     return reading

@@ -57,14 +57,15 @@ class Plan:
 
 
 QUICK = Plan(boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0, own_guests=False)
-# Where a second is 10^9 instructions. 200 million: a timer tick more or less changes nothing, nor
-# do programs' clocks of 1 ms. Rounds of one boot are alike there, so one does; boots differ. A
-# command's time-out is in the target's seconds, which last several of ours.
-COUNTING = Plan(boots=2, rounds=1, target_s=0.2, budget_s=300.0, command_timeout_s=20.0)
+# Where a second is 10^9 instructions. 100 million are hundreds of groups of units, whose median is
+# exact. One round of a boot does, and the second boot proves it. A command's time-out is in the
+# target's seconds, which last several of ours.
+COUNTING = Plan(boots=2, rounds=1, target_s=0.1, budget_s=300.0, command_timeout_s=20.0)
 
 
-def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, int]:
-    """Yields units of work to run, receives seconds; returns the units for `target_s`.
+def calibrate(first: int, target_s: float, most: int, least: int = 1) -> Generator[int, float, int]:
+    """Yields units of work to run, receives seconds; returns the units for `target_s`, from
+    `least` to `most`.
 
     Stops at the first run that took at least half of the target: it is long enough to scale
     from, and short enough not to cost more than the samples do.
@@ -73,7 +74,7 @@ def calibrate(first: int, target_s: float, most: int) -> Generator[int, float, i
     while True:
         elapsed_s = yield units
         growth = target_s / elapsed_s if elapsed_s > 0 else float(_MAX_GROWTH)
-        wanted = max(1, min(most, round(units * min(growth, _MAX_GROWTH))))
+        wanted = max(least, min(most, round(units * min(growth, _MAX_GROWTH))))
         if elapsed_s >= target_s / 2 or units in {wanted, most}:
             return wanted
         units = wanted

@@ -175,6 +175,7 @@ def _item(head: Mapping[str, Any], info: Mapping[str, Any] | None) -> Item:
         launches=tuple(head["launch"]),
         commands=head["commands"],
         exits={} if info is None else info.get("exits", {}),
+        counted=head.get("counted", True),
     )
 
 
@@ -182,8 +183,9 @@ def _pairs(info: Mapping[str, Any]) -> tuple[Pair, ...]:
     counters = info["counters"]
     quantiles = info["quantiles"]
     pairs = []
-    columns = zip(info["pairs"], info["pair_boots"], info["pair_flags"], strict=True)
-    for i, ((native_s, guest_s), boot, flags) in enumerate(columns):
+    equal = info.get("pair_equal", [None] * len(info["pairs"]))
+    columns = zip(info["pairs"], info["pair_boots"], info["pair_flags"], equal, strict=True)
+    for i, ((native_s, guest_s), boot, flags, shares) in enumerate(columns):
         if not isinstance(guest_s, (int, float)) or not isinstance(boot, int):
             raise ValueError(f"pair {i} is {[native_s, guest_s]} of boot {boot}")
         pairs.append(
@@ -198,6 +200,7 @@ def _pairs(info: Mapping[str, Any]) -> tuple[Pair, ...]:
                     for name, values in quantiles.items()
                     if values[i] is not None and values[i][1] is not None
                 },
+                None if shares is None else (shares[0], shares[1]),
             )
         )
     return tuple(pairs)

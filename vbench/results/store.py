@@ -21,7 +21,9 @@ from vbench.results import stats
 # History of the format. Add a line, and a migration in `loading._result`, when it changes.
 #   1  first: pairs with pair_boots, pair_flags, counters and quantiles per pair
 #   2  `exits` of an item: by reason, per unit of work; absent in 1, which counted none
-SCHEMA_VERSION = 2
+#   3  `counted` of an item, absent before: true; `pair_equal`, absent before: not known. On the
+#      instruction base a sample is the median of groups of units where the program times such
+SCHEMA_VERSION = 3
 
 
 def _number(value: float | None) -> float | None:
@@ -59,14 +61,15 @@ def _item_head(item: Item) -> dict[str, Any]:
         "commands": dict(item.commands),
         "status": item.status.value,
         "reason": item.reason,
+        "counted": item.counted,
     }
 
 
 def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
     """The `extra_info["vbench"]` object of a measured item. Units: seconds per unit of work.
 
-    `pairs`, `pair_boots`, `pair_flags` and each list in `counters` and `quantiles` run in
-    parallel. Raises StoreError for a guest sample that is not finite.
+    `pairs`, `pair_boots`, `pair_flags`, `pair_equal` and each list in `counters` and `quantiles`
+    run in parallel. Raises StoreError for a guest sample that is not finite.
     """
     counters = sorted({name for pair in item.pairs for name in pair.counters})
     quantiles = sorted({name for pair in item.pairs for name in pair.quantiles})
@@ -75,6 +78,7 @@ def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
         "pairs": [[_number(p.native_s), _sample(item, p.guest_s)] for p in item.pairs],
         "pair_boots": [p.boot for p in item.pairs],
         "pair_flags": [list(p.flags) for p in item.pairs],
+        "pair_equal": [_quantile_pair(p.equal) for p in item.pairs],
         "counters": {
             name: [_number(p.counters.get(name)) for p in item.pairs] for name in counters
         },

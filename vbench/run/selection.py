@@ -20,7 +20,7 @@ Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 # category, and not those whose programs stop by the clock. A cost of an exit needs the control that
 # is taken off it.
 _TRANSLATED = (
-    *("cpu-sysbench", "memory-pagefault", "syscall-getppid", "syscall-switch"),
+    *("cpu-prime", "memory-pagefault", "syscall-getppid", "syscall-switch"),
     *("disk-randread-qd1", "network-rr", "boot-command"),
 )
 _REDUCED = (*_TRANSLATED, "boot-firmware")

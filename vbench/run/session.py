@@ -221,6 +221,7 @@ class Session:
             launches=tuple(state.launches),
             commands=dict(state.outcome.commands),
             exits=dict(state.outcome.exits),
+            counted=info.counted,
         )
 
     def result(self, series: Series) -> Result:

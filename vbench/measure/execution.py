@@ -1,0 +1,117 @@
+"""One side of an item: runs its command there and reads what it prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from vbench.errors import WorkloadError
+from vbench.guest.launch import Guest
+from vbench.guest.native import Native
+from vbench.guest.target import NATIVE_PORT, Endpoint, Target, succeed
+from vbench.measure.parsers import Reader, checked
+from vbench.measure.plan import NATIVE
+from vbench.model import Reading, TimeBase
+
+Command = Callable[[int, Endpoint], str]
+Server = Callable[[Endpoint], str]
+
+# A clock is called wrong when a program claims more time than passed around it (1 %, 10 ms), or
+# less than half of it beside 2 s for starting a program in translated code.
+_CLOCK_FAST, _CLOCK_FAST_S = 1.01, 0.01
+_CLOCK_SLOW, _CLOCK_SLOW_S = 2.0, 2.0
+
+
+class Execution:
+    """Runs a workload's command on one side, as often as it is asked to."""
+
+    def __init__(
+        self,
+        side: str,
+        target: Target,
+        command: Command,
+        read: Reader,
+        *,
+        guest: Guest,
+        timeout_s: float,
+        client: Native | None = None,
+    ) -> None:
+        """`guest` is paused while native runs. With `client`, the command runs there and
+        `target` is what it connects to."""
+        self._side = side
+        self._target = target
+        self._runs_on: Target = client or target
+        self._command = command
+        self._read = read
+        self._guest = guest
+        self._timeout_s = timeout_s
+        self.flags: set[str] = set()  # of the last run
+        self.line = ""  # the last command
+
+    def take(self, units: int, *, first_half: bool) -> Reading:
+        """Run `units` of work once, in one half of the scratch disk.
+
+        The reading's `units` is what was done: a program may round up to a whole group.
+        """
+        self.flags = set()
+        self.line = self._command(units, self._endpoint(first_half))
+        began = time.monotonic()
+        if self._side == NATIVE:
+            self._guest.machine.pause()
+            try:
+                text = self._run()
+            finally:
+                self._guest.machine.resume()
+        else:
+            text = self._run()
+        lasted_s = time.monotonic() - began
+        reading = checked(self._read, text, self.line)
+        if self._guest.host.time_base is TimeBase.WALL:
+            self._check_clock(reading.elapsed_s, lasted_s)
+        return reading if reading.units else dataclasses.replace(reading, units=units)
+
+    def _run(self) -> str:
+        return succeed(self._runs_on, self.line, timeout_s=self._timeout_s)
+
+    def _endpoint(self, first_half: bool) -> Endpoint:
+        endpoint = self._target.endpoint
+        half = endpoint.scratch_size_mib // 2
+        return dataclasses.replace(
+            endpoint, scratch_offset_mib=0 if first_half else half, scratch_size_mib=half
+        )
+
+    def _check_clock(self, claimed_s: float, lasted_s: float) -> None:
+        if (
+            claimed_s > lasted_s * _CLOCK_FAST + _CLOCK_FAST_S
+            or lasted_s > claimed_s * _CLOCK_SLOW + _CLOCK_SLOW_S
+        ):
+            self.flags.add("clock")
+
+
+@contextmanager
+def serving(target: Target, server: Server | None) -> Iterator[None]:
+    """The workload's server, if it has one, runs on `target` and listens."""
+    if server is None:
+        yield
+        return
+    with target.server(server(target.endpoint)):
+        succeed(target, LISTENING, timeout_s=30)
+        yield
+
+
+def client_of(side: str, clients: Mapping[str, Native], server: Server | None) -> Native | None:
+    """Who runs the client of a `server` on that side. Raises WorkloadError without a network."""
+    if server is None:
+        return None
+    if side not in clients:
+        raise WorkloadError("this workload needs a network, and this host has none")
+    return clients[side]
+
+
+# Until somebody listens on NATIVE_PORT: the state column of proc(5) net/tcp says 0A.
+LISTENING = (
+    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{NATIVE_PORT:04X} [0-9A-F:]* 0A'; "
+    "do sleep 0.05; done"
+)
