@@ -138,7 +138,7 @@ class Reading:
     `units` of work were done, 0: as many as were asked for. `quantiles` maps names ("p50", "p99",
     "mean") to seconds per unit of work; `counters` are totals that the program counted itself
     ("tsc_ticks"). `equal`: where it timed groups of units one by one, the share of them that are
-    within 0.1 % of the median.
+    within 0.1 % of the median. `too_short` says why this is no sample: more units are needed.
     """
 
     elapsed_s: float
@@ -146,6 +146,7 @@ class Reading:
     counters: Mapping[str, float] = field(default_factory=_empty)
     units: float = 0.0
     equal: float | None = None
+    too_short: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.workload(category="network")
 
 
 # More than the buffers of both ends hold (net.ipv4.tcp_rmem and tcp_wmem grow to 6 and 4 MiB).
-_MIN_MIB = 32
+_MIN_MIB, _MAX_MIB = 32, 8192
 
 
 def _iperf3(measure: Measure, direction: str = "") -> None:
@@ -24,6 +24,7 @@ def _iperf3(measure: Measure, direction: str = "") -> None:
         command,
         read=parsers.iperf3,
         min_units=_MIN_MIB,
+        max_units=_MAX_MIB,
         server=lambda endpoint: "iperf3 --server --port 5201",
     )
 

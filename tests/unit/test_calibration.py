@@ -6,15 +6,16 @@ import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 from fake_targets import Bench
 
-from vbench.errors import HostError
+from vbench.errors import HostError, WorkloadError
 from vbench.measure import parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import Plan
-from vbench.model import Output, TimeBase
+from vbench.model import Output, Reading, TimeBase
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,23 @@ def test_a_sample_has_no_fewer_units_than_it_needs() -> None:
     bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, min_units=10_000)
     assert bench.sizes == Sizes(10_000, 10_000)
     assert min(guest_units(bench)[:2]) == 10_000
+
+
+@pytest.mark.parametrize("buffer", [10_000, 1 << 60])
+def test_what_is_too_short_is_lengthened_and_refused_where_that_does_not_help(buffer: int) -> None:
+    def read(text: str) -> Reading:
+        made = parsers.probe(text)
+        return replace(made, too_short="in a buffer" if made.elapsed_s < buffer * 1e-6 else "")
+
+    bench = Bench(plan=Plan(target_s=1e-3, rounds=1), native=None)
+    measure = bench.measure()
+    if buffer > 1 << 40:
+        with pytest.raises(WorkloadError, match="too short: in a buffer"):
+            measure(lambda n, _: f"spin {n}", read=read, max_units=1_000_000)
+        assert not bench.pairs
+    else:
+        measure(lambda n, _: f"spin {n}", read=read)
+        assert bench.sizes.guest >= buffer
 
 
 def test_fixed_units_are_run_once_and_nothing_before() -> None:

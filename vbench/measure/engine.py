@@ -240,12 +240,17 @@ class Measure:
         begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
         steps = calibrate(max(initial_units, begin), self.plan.target_s, max_units, min_units)
         units = next(steps)
+        refused = False
         try:
             while True:
                 reading = self._take(run, side, units)
-                units = steps.send(reading.elapsed_s * units / reading.units)
+                seconds = reading.elapsed_s * units / reading.units
+                if reading.too_short:  # more is needed, however long it took
+                    refused, seconds = True, min(seconds, self.plan.target_s / 4)
+                units = steps.send(seconds)
         except StopIteration as stop:
-            return int(stop.value)
+            # the last step was long enough, or there is none that is
+            return max(int(stop.value), units) if refused else int(stop.value)
 
     @property
     def _wall(self) -> bool:
@@ -307,9 +312,11 @@ class Measure:
     def _sample(self, side: str, reading: Reading) -> float:
         """Seconds per unit of work. Where instructions are counted, the median of groups of units
         is the same in every boot and under every load; the mean holds what interrupts add."""
-        if reading.elapsed_s == 0:
+        if reading.elapsed_s == 0 or reading.too_short:
             raise WorkloadError(
-                "the workload says it took 0 s", evidence=self.outcome.commands[side]
+                f"a sample is too short: {reading.too_short or 'the workload says it took 0 s'}",
+                evidence=self.outcome.commands[side],
+                remedy="give it more units of work (min_units)",
             )
         mean = reading.elapsed_s / reading.units
         return mean if self._wall else reading.quantiles.get("p50", mean)

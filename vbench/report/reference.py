@@ -24,12 +24,12 @@ class ReferenceSet:
 
 
 COMPUTING = ReferenceSet(
-    "computing", "cpu", ("cpu-sysbench", "cpu-sha256", "cpu-aes", "cpu-aes-own-isa")
+    "computing", "cpu", ("cpu-prime", "cpu-sha256", "cpu-aes", "cpu-aes-own-isa")
 )
 MEMORY = ReferenceSet(
     "memory",
     "memory",
-    ("memory-sysbench", "memory-random", "memory-random-huge", "memory-pagefault"),
+    ("memory-stream", "memory-random", "memory-random-huge", "memory-pagefault"),
 )
 SYSTEM_CALLS = ReferenceSet("system calls", "syscall", ("syscall-getppid", "syscall-switch"))
 DISK_THROUGHPUT = ReferenceSet("disk throughput", "disk", ("disk-read-1m", "disk-write-1m"))
