@@ -182,7 +182,7 @@ def test_one_boot_is_labelled() -> None:
 
 
 def test_a_word_needs_more_than_one_boot() -> None:
-    slow = item("cpu-sysbench", pairs(9.0, boots=1, rounds=5))
+    slow = item("cpu-prime", pairs(9.0, boots=1, rounds=5))
     shown = cell(markdown(result(slow)), "## By", "**CPU overhead: computing**", 1)
     assert "×8.80" in shown
     assert "**" not in shown
@@ -293,7 +293,7 @@ def test_every_launch_can_be_replayed() -> None:
     lines = [line for line in text.splitlines() if line.startswith("qemu-system-x86_64")]
     assert list(argv) in [shlex.split(line) for line in lines]
     assert "# boot 0, 1" in text
-    assert "probe cpu-sysbench --native" in text
+    assert "probe cpu-prime --native" in text
     odd = (launch("tcg", 0), launch("tcg", 1, kernel="6.2"))
     text = markdown(result(item("a", pairs(2.0)), launches=odd))
     assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text

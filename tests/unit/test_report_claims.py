@@ -41,18 +41,18 @@ def verdict(key: str, *results: Result) -> str:
 
 
 def test_translation_is_judged_by_the_workloads_named_for_it() -> None:
-    slow = item("cpu-sysbench", pairs(7.0))
+    slow = item("cpu-prime", pairs(7.0))
     assert verdict("T1", unaware(slow)) == "confirmed"
     assert verdict("T1", unaware(slow, item("cpu-spin", pairs(1.0)))) == "confirmed"
     assert verdict("T1", unaware(item("cpu-spin", pairs(7.0)))).startswith("not measured here")
 
 
 def test_translation_needs_both_an_unaware_guest_and_a_cost() -> None:
-    assert verdict("T1", unaware(item("cpu-sysbench", pairs(1.05)))) == "refuted"
-    slow = item("cpu-sysbench", pairs(7.0))
+    assert verdict("T1", unaware(item("cpu-prime", pairs(1.05)))) == "refuted"
+    slow = item("cpu-prime", pairs(7.0))
     assert verdict("T1", unaware(slow, interface="KVM")) == "refuted"
     assert verdict("T1", result(slow, host=BARE)) == "inconclusive"  # nothing observed
-    once = item("cpu-sysbench", pairs(7.0, boots=1))
+    once = item("cpu-prime", pairs(7.0, boots=1))
     assert verdict("T1", unaware(once)) == "inconclusive"
 
 
@@ -77,7 +77,7 @@ def test_a_paravirtual_guest_is_judged_in_three_parts() -> None:
 
 def test_near_native_is_an_equivalence_test() -> None:
     def of(overhead: float, **changes: Any) -> str:
-        return verdict("T3", kvm(item("cpu-sysbench", pairs(overhead, **changes))))
+        return verdict("T3", kvm(item("cpu-prime", pairs(overhead, **changes))))
 
     assert of(1.02) == "confirmed"
     assert of(1.5) == "refuted"
@@ -87,12 +87,12 @@ def test_near_native_is_an_equivalence_test() -> None:
 
 
 def test_a_kernel_module_can_be_another_than_hardware_s() -> None:
-    near = item("cpu-sysbench", pairs(1.01))
+    near = item("cpu-prime", pairs(1.01))
     assert verdict("T5", kvm(near)).startswith("not measured here")
     known = {"host: KVM provider": "kvm_amd"}
     assert verdict("T5", kvm(near, **known)) == "confirmed"
     assert verdict("T5", kvm(near, **{"host: KVM provider": "kvm_pvm"})) == "refuted"
-    assert verdict("T5", kvm(item("cpu-sysbench", pairs(9.0)), **known)) == "refuted"
+    assert verdict("T5", kvm(item("cpu-prime", pairs(9.0)), **known)) == "refuted"
     assert verdict("T5", kvm(item("cpu-aes", ()), **known)) == "inconclusive"
 
 

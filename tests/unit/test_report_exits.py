@@ -56,7 +56,7 @@ def kvm_result(host: HostFacts = TESTBED, **changes: Any) -> Result:
             exits={"IOIO": 4.0, "to QEMU: IO": 4.0, "INTR": 2.0},
             **common,
         ),
-        item("cpu-sysbench", pairs(1.02, 1e-3, spread=0.0), **common),
+        item("cpu-prime", pairs(1.02, 1e-3, spread=0.0), **common),
     ]
     moved = [
         replace(i, host=host.identity, host_kind=host.kind, time_base=host.time_base) for i in items
@@ -226,7 +226,7 @@ def test_every_claim_has_a_verdict_whatever_was_measured() -> None:
     counts = (("T", 5), ("R", 2), ("E", 4), ("Q", 3), ("W", 4), ("H", 3), ("D", 3))
     assert keys == [f"{group}{n + 1}" for group, count in counts for n in range(count)]
 
-    nothing = judged(result(item("cpu-sysbench", ())))
+    nothing = judged(result(item("cpu-prime", ())))
     assert sorted(nothing) == sorted(keys)
     assert all(row[2].startswith("not measured here") for key, row in nothing.items() if key in
                ("T1", "E1", "E2", "E4", "W1"))  # fmt: skip

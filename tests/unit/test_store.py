@@ -24,7 +24,7 @@ def sample() -> Result:
         None, 2e-6, 1, ("steal",), {"exits": 3.0}, {"p50": (None, 1e-6), "p99": (1e-6, 2e-6)}
     )
     return result(
-        item("cpu-sysbench", [*pairs(1.8, counters={"host_cpu_s": 1e-6}), odd], flags=("slirp",)),
+        item("cpu-prime", [*pairs(1.8, counters={"host_cpu_s": 1e-6}), odd], flags=("slirp",)),
         item("cyclictest", pairs(2.0), statistic=Statistic.QUANTILES, category="interrupt"),
         item("broken", (), status=Status.FAILED, reason="exit status 1"),
         item("rdrand", (), status=Status.UNSUPPORTED, reason="no metric"),
@@ -82,7 +82,7 @@ def test_top_level_lists_items_that_have_no_samples() -> None:
 
 def test_stats_data_are_the_guests(tmp_path: Path) -> None:
     entry = store.document(sample())["benchmarks"][0]
-    assert entry["name"] == entry["fullname"] == "cpu-sysbench[tcg]"
+    assert entry["name"] == entry["fullname"] == "cpu-prime[tcg]"
     assert entry["stats"]["data"] == [p.guest_s for p in sample().items[0].pairs]
     assert entry["stats"]["rounds"] == 16
 
@@ -97,7 +97,7 @@ def test_pytest_benchmark_compare_opens_it(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("cpu-sysbench[tcg]") == 2
+    assert done.stdout.count("cpu-prime[tcg]") == 2
 
 
 def test_nan_is_never_written(tmp_path: Path) -> None:
