@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import until
+from tests.integration.conftest import ssh_program, until
 from vbench import image
 from vbench.errors import ConnectionLost, GuestLost, HostTimeout, UsageError
 from vbench.hosts.remote import SshHost
@@ -76,7 +76,11 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
     try:
         assert until(answers, 10)
-        environment = {"HOME": str(root), "VBENCH_CACHE": str(image.cache_dir())}
+        config = f"IdentityFile {own}/id_ed25519\nUserKnownHostsFile {own}/known_hosts\n"
+        environment = {
+            "PATH": ssh_program(root, config),
+            "VBENCH_LOCK": str(root / "lock"),
+        }
         yield Remote(f"ssh://{getpass.getuser()}@127.0.0.1:{port}", root, environment)
     finally:
         server.kill()
@@ -214,11 +218,11 @@ def test_exec(remote: Remote) -> None:
     assert (done.returncode, done.stdout) == (3, f"{image.ensure().kernel_release}\n"), done.stderr
 
 
-def test_an_unknown_host_is_refused(
+def test_an_unknown_host_is_refused_in_opensshs_words(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(ConnectionLost, match="not found in known_hosts") as caught:
+    monkeypatch.setenv("PATH", ssh_program(tmp_path, f"UserKnownHostsFile {tmp_path}/none\n"))
+    with pytest.raises(ConnectionLost, match="Host key verification failed") as caught:
         SshHost(remote.address).run(["true"], timeout_s=10)
     assert "connect once by hand: ssh -p" in caught.value.remedy
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import ssh_program
 from vbench import image
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, GuestLost, LaunchError
@@ -247,7 +248,8 @@ def test_a_dom0_reached_by_ssh(
     )
     subprocess.run([*by_hand, "true"], check=True, capture_output=True, timeout=60)
     files = image.ensure()
-    monkeypatch.setenv("HOME", str(tmp_path))
+    config = f"IdentityFile {key}\nUserKnownHostsFile {known}\n"
+    monkeypatch.setenv("PATH", ssh_program(tmp_path, config))
 
     remote = SshHost(f"ssh://root@127.0.0.1:{port}")
     remote.timeout_scale = testbed.timeout_scale  # it is emulated all the same

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from vbench.model import HostFacts, ImageFiles, Output, TimeBase
 
-if TYPE_CHECKING:  # it would bring paramiko, half a second that few need
-    from vbench.hosts.ssh import Stream
+if TYPE_CHECKING:  # a lower room than hosts
+    from vbench.hosts.connection import Stream
 
 SCRATCH_MIB = 256  # size of the disk under test where the host has room for a file
 

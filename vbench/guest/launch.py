@@ -14,6 +14,7 @@ import vbench
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, GuestLost, LaunchError, LaunchTimeout, WorkloadTimeout
 from vbench.guest.target import Endpoint, clean_argv, parse_facts
+from vbench.hosts.connection import read_line
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
 from vbench.image import cpio
@@ -168,20 +169,20 @@ class Guest:
     def server(self, command: str) -> Iterator[None]:
         """Keep `command` running in the guest while the context lasts."""
         try:
-            channel = self._ssh.channel()
-            channel.settimeout(20.0 * self.host.timeout_scale)
             # a session of its own, so that all of it can be ended by one signal
             inner = shlex.join(clean_argv(f"echo $$; exec {command}"))
-            channel.exec_command(f"exec setsid {inner}")
-            pid = channel.recv(32).decode().split()[0]
-        except (ConnectionLost, OSError, EOFError, IndexError) as error:
-            raise self.lost(f"cannot start a server: {error}") from error
+            running = self._ssh.start(f"exec setsid {inner}")
+        except ConnectionLost as error:
+            raise self.lost(f"cannot start a server: {error.what}") from error
+        pid = read_line(running, 20.0 * self.host.timeout_scale).decode(errors="replace").strip()
+        if not pid:
+            raise self.lost("cannot start a server: the guest does not answer")
         try:
             yield
         finally:
             if self.alive:
                 self.run(f"kill -- -{pid} 2>/dev/null || true", timeout_s=10)
-            channel.close()
+            running.close()
 
     @property
     def ssh(self) -> SshConnection:

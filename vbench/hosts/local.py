@@ -16,6 +16,7 @@ from typing import BinaryIO
 from vbench.contract.host import SCRATCH_MIB, Network, Scratch
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
 from vbench.hosts.netns import local_network
+from vbench.hosts.private_directory import private_directory
 from vbench.hosts.stream_log import StreamLog
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
 from vbench.system import process
@@ -57,8 +58,7 @@ class LocalProcess:
         return self.wait(0)
 
     def wait(self, timeout_s: float) -> int | None:
-        known = self._child.returncode
-        return known if known is not None else process.wait(self.pid, timeout_s)
+        return process.wait(self._child, timeout_s)
 
     def kill(self) -> None:
         """SIGKILL to the whole group, so that what the process started ends too."""
@@ -139,7 +139,7 @@ class LocalHost:
     @contextmanager
     def workdir(self) -> Iterator[str]:
         if self._base is None:
-            self._base = self._stack.enter_context(_base_directory())
+            self._base = self._stack.enter_context(private_directory())
         path = tempfile.mkdtemp(dir=self._base)
         try:
             yield path
@@ -198,36 +198,6 @@ class LocalHost:
         self._scratch = None
         self._network, self._network_tried = None, False
         self._base = None
-
-
-@contextmanager
-def _base_directory() -> Iterator[str]:
-    """A directory for all that this process makes, removed even if it is killed.
-
-    A shell waits for the end of a pipe that only we hold, then removes the directory.
-    """
-    # /var/tmp and not /tmp: the scratch disk is opened with O_DIRECT, which tmpfs refuses.
-    parent = os.environ.get("VBENCH_TMP", "/var/tmp")  # noqa: S108
-    try:
-        path = tempfile.mkdtemp(prefix="vbench-", dir=parent)
-    except OSError as error:
-        raise HostError(
-            f"cannot make a directory in {parent}: {error.strerror}",
-            remedy="set VBENCH_TMP to a folder on a real disk that you may write to",
-        ) from error
-    script = 'trap "" INT TERM HUP; read -r _; exec rm -rf -- "$1"'
-    janitor = subprocess.Popen(
-        ["sh", "-c", script, "vbench-janitor", path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-    )
-    try:
-        yield path
-    finally:
-        janitor.communicate()  # closes the pipe: it cleans up and ends
 
 
 def _fill(file: BinaryIO) -> None:

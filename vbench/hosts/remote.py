@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import socket
 import threading
@@ -19,7 +20,9 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hosts.ssh import RunningCommand, SshConnection, Stream
+from vbench.hosts.connection import Connection, RunningCommand, Stream, read_line
+from vbench.hosts.openssh import OpenSshConnection
+from vbench.hosts.private_directory import JANITOR, REMEDY
 from vbench.hosts.stream_log import StreamLog
 from vbench.hosts.upload import upload_image
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
@@ -32,7 +35,13 @@ _GRACE_S = 15.0
 
 # What follows ends with the SSH server's process of this connection, for that is the parent. By its
 # path, as a busybox shell would prefer its own setpriv, which cannot do it.
-_TIED = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "--")
+SETPRIV = "/usr/bin/setpriv"
+_FIND_SETPRIV = f"""
+for each in {SETPRIV} "$(command -v setpriv)"; do
+  "$each" --pdeathsig KILL true && echo "$each" && exit
+done
+exit 1
+"""
 
 # Says its pid, then becomes "$@", leader of its process group. OpenSSH makes standard error a
 # socket, which cannot be opened by name as QEMU does with its console's /dev/stderr; a FIFO can.
@@ -47,16 +56,9 @@ echo $$
 exec $lead "$@"
 """
 
-# A directory that is removed when our connection ends, however it ends.
-_JANITOR = """
-trap "" INT TERM HUP
-umask 077
-d=$(mktemp -d "${VBENCH_TMP:-/var/tmp}/vbench-XXXXXX") || exit 1
-echo "$d"
-cd /
-read -r _
-rm -rf -- "$d"
-"""
+
+def tied_by(setpriv: str) -> tuple[str, ...]:
+    return (setpriv, "--pdeathsig", "KILL", "--")
 
 
 def _script(text: str, *arguments: str) -> str:
@@ -67,47 +69,47 @@ def _script(text: str, *arguments: str) -> str:
 class RemoteProcess:
     """A process at the other end of the connection; it ends with the connection."""
 
-    def __init__(self, connection: SshConnection, argv: Sequence[str]) -> None:
+    def __init__(
+        self, connection: Connection, tied: Sequence[str], argv: Sequence[str], timeout_s: float
+    ) -> None:
         """Raises HostError if it cannot be started, ConnectionLost."""
         self._connection = connection
-        self._command: RunningCommand = connection.start(_script(_START, *_TIED, *argv))
-        line = b""
-        while not line.endswith(b"\n"):
-            piece = self._command.read(1)
-            if not piece:
-                said = self._command.read_error().decode(errors="replace")
-                self._command.close()
-                if connection.ended(1.0):
-                    raise ConnectionLost(f"the connection to {connection.name} is gone")
-                raise HostError(
-                    f"cannot start {argv[0]} on {connection.name}", evidence=said or " ".join(argv)
-                )
-            line += piece
+        self._command: RunningCommand = connection.start(_script(_START, *tied, *argv))
+        line = read_line(self._command, timeout_s)
+        if not line.endswith(b"\n"):
+            ended = self._command.status() is not None
+            errors = self._command.read_error().decode(errors="replace") if ended else ""
+            self._command.close()
+            if connection.ended(1.0):
+                raise ConnectionLost(f"the connection to {connection.name} is gone")
+            raise HostError(
+                f"cannot start {argv[0]} on {connection.name}", evidence=errors or " ".join(argv)
+            )
         self.pid = int(line)
         self._log = StreamLog(self._command.read_error)
-        self.stream, theirs = socket.socketpair()
+        self.stream, relayed = socket.socketpair()
         self._pumps = [
-            threading.Thread(target=pump, args=(theirs,), daemon=True)
+            threading.Thread(target=pump, args=(relayed,), daemon=True)
             for pump in (self._pump_out, self._pump_in)
         ]
         for pump in self._pumps:
             pump.start()
 
-    def _pump_out(self, theirs: socket.socket) -> None:
+    def _pump_out(self, relayed: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while piece := self._command.read():
-                theirs.sendall(piece)
+                relayed.sendall(piece)
         with contextlib.suppress(OSError):
-            theirs.shutdown(socket.SHUT_WR)
+            relayed.shutdown(socket.SHUT_WR)
 
-    def _pump_in(self, theirs: socket.socket) -> None:
+    def _pump_in(self, relayed: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while piece := theirs.recv(65536):
+            while piece := relayed.recv(65536):
                 self._command.write(piece)
         with contextlib.suppress(OSError, EOFError):
             self._command.end_input()
         self._pumps[0].join()
-        theirs.close()
+        relayed.close()
 
     def log(self) -> str:
         return self._log.text()
@@ -148,17 +150,26 @@ class SshHost:
     def __init__(self, name: str) -> None:
         """`name`: "ssh://user@host[:port]"."""
         self.name = name
-        self._connection: SshConnection | None = None
+        self._connection: Connection | None = None
+        self._tied = tied_by(SETPRIV)
         self._facts: HostFacts | None = None
         self._scratch: Scratch | None = None
         self._scratch_filled = False
         self._base: str | None = None
         self._stack = ExitStack()
 
-    def _open(self, stack: ExitStack) -> SshConnection:
+    def _open(self, stack: ExitStack) -> Connection:
         """Connect; what must be ended later goes on `stack`."""
-        connection = SshConnection.login(self.name, CONNECT_TIMEOUT_S)
+        connection = OpenSshConnection(self.name, CONNECT_TIMEOUT_S)
         stack.callback(connection.close)
+        setpriv = connection.run(_script(_FIND_SETPRIV), timeout_s=CONNECT_TIMEOUT_S)
+        if setpriv.status != 0:
+            raise HostError(
+                f"{self.name} has no setpriv that knows --pdeathsig: guests could outlive vbench",
+                evidence=setpriv.stderr,
+                remedy="install util-linux 2.33 or later there",
+            )
+        self._tied = tied_by(setpriv.stdout.strip())
         return connection
 
     def _why_lost(self) -> ConnectionLost:
@@ -168,7 +179,7 @@ class SshHost:
         )
 
     @property
-    def connection(self) -> SshConnection:
+    def connection(self) -> Connection:
         """Raises ConnectionLost."""
         if self._connection is None:
             with ExitStack() as stack:
@@ -196,8 +207,10 @@ class SshHost:
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         limit = f"{max(1.0, timeout_s):.0f}"
         # A shell in between, for SSH has no exit status for what was killed as `timeout` then is.
-        keep = [*_TIED, "sh", "-c", '"$@"; exit $?', "vbench"]
-        command = shlex.join([*keep, *_TIED, "timeout", "-s", "KILL", limit, *_TIED, *argv])
+        keep = [*self._tied, "sh", "-c", '"$@"; exit $?', "vbench"]
+        command = shlex.join(
+            [*keep, *self._tied, "timeout", "-s", "KILL", limit, *self._tied, *argv]
+        )
         output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
         if output.status in KILLED_STATUSES:
             raise HostTimeout(
@@ -225,11 +238,12 @@ class SshHost:
     def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> RemoteProcess:
         if pass_fds:
             raise HostError(f"file descriptors cannot be passed to {self.name}")
-        return RemoteProcess(self.connection, argv)
+        timeout_s = CONNECT_TIMEOUT_S * self.timeout_scale
+        return RemoteProcess(self.connection, self._tied, argv, timeout_s)
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         # Not by the login shell itself: the testbed's would take its own command of that name.
-        return self.connection.interact(terminal, shlex.join([*_TIED, *argv]))
+        return self.connection.interact(terminal, shlex.join([*self._tied, *argv]))
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         return self.connection.forward(address, port, timeout_s * self.timeout_scale)
@@ -239,26 +253,24 @@ class SshHost:
         connection = self.connection
         if self._base is None:
             self._base = self._janitor(connection)
-        path = self._must("mktemp", "-d", f"{self._base}/XXXXXX")
+        path = self._must("mktemp", "-d", f"{self._base}/XXXXXX").removesuffix("\n")
         try:
-            yield path.strip()
+            yield path
         finally:
             if connection.alive:
                 with contextlib.suppress(HostError, ConnectionLost):
-                    self.run(["rm", "-rf", "--", path.strip()], timeout_s=20)
+                    self.run(["rm", "-rf", "--", path], timeout_s=20)
 
-    def _janitor(self, connection: SshConnection) -> str:
-        janitor = connection.start(_script(_JANITOR))
-        base = b""
-        while not base.endswith(b"\n"):
-            piece = janitor.read(4096)
-            if not piece:
-                raise HostError(
-                    f"{self.name} has no room for temporary files",
-                    evidence=janitor.read_error().decode(errors="replace"),
-                    remedy="set VBENCH_TMP there to a directory that you can write to",
-                )
-            base += piece
+    def _janitor(self, connection: Connection) -> str:
+        janitor = connection.start(_script(JANITOR))
+        path = read_line(janitor, CONNECT_TIMEOUT_S * self.timeout_scale)
+        if not path.endswith(b"\n"):
+            ended = janitor.status() is not None
+            errors = janitor.read_error().decode(errors="replace") if ended else ""
+            janitor.close()
+            raise HostError(
+                f"cannot make a temporary directory on {self.name}", evidence=errors, remedy=REMEDY
+            )
 
         def clean() -> None:
             with contextlib.suppress(OSError, EOFError):
@@ -267,7 +279,7 @@ class SshHost:
             janitor.close()
 
         self._stack.callback(clean)
-        return base.decode().strip()
+        return os.fsdecode(path).removesuffix("\n")
 
     def _must(self, *argv: str, timeout_s: float = 20.0) -> str:
         """The standard output of a command that must succeed. Raises HostError."""

@@ -1,4 +1,4 @@
-"""SSH as vbench needs it: one pinned, kept connection. The only importer of paramiko."""
+"""The one connection into a guest, pinned to its key. The only importer of paramiko."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Protocol, cast
-from urllib.parse import urlsplit
+from typing import BinaryIO, cast
 
 import paramiko
 
-from vbench.errors import ConnectionLost, UsageError, WorkloadError, WorkloadTimeout
+from vbench.errors import ConnectionLost, WorkloadError, WorkloadTimeout
+from vbench.hosts.connection import Stream
 from vbench.hosts.keys import KeyPair
 from vbench.model import Output
 from vbench.system.process import OUTPUT_LIMIT_BYTES
@@ -28,25 +28,14 @@ from vbench.system.process import OUTPUT_LIMIT_BYTES
 # What it has to say comes to us as exceptions; unhandled it would go to standard error.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-SILENCE_LIMIT_S = 30.0
 # What paramiko raises when a connection is lost or refused.
 _BROKEN = (paramiko.SSHException, OSError, EOFError)
+_TICK_S = 1.0  # so often a deadline is looked at, whose clock may be slower than ours
+_PIECE_BYTES = 1 << 18
 
 
 def paramiko_key(pair: KeyPair) -> paramiko.PKey:
     return paramiko.Ed25519Key.from_private_key(io.StringIO(pair.openssh_private()))
-
-
-class Stream(Protocol):
-    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
-
-    def send(self, data: bytes, /) -> int: ...
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def settimeout(self, timeout_s: float | None, /) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class _Wake(threading.Event):
@@ -64,13 +53,18 @@ class _Wake(threading.Event):
 
 
 class SshConnection:
-    """A kept connection on which commands run one after another."""
+    """A kept Connection by paramiko."""
 
     def __init__(
-        self, transport: paramiko.Transport, name: str, owner: paramiko.SSHClient | None = None
+        self,
+        transport: paramiko.Transport,
+        name: str,
+        timeout_s: float,
+        clock: Callable[[], float],
     ) -> None:
         self._transport = transport
-        self._owner = owner  # its end would be the transport's
+        self._timeout_s = timeout_s
+        self._clock = clock
         self.name = name
 
     @classmethod
@@ -83,10 +77,13 @@ class SshConnection:
         key: KeyPair,
         host_key: KeyPair,
         timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> SshConnection:
         """Log in over `stream`, accepting exactly `host_key`.
 
-        Raises ConnectionLost; `name` says in messages who did not answer.
+        `timeout_s` bounds the login, and each start of a command. Deadlines are kept on `clock`,
+        which may run slower than ours. Raises ConnectionLost; `name` says in messages who did not
+        answer.
         """
         # A channel of another connection will do, says paramiko.
         transport = paramiko.Transport(cast(socket.socket, stream))
@@ -96,8 +93,8 @@ class SshConnection:
         transport.auth_timeout = timeout_s
         try:
             transport.start_client(timeout=timeout_s)
-            seen = transport.get_remote_server_key().asbytes()
-            if seen != host_key.public_blob:
+            shown_key = transport.get_remote_server_key().asbytes()
+            if shown_key != host_key.public_blob:
                 raise ConnectionLost(f"{name} shows another host key than it was given")
             transport.auth_publickey(user, paramiko_key(key))
         except _BROKEN as error:
@@ -108,46 +105,7 @@ class SshConnection:
         except BaseException:
             transport.close()
             raise
-        return cls(transport, name)
-
-    @classmethod
-    def login(cls, address: str, timeout_s: float) -> SshConnection:
-        """Log in at `ssh://[user@]host[:port]` as the user's own ssh would: ~/.ssh/config (host
-        name, port, user, identity file), agent, keys, known hosts.
-
-        Raises UsageError for a malformed address, ConnectionLost with a remedy.
-        """
-        host, port, user, keys = _target(address)
-        client = paramiko.SSHClient()
-        client.load_system_host_keys()
-        client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        try:
-            stream = socket.create_connection((host, port), timeout_s)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A silent network is noticed: unanswered data for so long ends the connection.
-            stream.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_LIMIT_S * 1e3)
-            )
-            client.connect(
-                host,
-                port,
-                username=user,
-                key_filename=cast(str, keys or None),  # a list will do, unlike what its types say
-                timeout=timeout_s,
-                banner_timeout=timeout_s,
-                auth_timeout=timeout_s,
-                sock=stream,
-            )
-        except _BROKEN as error:
-            client.close()
-            raise ConnectionLost(
-                f"no SSH login to {address}: {error or type(error).__name__}",
-                remedy=f"connect once by hand: ssh -p {port} {f'{user}@' if user else ''}{host}",
-            ) from error
-        transport = client.get_transport()
-        assert transport is not None  # noqa: S101 - it has just connected
-        transport.set_keepalive(int(SILENCE_LIMIT_S / 2))
-        return cls(transport, address, client)
+        return cls(transport, name, timeout_s, clock)
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -159,65 +117,92 @@ class SshConnection:
         except _BROKEN as error:
             raise ConnectionLost(f"the SSH connection to {self.name} is gone: {error}") from error
 
-    def channel(self, timeout_s: float = 20.0) -> paramiko.Channel:
-        """A new session channel. Raises ConnectionLost."""
+    def _channel(self, deadline: float) -> paramiko.Channel:
+        """A new session channel. Raises TimeoutError at the deadline, ConnectionLost."""
         with self._kept():
-            return self._transport.open_session(timeout=timeout_s)
+            while True:
+                left = max(_TICK_S, deadline - self._clock())
+                try:
+                    return self._transport.open_session(timeout=left)
+                except paramiko.SSHException:
+                    # paramiko raises the same for silence and for the end of the connection
+                    if not self.alive:
+                        raise
+                if self._clock() >= deadline:
+                    raise TimeoutError
+
+    @contextmanager
+    def _ends_at(self, deadline: float, channel: paramiko.Channel) -> Iterator[None]:
+        """Close the channel at the deadline, which ends all waits for it: some of paramiko's have
+        no time-out. Raises TimeoutError then."""
+        over, late = threading.Event(), threading.Event()
+
+        def watch() -> None:
+            while (left := deadline - self._clock()) > 0:
+                if over.wait(min(left, _TICK_S)):
+                    return
+            late.set()
+            channel.close()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        except Exception:
+            if not late.is_set():
+                raise
+        finally:
+            over.set()
+            watcher.join(_TICK_S)
+        if late.is_set():
+            raise TimeoutError
 
     def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
-        """Run a shell command to its end.
+        """As Connection.run."""
+        return self.upload(command, io.BytesIO(stdin), timeout_s=timeout_s)
 
-        One deadline covers the whole command. Raises WorkloadTimeout when it passes,
-        WorkloadError when the output exceeds OUTPUT_LIMIT_BYTES, ConnectionLost when the
-        channel dies without an exit status.
-        """
-        return self.upload(command, lambda pipe: pipe.write(stdin), timeout_s=timeout_s)
-
-    def upload(
-        self, command: str, fill: Callable[[BinaryIO], object], *, timeout_s: float
-    ) -> Output:
-        """Run a shell command whose standard input is what `fill` writes. Raises as `run`."""
-        deadline = time.monotonic() + timeout_s
-        channel = self.channel()
+    def upload(self, command: str, source: BinaryIO, *, timeout_s: float) -> Output:
+        """As Connection.upload."""
+        deadline = self._clock() + timeout_s
         try:
-            with self._kept():
-                channel.settimeout(timeout_s)
-                channel.exec_command(command)
-                self._feed(channel, fill)
-                stdout, stderr = self._drain(channel, command, deadline)
-                status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+            channel = self._channel(deadline)
+            try:
+                with self._ends_at(deadline, channel), self._kept():
+                    channel.exec_command(command)
+                    self._feed(channel, source)
+                    stdout, stderr = self._drain(channel, command)
+                    # it may follow the end of the streams by a packet
+                    status = channel.recv_exit_status()
+            finally:
+                channel.close()
         except TimeoutError:
             raise WorkloadTimeout(
                 f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
             ) from None
-        finally:
-            channel.close()
         if status == -1:  # paramiko: the channel closed before an exit status came
             raise ConnectionLost(
                 f"{self.name} closed the connection during a command", evidence=command
             )
         return Output(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
-    def _feed(self, channel: paramiko.Channel, fill: Callable[[BinaryIO], object]) -> None:
+    def _feed(self, channel: paramiko.Channel, source: BinaryIO) -> None:
         try:
-            with channel.makefile_stdin("wb", 1 << 18) as pipe:
-                fill(cast(BinaryIO, pipe))
+            while piece := source.read(_PIECE_BYTES):
+                channel.sendall(piece)
             channel.shutdown_write()
         except OSError:
             if not self.alive:
                 raise
             # The command ended without reading all: its status says why.
 
-    def _drain(
-        self, channel: paramiko.Channel, command: str, deadline: float
-    ) -> tuple[bytes, bytes]:
+    def _drain(self, channel: paramiko.Channel, command: str) -> tuple[bytes, bytes]:
         """Read both streams together: waiting for one alone lets the other fill and hang."""
         out, err = bytearray(), bytearray()
         wake = _Wake()
         channel.in_buffer.set_event(wake)
         channel.in_stderr_buffer.set_event(wake)
         out_ended = err_ended = False
-        while not (out_ended and err_ended):
+        while True:
             wake.rest()
             if channel.recv_ready() or channel.eof_received or channel.closed:
                 piece = channel.recv(1 << 20)
@@ -234,38 +219,44 @@ class SshConnection:
                     remedy="let it print its result only",
                 )
             if out_ended and err_ended:
-                break
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
+                return bytes(out), bytes(err)
             if not (channel.eof_received or channel.closed):  # then nothing more wakes us
-                wake.wait(left)
-        # The exit status may follow the end of the streams by a packet.
-        if not channel.status_event.wait(max(0.0, min(5.0, deadline - time.monotonic()))):
-            raise TimeoutError
-        return bytes(out), bytes(err)
+                wake.wait()
 
-    def start(self, command: str) -> RunningCommand:
-        """A command that goes on while others run. Raises ConnectionLost."""
-        channel = self.channel()
-        with self._kept():
-            channel.exec_command(command)
-        return RunningCommand(channel)
+    def start(self, command: str) -> ChannelCommand:
+        """As Connection.start."""
+        return ChannelCommand(self._started(lambda channel: channel.exec_command(command)))
+
+    def _started(self, request: Callable[[paramiko.Channel], None]) -> paramiko.Channel:
+        """A channel on which `request` was granted. Raises ConnectionLost."""
+        deadline = self._clock() + self._timeout_s
+        try:
+            channel = self._channel(deadline)
+            with self._ends_at(deadline, channel), self._kept():
+                request(channel)
+        except TimeoutError:
+            raise ConnectionLost(
+                f"{self.name} started no command within {self._timeout_s:g} s"
+            ) from None
+        return channel
 
     def interact(self, terminal: str, command: str = "") -> int:
         """A shell, or `command`, on our own terminal, which is raw meanwhile; returns its exit
         status."""
         size = shutil.get_terminal_size()
-        channel = self.channel()
+
+        def request(channel: paramiko.Channel) -> None:
+            channel.get_pty(terminal, size.columns, size.lines)
+            if command:
+                channel.exec_command(command)
+            else:
+                channel.invoke_shell()
+
+        channel = self._started(request)
         keys = sys.stdin.fileno()
         before = termios.tcgetattr(keys)
         try:
             with self._kept():
-                channel.get_pty(terminal, size.columns, size.lines)
-                if command:
-                    channel.exec_command(command)
-                else:
-                    channel.invoke_shell()
                 tty.setraw(keys)
                 while True:
                     ready, _, _ = select.select([channel, keys], [], [])
@@ -303,22 +294,28 @@ class SshConnection:
         self._transport.close()
 
 
-class RunningCommand:
-    """The three streams of a command at the other end, as they come."""
+class ChannelCommand:
+    """A RunningCommand: an SSH channel."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
 
+    def has_output(self, timeout_s: float) -> bool:
+        channel = self._channel
+        deadline = time.monotonic() + timeout_s
+        while not (channel.recv_ready() or channel.eof_received or channel.closed):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
     def read(self, limit: int = 65536) -> bytes:
-        """The next piece of standard output, b"" at its end."""
         return self._channel.recv(limit)
 
     def read_error(self) -> bytes:
-        """The next piece of standard error, b"" at its end."""
         return self._channel.recv_stderr(65536)
 
     def write(self, data: bytes) -> None:
-        """To standard input. Raises OSError if the command or the connection has ended."""
         self._channel.sendall(data)
 
     def end_input(self) -> None:
@@ -326,34 +323,9 @@ class RunningCommand:
             self._channel.shutdown_write()
 
     def status(self, timeout_s: float = 0.0) -> int | None:
-        """Its exit status, None if it still runs after `timeout_s`, -1 if it was killed by a
-        signal or the connection is gone."""
         if not (self._channel.closed or self._channel.status_event.wait(timeout_s)):
             return None
         return self._channel.recv_exit_status()
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _target(address: str) -> tuple[str, int, str | None, list[str]]:
-    """Host name, port, user and key files for an ssh:// address, with ~/.ssh/config."""
-    try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise UsageError(f"{address}: {error}", remedy="--host ssh://user@host[:port]") from error
-    if not host or parts.path.strip("/") or parts.password:
-        raise UsageError(f"{address} is no ssh address", remedy="--host ssh://user@host[:port]")
-    config = paramiko.SSHConfig()
-    own = os.path.expanduser("~/.ssh/config")
-    if os.path.exists(own):
-        config = paramiko.SSHConfig.from_path(own)
-    said = config.lookup(host)
-    keys = [path for path in said.get("identityfile", []) if os.path.exists(path)]
-    return (
-        str(said.get("hostname", host)),
-        port or int(str(said.get("port", 22))),
-        parts.username or (str(said["user"]) if "user" in said else None),
-        keys,
-    )

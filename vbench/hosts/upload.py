@@ -12,15 +12,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vbench.errors import ImageError
-from vbench.hosts.ssh import SshConnection
+from vbench.hosts.connection import Connection
+from vbench.hosts.private_directory import private_directory
 from vbench.model import ImageFiles
 
 _TIMEOUT_S = 600.0  # about 150 MB, through whatever network there is
 
-# $1 digest. Says where the image is to be, and whether it is there.
+# $1 digest. Says where the image is to be, and whether it is there. The second folder is for a
+# home that is read-only, or that there is not.
 _LOOK = """
-d="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}/placed"
-mkdir -p "$d" && printf '%s\\n' "$d/$1" && if [ -d "$d/$1" ]; then echo there; fi
+for d in "${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}" "/var/tmp/vbench-$(id -u)"; do
+  d=$d/placed
+  if mkdir -p -m 700 "$d" && [ -O "$d" ] && [ -w "$d" ]; then
+    printf '%s\\n' "$d/$1"
+    if [ -d "$d/$1" ]; then echo there; fi
+    exit
+  fi
+done
+exit 1
 """
 
 # $1 final place. Unpacks standard input beside it, checks it, moves it there by one rename;
@@ -39,22 +48,27 @@ mv -T "$t" "$1" 2>/dev/null || [ -d "$1" ]
 
 
 def upload_image(
-    image: ImageFiles, connection: SshConnection, timeout_scale: float = 1.0
+    image: ImageFiles, connection: Connection, timeout_scale: float = 1.0
 ) -> ImageFiles:
     """The image as it lies at the other end of `connection`, copied if it is not there yet.
 
     Raises ImageError, ConnectionLost, WorkloadTimeout.
     """
     look = shlex.join(["sh", "-c", _LOOK, "vbench", image.digest])
-    found = connection.run(look, timeout_s=20.0 * timeout_scale)
-    if found.status != 0:
-        raise ImageError(f"{connection.name} has no room for the image", evidence=found.stderr)
-    target, *there = found.stdout.splitlines()
+    answer = connection.run(look, timeout_s=20.0 * timeout_scale)
+    if answer.status != 0:
+        raise ImageError(
+            f"there is no folder for the image on {connection.name}",
+            evidence=answer.stderr,
+            remedy="set VBENCH_CACHE there to a folder that you may write to",
+        )
+    target, *there = answer.stdout.splitlines()
     if not there:
         receive = shlex.join(["sh", "-c", _RECEIVE, "vbench", target])
-        done = connection.upload(
-            receive, lambda pipe: _send(image, pipe), timeout_s=_TIMEOUT_S * timeout_scale
-        )
+        with private_directory() as folder, Path(folder, "image").open("w+b") as packed:
+            _pack(image, packed)
+            packed.seek(0)
+            done = connection.upload(receive, packed, timeout_s=_TIMEOUT_S * timeout_scale)
         if done.status != 0:
             raise ImageError(
                 f"the image did not arrive whole on {connection.name}",
@@ -70,7 +84,7 @@ def upload_image(
     )
 
 
-def _send(image: ImageFiles, pipe: BinaryIO) -> None:
+def _pack(image: ImageFiles, file: BinaryIO) -> None:
     """The image as a tar archive: kernel, initramfs, root tree, and digests of all files."""
     root = Path(image.root)
     files = {"vmlinux": Path(image.kernel), "initramfs": Path(image.initramfs)}
@@ -84,7 +98,7 @@ def _send(image: ImageFiles, pipe: BinaryIO) -> None:
     ).encode()
     # To a third of its size, at a speed that few networks have.
     with (
-        gzip.GzipFile(fileobj=pipe, mode="wb", compresslevel=1) as packed,
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as packed,
         tarfile.open(fileobj=packed, mode="w|", bufsize=1 << 18) as archive,
     ):
         entry = tarfile.TarInfo("SHA256SUMS")

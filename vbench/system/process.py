@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from vbench.model import Output
 
@@ -46,31 +48,36 @@ def run(
     argv: Sequence[str],
     *,
     timeout_s: float,
-    stdin: bytes = b"",
+    stdin: bytes | BinaryIO = b"",
     env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
     limit_bytes: int = OUTPUT_LIMIT_BYTES,
     tied: bool = True,
 ) -> Completed:
     """Run `argv` to its end, in a process group of its own, and leave nothing of it behind.
 
+    `stdin`: bytes, or a file that the child reads itself.
     `tied`: it dies with us, SIGKILL included; a missing program is then setpriv's to report, with
     status 127. Raises OSError if it cannot start, TimeoutError when `timeout_s` has passed,
     BufferError when both outputs exceed `limit_bytes`.
     """
     child = subprocess.Popen(
         [*(TIED if tied else ()), *argv],
-        stdin=subprocess.PIPE,
+        stdin=subprocess.PIPE if isinstance(stdin, bytes) else stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=env,
+        cwd=cwd,
         pass_fds=tuple(pass_fds),
         start_new_session=True,  # Ctrl-C reaches us, and we end all of it
     )
     deadline = time.monotonic() + timeout_s
     try:
-        stdout, stderr = _communicate(child, stdin, deadline, limit_bytes)
-        status = wait(child.pid, max(0.0, deadline - time.monotonic()))
+        stdout, stderr = _communicate(
+            child, stdin if isinstance(stdin, bytes) else b"", deadline, limit_bytes
+        )
+        status = wait(child, max(0.0, deadline - time.monotonic()))
         if status is None:
             raise TimeoutError(f"did not end within {timeout_s:g} s")
     finally:
@@ -82,20 +89,21 @@ def _communicate(
     child: subprocess.Popen[bytes], stdin: bytes, deadline: float, limit_bytes: int
 ) -> tuple[bytes, bytes]:
     """As Popen.communicate, but bounded. It waits for the end of both streams, not of `child`."""
-    assert child.stdin and child.stdout and child.stderr  # noqa: S101, PT018 - all are pipes
+    assert child.stdout and child.stderr  # noqa: S101, PT018 - PIPE was asked for
     kept = {child.stdout: bytearray(), child.stderr: bytearray()}
     unsent = memoryview(stdin)
     with selectors.DefaultSelector() as selector:
         for stream in kept:
             selector.register(stream, selectors.EVENT_READ)
-        os.set_blocking(child.stdin.fileno(), False)
-        selector.register(child.stdin, selectors.EVENT_WRITE)
+        if child.stdin:
+            os.set_blocking(child.stdin.fileno(), False)
+            selector.register(child.stdin, selectors.EVENT_WRITE)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("did not end in time")
             for key, _ in selector.select(left):
-                if key.fileobj is child.stdin:
+                if child.stdin and key.fileobj is child.stdin:
                     try:
                         unsent = unsent[os.write(key.fd, unsent[:65536]) :]
                     except BrokenPipeError:  # it does not read
@@ -113,17 +121,18 @@ def _communicate(
     return bytes(kept[child.stdout]), bytes(kept[child.stderr])
 
 
-def wait(pid: int, timeout_s: float) -> int | None:
-    """The exit status of our child `pid` as subprocess has it, None if it runs on after
-    `timeout_s`.
+def wait(child: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """The exit status of `child` as subprocess has it, None if it runs on after `timeout_s`.
 
     The child stays a zombie: until it is reaped its process group cannot become another's. Asked
     again and again, not by a pidfd: Pythons built on old systems (uv's, conda's) know none, and
     some sandboxes refuse it.
     """
+    if child.returncode is not None:
+        return child.returncode
     deadline = time.monotonic() + timeout_s
     pause_s = _PAUSE_MIN_S
-    while (ended := os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+    while (ended := os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
         left = deadline - time.monotonic()
         if left <= 0:
             return None

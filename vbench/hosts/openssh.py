@@ -1,0 +1,346 @@
+"""A connection kept by the user's own `ssh`, so that a host is reached as the user reaches it.
+
+One `ssh -M -N` (the master) logs in; each command is another `ssh` that goes through its control
+socket. OpenSSH reads the configuration (Match, Include, ProxyJump, ...), checks known hosts
+(certificate authorities, revoked keys) and says by itself what is wrong with them. Where the
+server allows no further session on a connection (MaxSessions), `ssh` logs in once more.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+import select
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, BinaryIO
+from urllib.parse import urlsplit
+
+from vbench.errors import (
+    ConnectionLost,
+    HostError,
+    UnavailableError,
+    UsageError,
+    WorkloadError,
+    WorkloadTimeout,
+)
+from vbench.hosts.connection import read_line, write_all
+from vbench.hosts.private_directory import private_directory
+from vbench.model import Output
+from vbench.system import process
+
+# The server is asked for a sign of life so often, and given up after so many without an answer.
+ALIVE_INTERVAL_S, ALIVE_COUNT = 10, 3
+# What the user's configuration may set and what would be in the way here. BatchMode: ask nothing.
+_OPTIONS = (
+    *("BatchMode=yes", "ClearAllForwardings=yes", "PermitLocalCommand=no", "RemoteCommand=none"),
+    *("ForwardX11=no", "ForwardAgent=no", "ControlPersist=no", "LogLevel=INFO"),
+    *(f"ServerAliveInterval={ALIVE_INTERVAL_S}", f"ServerAliveCountMax={ALIVE_COUNT}"),
+)
+# Both are relative to the connection's own folder: a socket's path may have 108 bytes only.
+_SOCKET, _LOG = "ctl", "log"
+_LOST = 255  # ssh: no exit status came
+
+
+# What we start there ends with its parent: that must be the server, not a shell that stays.
+_CHILD_OF_SSHD = (
+    "read -r name </proc/$PPID/comm; case $name in *sshd*|dropbear*) exit 0; esac; exit 1"
+)
+
+
+class OpenSshConnection:
+    """A Connection by the `ssh` program."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        """Log in at `ssh://[user@]host[:port]`.
+
+        Raises UsageError for a malformed address, UnavailableError without an `ssh` program,
+        ConnectionLost with OpenSSH's own words, HostError where the login shell runs nothing.
+        """
+        self.name = address
+        self._destination, self._by_hand = _destination(address)
+        self._timeout_s = timeout_s
+        # A greeting of the login shell comes before it. In two parts in the command itself, so
+        # that a shell which echoes that is not mistaken for the command.
+        self._token = secrets.token_hex(8)
+        self._marker = f"vbench-{self._token}\n".encode()
+        self._shell = "exec "
+        if not shutil.which("ssh"):
+            raise UnavailableError(
+                "the program ssh is not installed", remedy="run `vbench setup`, then try again"
+            )
+        with ExitStack() as stack:
+            self._folder = Path(stack.enter_context(private_directory()))
+            self._master = self._log_in(timeout_s)
+            stack.callback(process.end_group, self._master)
+            self._find_shell()
+            self._stack = stack.pop_all()
+
+    def _ssh(self, *words: str) -> list[str]:
+        options = [word for option in _OPTIONS for word in ("-o", option)]
+        options += ["-o", f"ConnectTimeout={self._timeout_s:.0f}", "-S", _SOCKET, "-E", _LOG]
+        return ["ssh", *options, *words]
+
+    def _log_in(self, timeout_s: float) -> subprocess.Popen[bytes]:
+        master = self._popen(
+            self._ssh("-M", "-N", *self._destination),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + timeout_s
+        while not (self._folder / _SOCKET).exists():
+            ended = process.wait(master, 0.02) is not None
+            if ended or time.monotonic() > deadline:
+                log = self._logged(0)
+                process.end_group(master)
+                late = f"no answer within {timeout_s:g} s"
+                raise ConnectionLost(
+                    f"no SSH login to {self.name}: {(log or [late])[-1]}",
+                    evidence="\n".join(log),
+                    remedy=f"connect once by hand: {self._by_hand}",
+                )
+        return master
+
+    def _popen(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: int = subprocess.DEVNULL,
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*process.TIED, *argv],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self._folder,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    def _log_end(self) -> int:
+        with contextlib.suppress(OSError):
+            return (self._folder / _LOG).stat().st_size
+        return 0
+
+    def _logged(self, since: int) -> list[str]:
+        """What OpenSSH has logged since then, without what it says on every way."""
+        with contextlib.suppress(OSError):
+            text = (self._folder / _LOG).read_bytes()[since:].decode(errors="replace")
+            return [line.strip() for line in text.splitlines() if line.strip()]
+        return []
+
+    def _find_shell(self) -> None:
+        """Whether the login shell becomes ours by `exec`, or runs it (a restricted shell)."""
+        try:
+            self.run("exit 0", timeout_s=self._timeout_s)
+        except HostError:
+            self._shell = ""
+            if self.run(_CHILD_OF_SSHD, timeout_s=self._timeout_s).status != 0:
+                raise
+
+    def _line(self, command: str) -> str:
+        """`command` for `sh`, as a line that means the same to every login shell: csh, fish and
+        their like differ in quoting."""
+        script = f"printf '%s%s\\n' vbench- {self._token}\n{command}"
+        coded = base64.b64encode(script.encode()).decode()
+        return f"""{self._shell}sh -c 'eval "$(printf %s "$1" | base64 -d)"' vbench {coded}"""
+
+    def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
+        return self._run(command, timeout_s, stdin)
+
+    def upload(self, command: str, source: BinaryIO, *, timeout_s: float) -> Output:
+        return self._run(command, timeout_s, source)
+
+    def _run(self, command: str, timeout_s: float, stdin: bytes | BinaryIO) -> Output:
+        since = self._log_end()
+        argv = self._ssh("-T", *self._destination, self._line(command))
+        try:
+            done = process.run(argv, timeout_s=timeout_s, stdin=stdin, cwd=self._folder)
+        except TimeoutError:
+            raise WorkloadTimeout(
+                f"a command on {self.name} did not end within {timeout_s:g} s", evidence=command
+            ) from None
+        except BufferError as error:
+            raise WorkloadError(
+                f"a command {error}", evidence=command, remedy="let it print its result only"
+            ) from error
+        greeting, marker, output = done.stdout.partition(self._marker)
+        if not marker:
+            raise self._not_run(greeting + done.stderr, since)
+        if done.status == _LOST and not self.alive:
+            raise self._gone(since)
+        return process.Completed(done.status, output, done.stderr).text()
+
+    def _gone(self, since: int) -> ConnectionLost:
+        return ConnectionLost(
+            f"the SSH connection to {self.name} is gone", evidence="\n".join(self._logged(since))
+        )
+
+    def _not_run(self, said: bytes, since: int) -> HostError | ConnectionLost:
+        """Why a command did not even begin."""
+        if not self.alive:
+            return self._gone(since)
+        log = self._logged(since)
+        words = said.decode(errors="replace").strip()
+        return HostError(
+            f"{self.name} runs no commands: {([*words.splitlines(), *log] or ['no output'])[-1]}",
+            evidence="\n".join([words, *log]),
+            remedy=f"its login shell must run this: {self._by_hand} sh -c true; it needs base64",
+        )
+
+    def start(self, command: str) -> SshCommand:
+        since = self._log_end()
+        child = self._popen(
+            self._ssh("-T", *self._destination, self._line(command)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        started = SshCommand(child)
+        said = b""
+        while not said.endswith(self._marker):
+            line = read_line(started, self._timeout_s)
+            said += line
+            if not line.endswith(b"\n"):
+                if started.status(1.0) is not None:
+                    said += started.read_error()
+                started.close()
+                raise self._not_run(said, since)
+        return started
+
+    def interact(self, terminal: str, command: str) -> int:
+        return subprocess.call(
+            self._ssh("-tt", *self._destination, self._line(command)),
+            cwd=self._folder,
+            env={**os.environ, "TERM": terminal},
+        )
+
+    def forward(self, address: str, port: int, timeout_s: float) -> Forwarded:
+        own_end, childs_end = socket.socketpair()
+        own_end.settimeout(timeout_s)
+        since = self._log_end()
+        with childs_end:
+            child = self._popen(
+                self._ssh("-W", f"[{address}]:{port}", *self._destination),
+                stdin=childs_end.fileno(),
+                stdout=childs_end.fileno(),
+            )
+
+        def refusal() -> HostError | ConnectionLost:
+            log = "\n".join(self._logged(since))
+            if self.alive and "prohibited" in log:
+                return HostError(
+                    f"{self.name} forbids TCP forwarding, by which its guests are reached",
+                    evidence=log,
+                    remedy="set AllowTcpForwarding to yes or local in its sshd_config, at least "
+                    "for your user, and let PermitOpen allow 127.0.0.1",
+                )
+            return ConnectionLost(f"{self.name} cannot reach {address}:{port}", evidence=log)
+
+        return Forwarded(own_end, child, refusal)
+
+    @property
+    def alive(self) -> bool:
+        return process.wait(self._master, 0) is None
+
+    def ended(self, timeout_s: float) -> bool:
+        return process.wait(self._master, timeout_s) is not None
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class SshCommand:
+    """A RunningCommand: the pipes of an `ssh`."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        assert child.stdin and child.stdout and child.stderr  # noqa: S101, PT018 - all are pipes
+        self._child = child
+        self._stdin, self._stdout, self._stderr = child.stdin, child.stdout, child.stderr
+
+    def has_output(self, timeout_s: float) -> bool:
+        return bool(select.select([self._stdout], [], [], max(0.0, timeout_s))[0])
+
+    def read(self, limit: int = 65536) -> bytes:
+        return _read(self._stdout, limit)
+
+    def read_error(self) -> bytes:
+        return _read(self._stderr, 65536)
+
+    def write(self, data: bytes) -> None:
+        if self._stdin.closed:
+            raise BrokenPipeError
+        write_all(self._stdin.fileno(), data)
+
+    def end_input(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+
+    def status(self, timeout_s: float = 0.0) -> int | None:
+        status = process.wait(self._child, timeout_s)
+        return -1 if status == _LOST else status
+
+    def close(self) -> None:
+        process.end_group(self._child)
+
+
+def _read(pipe: IO[bytes], limit: int) -> bytes:
+    try:
+        return os.read(pipe.fileno(), limit)
+    except ValueError:  # closed meanwhile, by another thread
+        return b""
+
+
+class Forwarded(socket.socket):
+    """A Stream through `ssh -W`: our end of a pair of sockets."""
+
+    def __init__(
+        self,
+        stream: socket.socket,
+        child: subprocess.Popen[bytes],
+        refusal: Callable[[], HostError | ConnectionLost],
+    ) -> None:
+        """`refusal` says why the other end made no connection."""
+        timeout_s = stream.gettimeout()
+        super().__init__(fileno=stream.detach())
+        self.settimeout(timeout_s)
+        self._child = child
+        self._refusal = refusal
+        self._answered = False
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Raises HostError or ConnectionLost where it ends before the first byte."""
+        piece = super().recv(size, flags)
+        if not piece and not self._answered:
+            raise self._refusal()
+        self._answered = True
+        return piece
+
+    def close(self) -> None:
+        super().close()
+        process.end_group(self._child)
+
+
+def _destination(address: str) -> tuple[list[str], str]:
+    """What tells `ssh` where to go, and the same as a user types it. The command line wins over
+    the user's configuration; what it leaves out is looked up there."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{address}: {error}", remedy="--host ssh://user@host[:port]") from error
+    if not host or host.startswith("-") or parts.path.strip("/") or parts.password:
+        raise UsageError(f"{address} is no ssh address", remedy="--host ssh://user@host[:port]")
+    words = ["-p", str(port)] if port else []
+    words += ["-l", parts.username] if parts.username else []
+    return [*words, "--", host], shlex.join(["ssh", *words, host])
