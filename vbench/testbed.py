@@ -253,6 +253,8 @@ class TestbedHost(SshHost):
                 "clock": "QEMU -icount: 1 ns is 1 instruction"
                 if self.time_base is TimeBase.INSTRUCTIONS
                 else "wall",
+                "scratch_file_system": "none",
+                "scratch_device": "/dev/ram0, memory of the testbed",
                 "emulated_by": f"QEMU {self._guest.versions['qemu']} TCG, -cpu {CPU}",
                 **self._machine(),
             }

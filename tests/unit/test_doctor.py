@@ -54,6 +54,7 @@ SAYS = {
     "test -r": "",
     "stat": "crw-rw---- root:kvm",
     "grep . *": "l1tf:Not affected\nspectre_v1:Mitigation: barriers\nsrso:Vulnerable\n",
+    "df -PT": "/dev/sda ext4 100000 1 50000 1% /\n",
     "df -Pm": "/home/u/.cache/vbench\n/dev/sda 100000 1 50000 1% /home",
     "command -v": "/usr/bin/it",
     "unshare -Ur": "",
@@ -125,6 +126,9 @@ def test_facts_for_the_report() -> None:
         "clocksource": "unknown",
         "page_size": "4096",
         "transparent_hugepage": "madvise",
+        "tcp_congestion_control": "unknown",
+        "scratch_file_system": "ext4",
+        "scratch_device": "/dev/sda",
         "virtualization_flag": "svm",
         "kvm_modules": "kvm kvm_amd",
     }

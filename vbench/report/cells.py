@@ -19,16 +19,25 @@ FLAGS = {
     "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
     "cpu-pressure": "tasks waited for a CPU of the host during this round; they may be the "
     "workload's own, two on one CPU",
+    "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
     "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
+    "limits_differ": "native inherited a limit, mask or personality that the guest does not have",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
+    "not_direct": "direct I/O on the scratch disk was not proven to reach a device, so the figures "
+    "may be those of memory: no word",
     "one_boot": "measured on one boot; the interval says nothing about the next boot",
     "outlier": "pairs further than 3.5 robust standard deviations from the median (modified "
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
+    "seccomp": "a seccomp filter, as containers have it, slows system calls natively and not in "
+    "the guest",
     "slirp": "the guest's network was QEMU's user-mode stack, which distorts results: no ratio",
     "steal": "the host's own hypervisor took CPU time away during this round",
+    "tcp_differs": "TCP is set differently in the guest and beside it: no word",
     "throttled": "the host's cgroup was throttled during this round",
 }
+# Differences that decide a figure: it gets no word.
+UNLIKE = ("not_direct", "tcp_differs")
 
 
 def no_word(item: Item) -> bool:
@@ -56,6 +65,9 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
         return ""  # the heading says what the numbers are
     if any(map(no_word, items)):
         return "<sup>k</sup>"
+    unlike = sorted({flag for item in items for flag in item.flags if flag in UNLIKE})
+    if unlike:
+        return f"no word ({', '.join(unlike)})"
     found = stats.word(value)
     return f"**{found}**" if found else ""
 

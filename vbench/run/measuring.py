@@ -9,6 +9,7 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.guest.launch import Guest
 from vbench.guest.native import Native
+from vbench.measure.comparability import check
 from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import ImageFiles, Pair, Statistic, WorkloadInfo
@@ -67,6 +68,10 @@ class MeasureFactory:
             state.outcome.flags.add("kernel_differs")
         if native and guest.device.get("native") == "dom0":
             state.outcome.flags.add("native_is_dom0")
+        disks = {host, guest.host} if state.info.category == "disk" else set()
+        unlike = check(state.info.category, guest, native, clients.values(), disks)
+        state.outcome.flags.update(unlike)
+        state.outcome.notes.update(unlike.values())
         return Measure(
             guest=guest,
             native=native,

@@ -227,6 +227,14 @@ def _hashed(text: str) -> str:
     return hmac.digest(b"vbench", text.encode(), "sha256").hex()[:16] if text else UNKNOWN
 
 
+def scratch_folder(host: Asked) -> dict[str, str]:
+    """Where the scratch disk is made: its file system and device."""
+    # both busybox and coreutils have -P and -T: device, type, sizes, mount point
+    line = said(host, 'df -PT "${VBENCH_TMP:-/var/tmp}" | tail -n 1').split()
+    device, kind = line[:2] if len(line) > 1 else (UNKNOWN, UNKNOWN)
+    return {"scratch_file_system": kind, "scratch_device": device}
+
+
 def facts(host: Asked) -> dict[str, str]:
     """What a reader needs to judge numbers from this host: the `facts` of `HostFacts`."""
     total = memory_mib(host, "MemTotal")
@@ -252,4 +260,7 @@ def facts(host: Asked) -> dict[str, str]:
         or UNKNOWN,
         "page_size": said(host, "getconf PAGE_SIZE") or UNKNOWN,
         "transparent_hugepage": huge_pages(host),
+        "tcp_congestion_control": text(host, "/proc/sys/net/ipv4/tcp_congestion_control")
+        or UNKNOWN,
+        **scratch_folder(host),
     }
