@@ -5,6 +5,7 @@
      ├── UnavailableError           this host cannot do it                 (exit 3)
      ├── ImageError                 building, reading or placing the image (exit 1)
      ├── StoreError                 reading or writing results             (exit 1)
+     │    └── UnreadableError       a result file is missing, foreign or damaged   (exit 5)
      ├── PluginError                a plugin is broken                     (exit 1)
      ├── HostError                  the host did not do what was asked     (exit 1)
      │    ├── HostTimeout           a command there ran past its deadline
@@ -68,6 +69,12 @@ class ImageError(VbenchError):
 
 class StoreError(VbenchError):
     """Results could not be read or written."""
+
+
+class UnreadableError(StoreError):
+    """A result file is missing, foreign, damaged or newer than this vbench."""
+
+    exit_status = 5
 
 
 class PluginError(VbenchError):

@@ -9,11 +9,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import shell_backend
-from sample_results import item, pairs, result
+from sample_results import LOCAL, item, pairs, result
 
 from vbench.cli import commands
 from vbench.cli import main as cli
@@ -298,7 +299,7 @@ def test_a_damaged_file_is_named(main: Main, tmp_path: Path, command: str, text:
     file = tmp_path / "damaged.json"
     file.write_text(text)
     status, out, err = main(command, *([file] if command == "report" else [file, file]))
-    assert status == 1
+    assert status == 5
     assert "damaged.json" in err
     assert "Traceback" not in err
     assert out == ""
@@ -306,7 +307,7 @@ def test_a_damaged_file_is_named(main: Main, tmp_path: Path, command: str, text:
 
 def test_a_missing_file_is_named(main: Main, tmp_path: Path) -> None:
     status, _, err = main("report", tmp_path / "absent.json")
-    assert status in {1, 2}
+    assert status == 5
     assert "absent.json" in err
 
 
@@ -319,11 +320,37 @@ def test_a_report_that_cannot_be_written(main: Main, tmp_path: Path) -> None:
 
 def test_compare(main: Main, tmp_path: Path) -> None:
     base, worse = written(tmp_path / "a.json"), written(tmp_path / "b.json", 3.0)
-    status, out, _ = main("compare", base, base, "--fail-above", "5")
-    assert status == 0
-    status, out, _ = main("compare", base, worse, "--fail-above", "5")
+    status, out, _ = main("compare", base, base, "--fail-above", "10")
+    assert (status, "passed" in out) == (0, True)
+    status, out, _ = main("compare", base, worse, "--fail-above", "10")
     assert status == 1
     assert "cpu-x" in out
+
+
+def test_compare_fails_where_it_could_not_compare(main: Main, tmp_path: Path) -> None:
+    base, other = written(tmp_path / "a.json"), tmp_path / "b.json"
+    items = [item("cpu-y", pairs(1.5)), item("cpu-z", pairs(1.5))]
+    other.write_bytes(store.dumps(store.document(result(*items))))
+    status, out, _ = main("compare", base, other)
+    assert status == 4
+    assert "nothing could be compared" in out
+    both = result(item("cpu-x", pairs(1.5)), *items)
+    other.write_bytes(store.dumps(store.document(both)))
+    assert main("compare", other, base, "--fail-above", "10")[0] == 4
+    assert main("compare", other, base, "--fail-above", "10", "--allow-missing")[0] == 0
+    assert main("compare", other, base)[0] == 0
+
+
+def test_compare_across_machines(main: Main, tmp_path: Path) -> None:
+    base, other = written(tmp_path / "a.json"), tmp_path / "b.json"
+    kernel = replace(LOCAL, facts={**LOCAL.facts, "kernel": "6.12"})
+    moved = result(item("cpu-x", pairs(1.5)), host=kernel)
+    other.write_bytes(store.dumps(store.document(moved)))
+    assert main("compare", base, other, "--fail-above", "10")[0] == 4
+    assert main("compare", base, other, "--fail-above", "10", "--across", "kernel")[0] == 0
+    status, _, err = main("compare", base, other, "--across", "name")
+    assert status == 2
+    assert "cpu-model" in err
 
 
 def test_a_reader_that_goes_away(tmp_path: Path) -> None:

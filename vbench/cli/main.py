@@ -19,6 +19,8 @@ _STATUS = """exit status:
   1  something failed
   2  usage
   3  a named backend cannot run on this host, or none can
+  4  compare: something could not be compared
+  5  a result file cannot be read
   130  interrupted"""
 
 
@@ -132,7 +134,19 @@ def parser() -> argparse.ArgumentParser:
         "--fail-above",
         type=_percent,
         metavar="PCT",
-        help="exit 1 on a significant regression above PCT per cent",
+        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
+    )
+    compare.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="series that are missing, failed or refused do not fail --fail-above",
+    )
+    compare.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="compare machines that differ in it: host-kind, cpu-model, cpus, kernel, clock-source",
     )
     doctor = add("doctor", _doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -271,15 +285,20 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from vbench.results import compare, loading
+    from vbench.results import compare, identity, loading
 
+    keys = {name.lower().replace(" ", "-"): name for name in identity.CLASS_KEYS}
+    for unknown in set(arguments.across) - keys.keys():
+        raise UsageError(f"no key of machines is called {unknown!r}", remedy=", ".join(keys))
     comparison = compare.compare(
-        loading.load_all([arguments.base]), loading.load_all([arguments.new]), arguments.fail_above
+        loading.load_all([arguments.base]),
+        loading.load_all([arguments.new]),
+        arguments.fail_above,
+        allow_missing=arguments.allow_missing,
+        across=[keys[key] for key in arguments.across],
     )
     sys.stdout.write(comparison.render())
-    if comparison.compared == 0:
-        print("vbench: nothing in NEW has a counterpart in BASE", file=sys.stderr)
-    return 1 if comparison.failed else 0
+    return comparison.status
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

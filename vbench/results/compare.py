@@ -1,350 +1,267 @@
-"""Two sets of results: what became slower. Pure.
+"""Two sets of results: what became slower, and whether that could have been seen. Pure.
 
-A change counts only if it is significant (Holm-corrected over all rows) *and* larger than the
-limit. Overheads are compared wherever there are any: native ran beside the guest, so a slower
-machine cancels out. Seconds are compared only between machines with the same CPU, and decide
-only where there is no overhead (boots, latencies, networks without a native partner).
+Series are matched by workload, variant and class of machine, never by host name. A change of
+what varies counts only if it is significant (Holm-corrected over all rows) *and* larger than the
+limit; counts that repeat exactly are compared exactly. Overheads are compared wherever there are
+any: native ran beside the guest, so a slower machine cancels out. Seconds decide only where there
+is no overhead (boots, latencies, networks without a native partner) and the CPUs are known.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-
-from tabulate import tabulate
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from string import ascii_uppercase
 
 from vbench.errors import UsageError
-from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status, TimeBase
-from vbench.results import significance, stats
-from vbench.results.formatting import NOTHING, duration, number, times
-from vbench.results.merge import boots_used, distinct, joined, moved
-from vbench.results.significance import Difference
+from vbench.model import Item, Result, Statistic, Status, TimeBase
+from vbench.results import change, identity, significance, stats
+from vbench.results.change import EXACT, Count, Machines
+from vbench.results.comparison import Comparison, Row, Verdict
+from vbench.results.sides import Class, Series, Side
 from vbench.results.stats import CONFIDENCE
 
 # The quantiles that are compared; the largest of all is too wild to tell anything.
 _QUANTILES = ("p50", "p99")
+# What "no difference" means where no limit is given: the two sides differ by less than this.
+EQUIVALENT_PERCENT = 5.0
+# Student's t of two boots a side is 4.3 and of one against many nothing is known at all.
+_ENOUGH_UNITS = 3
 
-Logs = Mapping[int, Sequence[float]]  # logarithms by boot
-
-
-class Verdict(StrEnum):
-    """What a row says, the gravest first."""
-
-    REGRESSION = "regression"
-    REFUSED = "refused"
-    MISSING = "missing"
-    UNKNOWN = "not comparable"
-    WITHIN = "slower, within the limit"
-    IMPROVEMENT = "improvement"
-    NEW = "new"
-    SAME = "no significant difference"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One series compared. `change` is new / base; `p` is Holm-corrected."""
-
-    host: str
-    workload: str
-    variant: str
-    quantity: str  # "overhead", "seconds", "p99 seconds"; empty where nothing is compared
-    verdict: Verdict
-    base: float | None = None
-    new: float | None = None
-    change: Difference | None = None
-    seconds: Difference | None = None  # guest seconds, where the machines are alike
-    p: float | None = None
-    note: str = ""
-    time_base: TimeBase = TimeBase.WALL
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All rows, the gravest first, and what a reader must know of the two sides."""
-
-    rows: tuple[Row, ...]
-    warnings: tuple[str, ...]
-    fail_above_percent: float | None
-
-    @property
-    def regressions(self) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.verdict is Verdict.REGRESSION)
-
-    @property
-    def failed(self) -> bool:
-        """Whether a limit was given and a regression passes it."""
-        return self.fail_above_percent is not None and bool(self.regressions)
-
-    @property
-    def compared(self) -> int:
-        """Rows with a verdict from numbers; 0 means that nothing could be compared."""
-        return sum(row.p is not None for row in self.rows)
-
-    def summary(self) -> str:
-        """One line: how many rows got which verdict."""
-        counts = Counter(row.verdict for row in self.rows)
-        told = ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v])
-        return told or "nothing to compare"
-
-    def render(self) -> str:
-        """For a terminal."""
-        lines = [f"warning: {warning}" for warning in self.warnings]
-        body = tabulate(self._cells(), _HEADINGS, tablefmt="simple", disable_numparse=True)
-        return "\n".join([*lines, body, "", self.summary()]) + "\n"
-
-    def _cells(self) -> list[list[str]]:
-        return [
-            [
-                row.verdict.value,
-                row.workload,
-                row.variant,
-                row.host,
-                row.quantity or NOTHING,
-                _value(row, row.base),
-                _value(row, row.new),
-                _percent(row.change),
-                NOTHING if row.p is None else f"{row.p:.3f}" if row.p >= 0.001 else "<0.001",
-                row.note or (f"seconds {_percent(row.seconds)}" if row.seconds else NOTHING),
-            ]
-            for row in self.rows
-        ]
-
-
-_HEADINGS = (
-    "Verdict",
-    "Workload",
-    "Variant",
-    "Host",
-    "Compared",
-    "Base",
-    "New",
-    "Change",
-    "p",
-    "Note",
-)
-
-
-def _value(row: Row, value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return times(value) if row.quantity == "overhead" else duration(value, row.time_base)
-
-
-def _percent(change: Difference | None) -> str:
-    if change is None:
-        return NOTHING
-
-    def signed(ratio: float) -> str:
-        percent = 100 * (ratio - 1)
-        return ("+" if percent >= 0 else "") + number(percent)
-
-    text = f"{signed(change.ratio)} %"
-    if change.low is None or change.high is None:
-        return text
-    return f"{text} [{signed(change.low)}, {signed(change.high)}]"
-
-
-# ---------------------------------------------------------------- comparing
+_Logs = Callable[[Item], Mapping[int, Sequence[float]]]
 
 
 def compare(
-    base: Sequence[Result], new: Sequence[Result], fail_above_percent: float | None
+    base: Sequence[Result],
+    new: Sequence[Result],
+    fail_above_percent: float | None,
+    *,
+    allow_missing: bool = False,
+    across: Collection[str] = (),
 ) -> Comparison:
     """Compare each series of `new` with the same one of `base`.
 
     `fail_above_percent`: how much slower is still tolerated; None tolerates nothing that is
-    significant, and never fails. Raises UsageError for a negative limit.
+    significant, and never fails. `allow_missing`: series that cannot be compared do not fail it.
+    `across`: keys of a machine class (`identity.CLASS_KEYS`) in which machines may differ.
+    Raises UsageError for a negative limit.
     """
     if fail_above_percent is not None and not fail_above_percent >= 0:
         raise UsageError(
             f"a limit of {fail_above_percent:g} % makes no sense",
             remedy="name how many per cent slower is tolerated, such as --fail-above 5",
         )
-    old, young = _Side(base), _Side(new)
-    warnings: list[str] = []
+    old, young = Side(base, across), Side(new, across)
+    shared = sorted(old.machines.keys() & young.machines.keys())
+    letters = {kind: _letter(i) for i, kind in enumerate(shared)}
     rows: list[Row] = []
-    for host, other in _matches(old.hosts, young.hosts):
-        rows += _host_rows(old, young, host, other, warnings)
-    judged = _judged(rows, fail_above_percent)
+    for name in sorted(old.series.keys() | young.series.keys()):
+        rows += _series_rows(old, young, name, letters)
+    rows = _judged(rows, fail_above_percent)
     order = list(Verdict)
-    judged.sort(key=lambda r: (order.index(r.verdict), r.host, r.workload, r.variant, r.quantity))
-    return Comparison(tuple(judged), tuple(warnings), fail_above_percent)
+    rows.sort(key=lambda r: (order.index(r.verdict), r.workload, r.variant, r.machines, r.quantity))
+    return Comparison(
+        rows=tuple(rows),
+        machines=tuple(_described(old, young, kind, letters[kind]) for kind in shared),
+        warnings=tuple(_warnings(old, young, rows)),
+        fail_above_percent=fail_above_percent,
+        allow_missing=allow_missing,
+    )
 
 
-class _Side:
-    """One side's hosts and series; several files of a series add their boots."""
-
-    def __init__(self, results: Sequence[Result]) -> None:
-        self.hosts: dict[str, HostFacts] = {}
-        self.images: dict[str, set[str]] = {}
-        self.items: dict[str, dict[tuple[str, str], Item]] = {}
-        self.clashes: set[tuple[str, str, str]] = set()
-        boots: dict[tuple[str, str], int] = {}
-        for result in distinct(results):
-            identity = f"{result.host.identity}, {result.host.time_base.value}"
-            self.hosts.setdefault(identity, result.host)
-            self.images.setdefault(identity, set()).add(result.image)
-            items = self.items.setdefault(identity, {})
-            offset = boots.get((identity, result.variant), 0)
-            boots[identity, result.variant] = offset + boots_used(result)
-            for item in result.items:
-                key = (item.workload, item.variant)
-                known = items.get(key)
-                further = moved(item, offset)
-                if known is not None and known.definition != item.definition:
-                    self.clashes.add((identity, *key))
-                else:
-                    items[key] = further if known is None else joined(known, further)
+def _letter(index: int) -> str:
+    """A to Z, then A2 to Z2."""
+    round, at = divmod(index, len(ascii_uppercase))
+    return ascii_uppercase[at] + (str(round + 1) if round else "")
 
 
-def _matches(
-    base: Mapping[str, HostFacts], new: Mapping[str, HostFacts]
-) -> list[tuple[str | None, str | None]]:
-    """Which host of one side belongs to which of the other.
-
-    By identity; a host left over belongs to the only one of its kind and clock left over on the
-    other side, as CI runners have another name each time.
-    """
-    pairs: list[tuple[str | None, str | None]] = [(name, name) for name in base if name in new]
-    left = sorted(name for name in base if name not in new)
-    right = sorted(name for name in new if name not in base)
-    for name in left:
-        kin = [other for other in right if _kind(new[other]) == _kind(base[name])]
-        rivals = [other for other in left if _kind(base[other]) == _kind(base[name])]
-        if len(kin) == 1 and len(rivals) == 1:
-            pairs.append((name, kin[0]))
-        else:
-            pairs.append((name, None))
-    taken = {other for _, other in pairs}
-    return pairs + [(None, other) for other in right if other not in taken]
+def _described(old: Side, young: Side, kind: Class, letter: str) -> str:
+    keys = ", ".join(f"{name} {value or 'unknown'}" for name, value in kind)
+    counts = f"{len(old.machines[kind])} in BASE, {len(young.machines[kind])} in NEW"
+    return f"machines {letter} ({counts}): {keys}"
 
 
-def _kind(host: HostFacts) -> tuple[str, str]:
-    return host.kind.value, host.time_base.value
-
-
-def _alike(base: HostFacts, new: HostFacts) -> bool:
-    """The same CPU, and as many: an unknown one is not the same."""
-    both = [(base.facts.get(name), new.facts.get(name)) for name in ("cpu_model", "cpus")]
-    return all(a == b and a not in (None, "", "unknown") for a, b in both)
-
-
-def _warn(old: _Side, young: _Side, base: str, new: str, warnings: list[str]) -> None:
-    a, b = old.hosts[base], young.hosts[new]
-    if a.identity != b.identity:
-        warnings.append(f"{a.identity} is compared with {b.identity}")
-    for name, what in (("cpu_model", "CPU"), ("cpus", "number of CPUs"), ("kernel", "host kernel")):
-        before, after = a.facts.get(name, "unknown"), b.facts.get(name, "unknown")
-        if before != after:
-            warnings.append(f"another {what} on {b.identity}: {before}, now {after}")
-    if not _alike(a, b):
-        warnings.append(f"{b.identity}: only overheads are compared, seconds are not")
-    if old.images[base] != young.images[new]:
-        warnings.append(
-            f"another image on {b.identity}: {', '.join(sorted(old.images[base]))}, now "
-            + ", ".join(sorted(young.images[new]))
+def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
+    """What differs between the sides without forbidding the comparison."""
+    found = []
+    for one, other, where, there in ((old, young, "BASE", "NEW"), (young, old, "NEW", "BASE")):
+        for kind in sorted(one.machines.keys() - other.machines.keys()):
+            against = " or ".join(_nearest(kind, other.machines))
+            found.append(
+                f"{there} has no machine like {len(one.machines[kind])} of {where}: {against}"
+            )
+    found += sorted(_built_otherwise(old, young))
+    lone = [r for r in rows if r.change and r.change.alone]
+    if lone:
+        found.append(
+            f"{len(lone)} rows have one machine on each side, and not the same: how far machines "
+            "of one class are apart is not in their intervals"
         )
+    return found
 
 
-def _host_rows(
-    old: _Side, young: _Side, base: str | None, new: str | None, warnings: list[str]
-) -> list[Row]:
-    before = old.items[base] if base else {}
-    after = young.items[new] if new else {}
-    alike = False
-    if base and new:
-        _warn(old, young, base, new, warnings)
-        alike = _alike(old.hosts[base], young.hosts[new])
-    where = (young.hosts[new] if new else old.hosts[base or ""]).identity
-    rows: list[Row] = []
-    for key in sorted({*before, *after}):
-        blank = Row(where, *key, quantity="", verdict=Verdict.UNKNOWN)
-        clash = (base, *key) in old.clashes or (new, *key) in young.clashes
-        rows += _series_rows(blank, before.get(key), after.get(key), alike, clash)
-    return rows
+def _nearest(kind: Class, others: Collection[Class]) -> list[str]:
+    """The keys in which a class differs from the one that is most like it."""
+    found = [identity.differing(dict(kind), dict(other)) for other in others]
+    return min(found, key=len, default=["it has no result at all"])
+
+
+def _built_otherwise(old: Side, young: Side) -> list[str]:
+    """Image, versions and device settings that differ, each with the variants it is true of."""
+    variants: dict[str, dict[str, None]] = {}
+    for name in sorted(old.series.keys() & young.series.keys()):
+        before, after = old.measured(name), young.measured(name)
+        for kind in before.keys() & after.keys():
+            both = [{**of[kind].key, "definition": ""} for of in (before, after)]
+            for key in identity.differing(*both):
+                variants.setdefault(key, {})[name[1]] = None
+    return [f"{key}: {', '.join(of)}" for key, of in variants.items()]
+
+
+# ---------------------------------------------------------------- one series
 
 
 def _series_rows(
-    blank: Row, base: Item | None, new: Item | None, alike: bool, clash: bool
+    old: Side, young: Side, name: tuple[str, str], letters: Mapping[Class, str]
 ) -> list[Row]:
-    old_ok = base is not None and base.status is Status.OK
-    new_ok = new is not None and new.status is Status.OK
-    if base is not None and new is not None and old_ok and new_ok:
-        if not clash and base.definition == new.definition:
-            return _compared(replace(blank, time_base=new.time_base), base, new, alike)
-        note = f"another workload definition: {base.definition[:19]}, now {new.definition[:19]}"
-        if clash:
-            note = "one side's files have several workload definitions"
-        return [replace(blank, verdict=Verdict.REFUSED, note=note)]
-    if old_ok:
-        note = f"{new.status.value}: {new.reason}" if new else "not in the new results"
-        return [replace(blank, verdict=Verdict.MISSING, note=note)]
-    if new_ok:
-        note = f"was {base.status.value}: {base.reason}" if base else "not in the base results"
-        return [replace(blank, verdict=Verdict.NEW, note=note)]
-    return []  # measured on neither side
+    known = next(
+        item for side in (young, old) for of in side.series.get(name, {}).values()
+        for item in of.items.values()
+    )  # fmt: skip
+    blank = Row(*name, category=known.category, verdict=Verdict.UNUSABLE)
+    before, after = old.measured(name), young.measured(name)
+    failed = young.statuses(name, Status.FAILED)
+    rows = []
+    if failed:
+        where = "" if not after else f"on {len(failed)} machines: "
+        rows.append(replace(blank, verdict=Verdict.FAILED, note=where + failed[0].reason))
+    shared = sorted(before.keys() & after.keys())
+    for kind in shared:
+        labelled = replace(blank, machines=letters[kind])
+        rows += _class_rows(labelled, dict(kind), before[kind], after[kind])
+    if shared or (failed and not after):
+        return rows
+    if before and after:
+        keys = min((_nearest(kind, after) for kind in before), key=len)
+        note = "no machines of one class: " + ", ".join(keys)
+        rows.append(replace(blank, verdict=Verdict.REFUSED, note=note))
+    elif before:
+        unsupported = young.statuses(name, Status.UNSUPPORTED)
+        note = f"unsupported: {unsupported[0].reason}" if unsupported else "not in NEW"
+        rows.append(replace(blank, verdict=Verdict.MISSING, note=note))
+    elif after:
+        lost = old.statuses(name, Status.FAILED) + old.statuses(name, Status.UNSUPPORTED)
+        note = f"was {lost[0].status.value}: {lost[0].reason}" if lost else "not in BASE"
+        rows.append(replace(blank, verdict=Verdict.NEW, note=note))
+    return rows
 
 
-def _compared(blank: Row, base: Item, new: Item, alike: bool) -> list[Row]:
-    """Rows of a series that both sides measured: overhead first, seconds of like machines."""
-    if new.statistic is Statistic.QUANTILES:
-        if not alike:
-            return [replace(blank, note="latencies of unlike machines")]
-        return [
-            _row(blank, f"{name} seconds", _quantile(base.pairs, name), _quantile(new.pairs, name))
-            for name in _QUANTILES
-        ]
-    seconds = (stats.log_guest(base.pairs), stats.log_guest(new.pairs))
-    ratios = (stats.log_ratios(base.pairs), stats.log_ratios(new.pairs))
-    if new.statistic is Statistic.RATIO and all(ratios):
-        row = _row(blank, "overhead", *ratios)
-        return [replace(row, seconds=significance.difference(*seconds))] if alike else [row]
-    if not alike:
-        return [replace(blank, note="no overhead, and seconds of unlike machines")]
-    return [_row(blank, "seconds", *seconds)]
+def _class_rows(blank: Row, kind: identity.Key, base: Series, new: Series) -> list[Row]:
+    """Rows of a series that both sides measured on machines of one class."""
+    for series, where in ((base, "BASE"), (new, "NEW")):
+        if series.conflicts:
+            note = f"the files of {where} differ: {', '.join(series.conflicts)}"
+            return [replace(blank, verdict=Verdict.REFUSED, note=note)]
+    definitions = ({"definition": of.key["definition"]} for of in (base, new))
+    if other := identity.differing(*definitions):
+        return [replace(blank, verdict=Verdict.REFUSED, note=f"another workload: {other[0]}")]
+    before, after = base.measured(), new.measured()
+    first = next(iter(after.values()))
+    blank = replace(blank, time_base=first.time_base, counts=(len(before), len(after)))
+    rows = []
+    known = identity.cpu_known(kind)
+    for quantity, logs in _quantities(first, [*before.values(), *after.values()], known):
+        sides = [_machines(of, logs) for of in (before, after)]
+        rows.append(_row(replace(blank, quantity=quantity), sides[0], sides[1], base, new))
+    return rows or [replace(blank, note="no overhead, and seconds of machines of unknown CPUs")]
 
 
-def _quantile(pairs: Sequence[Pair], name: str) -> dict[int, list[float]]:
+def _machines(items: Mapping[tuple[str, ...], Item], logs: _Logs) -> Machines:
+    """Without machines that have no usable sample, such as one that is not a number."""
+    found = {machine: logs(item) for machine, item in items.items()}
+    return {machine: boots for machine, boots in found.items() if boots}
+
+
+def _quantities(first: Item, items: Sequence[Item], cpu_known: bool) -> list[tuple[str, _Logs]]:
+    """What is compared of a series: its overhead if all have one, else seconds or counts; nothing
+    where seconds of unknown CPUs are all there is."""
+    counted = first.time_base is TimeBase.INSTRUCTIONS
+    unit = "instructions" if counted else "seconds"
+    ratios = first.statistic is Statistic.RATIO and not counted
+    if ratios and all(stats.log_ratios(item.pairs) for item in items):
+        return [("overhead", lambda item: stats.log_ratios(item.pairs))]
+    if not (counted or cpu_known):
+        return []
+    if first.statistic is Statistic.QUANTILES:
+        return [(f"{name} {unit}", _quantile(name)) for name in _QUANTILES]
+    return [(unit, lambda item: stats.log_guest(item.pairs))]
+
+
+def _quantile(name: str) -> _Logs:
     """Logarithms of the guest's quantile by boot."""
-    boots: dict[int, list[float]] = {}
-    for pair in pairs:
-        value = pair.quantiles.get(name, (None, 0.0))[1]
-        if value > 0:
-            boots.setdefault(pair.boot, []).append(math.log(value))
-    return boots
+
+    def logs(item: Item) -> dict[int, list[float]]:
+        boots: dict[int, list[float]] = {}
+        for pair in item.pairs:
+            value = pair.quantiles.get(name, (None, 0.0))[1]
+            if value > 0:
+                boots.setdefault(pair.boot, []).append(math.log(value))
+        return boots
+
+    return logs
 
 
-def _row(blank: Row, quantity: str, base: Logs, new: Logs) -> Row:
-    change = significance.difference(base, new)
-    return replace(
-        blank,
-        quantity=quantity,
-        base=stats.typical(base),
-        new=stats.typical(new),
-        change=change,
-        p=change.p if change else None,
-        note="" if change and change.p is not None else "too few samples to judge",
-    )
+def _row(blank: Row, base: Machines, new: Machines, before: Series, after: Series) -> Row:
+    if blank.time_base is TimeBase.INSTRUCTIONS:
+        counts = change.count(base), change.count(new)
+        if counts[0] and counts[1] and counts[0].exact and counts[1].exact:
+            return _counted(blank, counts[0], counts[1], before, after)
+    found = change.change(base, new)
+    if found is None:
+        return blank
+    old = change.typical(base)
+    note = "" if found.df else "one boot on a side: the next may differ by more"
+    return replace(blank, base=old, new=old * found.ratio, change=found, p=found.p, note=note)
+
+
+def _counted(blank: Row, base: Count, new: Count, before: Series, after: Series) -> Row:
+    """Counts that repeat within 0.1 % on both sides: a change is one of more than that."""
+    ratio = new.value / base.value
+    row = replace(blank, base=base.value, new=new.value, smallest=EXACT)
+    if abs(ratio - 1) <= EXACT:
+        return replace(row, verdict=Verdict.SAME, note="to 0.1 %")
+    exits = change.changed_exits(before.exits(), after.exits())
+    note = "exits: " + ", ".join(exits) if exits else "no exit reason changed"
+    return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT, note=note)
 
 
 def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:
     """With Holm-corrected p over all rows that have one, and the verdict that follows."""
-    tested = [i for i, row in enumerate(rows) if row.p is not None]
-    adjusted = dict(zip(tested, significance.holm([rows[i].p or 0.0 for i in tested]), strict=True))
+    p = {i: row.p for i, row in enumerate(rows) if row.p is not None}
+    adjusted = dict(zip(p, significance.holm(list(p.values())), strict=True))
+    level = (1 - CONFIDENCE) / max(1, len(p))  # what Holm asks of the smallest p
     judged = []
     for i, row in enumerate(rows):
-        if i not in adjusted or row.change is None:
+        if row.verdict is Verdict.WITHIN and (row.percent or 0) > (limit or 0):  # counted
+            judged.append(replace(row, verdict=Verdict.REGRESSION))
+        elif row.change is None:
             judged.append(row)
-            continue
-        verdict = Verdict.SAME
-        if adjusted[i] < 1 - CONFIDENCE:
-            percent = 100 * (row.change.ratio - 1)
-            if percent <= 0:
-                verdict = Verdict.IMPROVEMENT
-            else:
-                verdict = Verdict.REGRESSION if percent > (limit or 0) else Verdict.WITHIN
-        judged.append(replace(row, p=adjusted[i], verdict=verdict))
+        else:
+            verdict = _verdict(row, adjusted.get(i), limit)
+            smallest = row.change.smallest(level)
+            judged.append(replace(row, p=adjusted.get(i), smallest=smallest, verdict=verdict))
     return judged
+
+
+def _verdict(row: Row, p: float | None, limit: float | None) -> Verdict:
+    if p is None or row.change is None:
+        return Verdict.TOO_FEW
+    if p < 1 - CONFIDENCE:
+        if row.change.ratio <= 1:
+            return Verdict.IMPROVEMENT
+        above = 100 * (row.change.ratio - 1) > (limit or 0)
+        return Verdict.REGRESSION if above else Verdict.WITHIN
+    if row.change.within((limit or EQUIVALENT_PERCENT) / 100):
+        return Verdict.SAME
+    return Verdict.TOO_FEW if min(row.change.units) < _ENOUGH_UNITS else Verdict.UNDECIDED

@@ -13,6 +13,8 @@ from vbench.model import HostFacts, Item, Launch, Result
 Key = Mapping[str, str]
 
 _UNKNOWN = ("", "unknown")
+# Keys of a machine class in which machines may be let differ. The time base is none.
+CLASS_KEYS = ("host kind", "CPU model", "CPUs", "kernel", "clock source")
 
 
 def machine(host: HostFacts) -> Key:
@@ -50,7 +52,7 @@ def machine_class(host: HostFacts) -> Key:
 
 def cpu_known(key: Key) -> bool:
     """Whether machines of this class are known to have the same CPUs, so that seconds compare."""
-    return key["CPU model"] not in _UNKNOWN and key["CPUs"] not in _UNKNOWN
+    return all(key.get(name, "") not in _UNKNOWN for name in ("CPU model", "CPUs"))
 
 
 def settings(result: Result, item: Item) -> Key:

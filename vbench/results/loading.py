@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vbench.errors import StoreError
+from vbench.errors import UnreadableError
 from vbench.model import (
     Attestation,
     HostFacts,
@@ -26,10 +26,10 @@ from vbench.results.store import SCHEMA_VERSION
 
 
 def load(path: Path) -> Result:
-    """Read one result file. Raises StoreError if it is unreadable, foreign, damaged or newer."""
+    """Read one result file. Raises UnreadableError if it is foreign, damaged or newer."""
     whole = _json(path, _read(path))
     if not _is_ours(whole):
-        raise StoreError(
+        raise UnreadableError(
             f"{path} is JSON, but not a vbench result: it has no top-level `vbench` object",
             remedy="name a file that `vbench run` wrote",
         )
@@ -39,7 +39,7 @@ def load(path: Path) -> Result:
 def load_all(paths: Sequence[Path]) -> list[Result]:
     """Read files, and every result file of directories (if none lies there, of those in them).
 
-    Other JSON in a directory, such as a tool's raw output, is passed over. Raises StoreError
+    Other JSON in a directory, such as a tool's raw output, is passed over. Raises UnreadableError
     where nothing is ours, and for a damaged file of ours rather than leaving it out. A file
     named twice is read once.
     """
@@ -51,7 +51,7 @@ def load_all(paths: Sequence[Path]) -> list[Result]:
         # CI artefacts arrive with a folder for each job: look one level down as well
         found = _load_ours(path.glob("*.json")) or _load_ours(path.glob("*/*.json"))
         if not found:
-            raise StoreError(
+            raise UnreadableError(
                 f"{path} holds no vbench result",
                 remedy="name the folder that `vbench run` wrote with --out, or a file in it",
             )
@@ -81,14 +81,14 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         remedy = "check the name and its permissions"
-        raise StoreError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
 
 
 def _json(path: Path, data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        raise StoreError(
+        raise UnreadableError(
             f"{path} is not JSON: {error}",
             remedy="the file is damaged or foreign; measure again, or name another file",
         ) from error
@@ -103,7 +103,7 @@ def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
     ours = whole["vbench"]
     version = ours["schema_version"]
     if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise StoreError(
+        raise UnreadableError(
             f"{path} has schema version {version}; this vbench reads up to {SCHEMA_VERSION}",
             remedy="upgrade vbench to at least the version that wrote the file"
             f" ({ours.get('vbench_version', 'unknown')})",
@@ -111,7 +111,7 @@ def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
     try:
         return _result(whole, ours)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
+        raise UnreadableError(
             f"{path} is a damaged vbench result",
             evidence=f"{type(error).__name__}: {error}",
             remedy="measure again; finished pairs are in the run's " + JOURNAL_NAME,

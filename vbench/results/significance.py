@@ -1,61 +1,23 @@
-"""Whether one is more than the other: two runs, two variants, overhead and exits. Pure."""
+"""Whether one is more than the other: two variants, overhead and exits. Pure."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise, permutations
 from operator import mul
 
 from vbench.model import Item
-from vbench.results import student
 from vbench.results.stats import (
     CONFIDENCE,
-    Estimate,
     exp,
     log_ratios,
     mean_of_workloads,
-    of_boots,
     overhead_of,
 )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """new / base as a ratio with its 95 % interval, and the two-sided p-value.
-
-    Bounds and `p` are None where one side has no repetition.
-    """
-
-    ratio: float
-    low: float | None
-    high: float | None
-    p: float | None
-
-
-def _difference(new: Estimate, base: Estimate) -> Difference:
-    change = new.minus(base)
-    bounds = change.interval()
-    if bounds is None:
-        return Difference(math.exp(change.mean), None, None, None)
-    if change.variance == 0:
-        p = 1.0 if math.isclose(change.mean, 0, abs_tol=1e-12) else 0.0
-    else:
-        p = student.two_sided(change.mean / math.sqrt(change.variance), change.df)
-    return Difference(math.exp(change.mean), exp(bounds[0]), exp(bounds[1]), p)
-
-
-def difference(
-    base: Mapping[int, Sequence[float]], new: Mapping[int, Sequence[float]]
-) -> Difference | None:
-    """Welch's t test of logarithms by boot (`log_ratios` or `log_guest`) of two runs.
-
-    Over boot means; a side with one boot enters with its rounds. None if a side is empty.
-    """
-    return _difference(of_boots(new), of_boots(base)) if base and new else None
 
 
 @dataclass(frozen=True)
@@ -81,12 +43,14 @@ def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | Non
     a = {i.workload: i for i in a_items if overhead_of(i) is not None}
     b = {i.workload: i for i in b_items if overhead_of(i) is not None}
     common = tuple(sorted(w for w in a if w in b and a[w].definition == b[w].definition))
-    ours = mean_of_workloads({w: log_ratios(a[w].pairs) for w in common})
-    theirs = mean_of_workloads({w: log_ratios(b[w].pairs) for w in common})
-    if ours is None or theirs is None:
+    mean_a = mean_of_workloads({w: log_ratios(a[w].pairs) for w in common})
+    mean_b = mean_of_workloads({w: log_ratios(b[w].pairs) for w in common})
+    if mean_a is None or mean_b is None:
         return None
-    d = _difference(ours[0], theirs[0])
-    return Ordering(d.ratio, d.low, d.high, common, min(ours[1], theirs[1]))
+    difference = mean_a[0].minus(mean_b[0])
+    bounds = difference.interval()
+    low, high = (None, None) if bounds is None else map(exp, bounds)
+    return Ordering(math.exp(difference.mean), low, high, common, min(mean_a[1], mean_b[1]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,0 +1,240 @@
+"""Machines are matched by their class, never by name, and what lies between them is counted in."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from dataclasses import replace
+
+import pytest
+from sample_results import LOCAL, TESTBED, item, pairs, result
+from scipy import stats as scipy_stats
+
+from vbench.model import HostFacts, Item, Pair, Result
+from vbench.results import change
+from vbench.results.compare import Comparison, Verdict, compare
+from vbench.results.comparison import NOT_COMPARED, PASSED, REGRESSED
+
+
+def runner(number: int, **facts: str) -> HostFacts:
+    known = {**LOCAL.facts, "machine_id": f"id{number}", "address": f"mac{number}"}
+    return replace(LOCAL, identity=f"local:runner-{number}", facts={**known, **facts})
+
+
+def on(host: HostFacts, *items: Item, **changes: object) -> Result:
+    return result(*(replace(i, host=host.identity) for i in items), host=host, **changes)
+
+
+def fleet(
+    first: int, overhead: float, *, apart: float = 0.02, seed: object = 0, machines: int = 4
+) -> list[Result]:
+    """The same two workloads on several runners, whose overheads differ by `apart`."""
+    rng = random.Random(str(seed))  # noqa: S311
+    made = []
+    for number in range(first, first + machines):
+        level = overhead * math.exp(rng.gauss(0, apart))
+        items = [item(w, pairs(level, seed=f"{seed}{number}{w}")) for w in "ab"]
+        made.append(on(runner(number), *items))
+    return made
+
+
+def test_four_runners_of_other_names_on_each_side_are_compared() -> None:
+    slower = compare(fleet(1, 2.0, seed=1), fleet(5, 6.0, seed=2), 10)
+    assert {row.verdict for row in slower.rows} == {Verdict.REGRESSION}
+    assert slower.status == REGRESSED
+    again = compare(fleet(1, 2.0, seed=1), fleet(5, 2.0, seed=3), 10)
+    assert not again.regressions
+    assert again.status == PASSED
+    assert "4 in BASE, 4 in NEW" in again.render()
+
+
+def test_each_backend_on_a_runner_of_its_own_is_compared_and_noted() -> None:
+    def side(first: int, overhead: float) -> list[Result]:
+        return [
+            on(runner(first + i), item("a", pairs(overhead, seed=i), variant=v, backend=v))
+            for i, v in enumerate(("tcg", "tcg-virtio", "kvm-emulated", "kvm-virtio"))
+        ]
+
+    got = compare(side(1, 2.0), side(5, 6.0), 10)
+    assert len(got.regressions) == 4
+    assert any("4 rows have one machine on each side" in warning for warning in got.warnings)
+
+
+def test_what_lies_between_machines_is_in_the_interval() -> None:
+    """Boots of one machine agree closely; machines are 20 % apart; nothing changed."""
+    for seed in range(10):
+        base, new = fleet(1, 2.0, apart=0.2, seed=seed), fleet(5, 2.0, apart=0.2, seed=seed + 100)
+        assert not compare(base, new, 5).regressions
+
+
+def test_the_change_of_machines_is_students_over_their_means() -> None:
+    sides = [fleet(1, 2.0, seed=1), fleet(5, 2.2, seed=2)]
+    (row, _) = compare(sides[0], sides[1], 5).rows
+    means = [
+        [
+            statistics.fmean(
+                statistics.fmean(math.log(p.guest_s / (p.native_s or 0)) for p in of)
+                for of in ([p for p in r.items[0].pairs if p.boot == b] for b in range(5))
+            )
+            for r in side
+        ]
+        for side in sides
+    ]
+    expected = scipy_stats.ttest_ind(means[1], means[0])
+    interval = expected.confidence_interval(0.95)
+    assert row.change is not None
+    assert (row.change.unit, row.change.units, row.change.df) == ("machine", (4, 4), 6)
+    assert row.change.p == pytest.approx(expected.pvalue, rel=1e-9)
+    low, high = row.change.interval or (0, 0)
+    assert math.log(low) == pytest.approx(interval.low, rel=1e-9)
+    assert math.log(high) == pytest.approx(interval.high, rel=1e-9)
+
+
+def test_on_the_same_machines_boots_are_the_units() -> None:
+    """Each machine's own level, 50 % apart here, cancels."""
+    base, new = fleet(1, 2.0, apart=0.5, seed=1), fleet(1, 2.4, apart=0.5, seed=1)
+    got = compare(base, new, 5)
+    assert [row.change.unit for row in got.rows if row.change] == ["boot", "boot"]
+    assert len(got.regressions) == 2
+    assert got.rows[0].percent == pytest.approx(20, abs=2)
+
+
+def test_one_machine_takes_the_spread_of_the_other_sides() -> None:
+    got = compare(fleet(1, 2.0, seed=1), fleet(9, 2.0, seed=2, machines=1), 5)
+    assert {(r.change.unit, r.change.df) for r in got.rows if r.change} == {("machine", 3)}
+
+
+def test_several_files_of_a_machine_add_their_boots() -> None:
+    one = on(runner(1), item("a", pairs(1.5, seed=1, boots=2)))
+    more = on(runner(1), item("a", pairs(1.5, seed=2, boots=2)), started="2026-02-02T00:00:00Z")
+    (row,) = compare([one, more, one], [on(runner(1), item("a", pairs(1.5, seed=3)))], 10).rows
+    assert row.change is not None
+    assert row.change.units == (4, 5)
+
+
+# ------------------------------------------------------------------ classes
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "key"),
+    [
+        ("cpu_model", "AMD EPYC", "CPU model ("),
+        ("cpus", "64", "CPUs (`2` against `64`)"),
+        ("kernel", "6.12.1", "kernel (`6.1.0-37-amd64` against `6.12.1`)"),
+        ("clocksource", "hpet", "clock source (unknown against `hpet`)"),
+    ],
+)
+def test_machines_of_another_class_are_refused_by_key(fact: str, value: str, key: str) -> None:
+    """Whatever their name: BASE and NEW are called the same here."""
+    other = replace(runner(1, **{fact: value}), identity="local:runner-1")
+    got = compare([on(runner(1), item("a", pairs(1.5)))], [on(other, item("a", pairs(9.0)))], 5)
+    (row,) = got.rows
+    assert row.verdict is Verdict.REFUSED
+    assert key in row.note
+    assert got.status == NOT_COMPARED
+    crossed = {"cpu_model": "CPU model", "cpus": "CPUs", "kernel": "kernel"}.get(fact)
+    across = [crossed or "clock source"]
+    (row,) = compare(
+        [on(runner(1), item("a", pairs(1.5)))], [on(other, item("a", pairs(9.0)))], 5, across=across
+    ).rows
+    assert row.verdict is Verdict.REGRESSION
+
+
+def test_two_cpus_under_one_name_are_not_pooled() -> None:
+    intel, amd = runner(1), replace(runner(1, cpu_model="AMD"), identity="local:runner-1")
+    base = [on(intel, item("a", pairs(1.5, seed=1))), on(amd, item("a", pairs(3.0, seed=2)))]
+    new = [on(intel, item("a", pairs(1.5, seed=3)))]
+    got = compare(base, new, 10)
+    (row,) = got.rows
+    assert row.base == pytest.approx(1.5, rel=0.03)
+    assert got.status == PASSED
+    assert any("NEW has no machine like 1 of BASE: CPU model" in w for w in got.warnings)
+
+
+def test_two_clones_of_one_template_are_two_machines() -> None:
+    def clone(id: str, overhead: float) -> Result:
+        host = replace(runner(1), facts={**runner(1).facts, "address": id})
+        return on(host, item("a", pairs(overhead, seed=id)), started=f"2026-01-0{len(id)}")
+
+    (row,) = compare([clone("x", 1.5), clone("xx", 4.5)], [clone("xxx", 1.5)], 5).rows
+    assert row.counts == (2, 1)
+    assert row.change is not None
+    assert row.change.unit == "machine"
+
+
+def test_files_without_the_new_facts_are_compared() -> None:
+    base, new = item("a", pairs(1.5, seed=1)), item("a", pairs(3.0, seed=2))
+    assert compare([result(base)], [result(new)], 5).status == REGRESSED
+    assert compare([result(base)], [on(runner(1), new)], 5).status == REGRESSED
+
+
+# ------------------------------------------------------------------ power
+
+
+def test_without_spread_a_change_is_certain_and_without_repetition_unknown() -> None:
+    exact: change.Machines = {("m",): {0: [0.0], 1: [0.0]}}
+    other: change.Machines = {("m",): {0: [0.1], 1: [0.1]}}
+    single: change.Machines = {("m",): {0: [0.1, 0.1]}}
+    found = [change.change(exact, new) for new in (exact, other, single)]
+    assert [one.p for one in found if one] == [1.0, 0.0, None]
+    assert change.change(exact, {}) is None
+
+
+def test_the_smallest_change_is_what_is_found_four_times_in_five() -> None:
+    rng = random.Random(5)  # noqa: S311
+    spread, boots, found = 0.04, 5, 0
+
+    def side(shift: float) -> change.Machines:
+        return {("m",): {b: [rng.gauss(shift, spread)] for b in range(boots)}}
+
+    known = change.Change(0, spread**2, 2 / boots, 2 * boots - 2, "boot", (boots, boots), None)
+    smallest = known.smallest(0.05)
+    assert smallest is not None
+    for _ in range(1000):
+        got = change.change(side(0), side(math.log1p(smallest)))
+        assert got is not None
+        found += (got.p or 0) < 0.05
+    assert 0.75 <= found / 1000 <= 0.85
+
+
+def test_a_gate_that_is_blind_to_its_limit_says_so() -> None:
+    base, new = ([on(runner(1), item("a", pairs(1.5, seed=s, spread=0.2)))] for s in (1, 2))
+    text = compare(base, new, 10).render()
+    assert "The smallest change that had a chance of 80% to be found" in text
+    assert "in 1 of 1 rows a change of 10 % had a smaller chance" in text
+    calm = [on(runner(1), item("a", pairs(1.5, spread=0.002)))]
+    assert "smaller chance" not in compare(calm, calm, 10).render()
+
+
+# ------------------------------------------------------------------ counts
+
+
+def counted(instructions: float, *, noise: float = 0.0, **changes: object) -> Result:
+    made = [Pair(None, (instructions + noise * boot) * 1e-9, boot) for boot in (0, 0, 1, 1, 2, 2)]
+    of = {"host": TESTBED.identity, "host_kind": TESTBED.kind, "time_base": TESTBED.time_base}
+    return result(item("a", made, **of, **changes), host=TESTBED)
+
+
+def judged(base: Result, new: Result, limit: float | None) -> Comparison:
+    return compare([base], [new], limit)
+
+
+def test_counts_are_compared_exactly() -> None:
+    base = counted(10_000, exits={"HLT": 1.0, "MSR": 2.0})
+    same = judged(base, counted(10_009), 1)
+    assert [row.verdict for row in same.rows] == [Verdict.SAME]
+    (row,) = judged(base, counted(10_020, exits={"HLT": 1.0, "MSR": 3.0}), 1).rows
+    assert (row.verdict, row.note) == (Verdict.WITHIN, "exits: MSR 2.00 now 3.00")
+    (row,) = judged(base, counted(10_200), 1).rows
+    assert row.verdict is Verdict.REGRESSION
+    assert row.p is None
+    (row,) = judged(base, counted(9_900, exits={"HLT": 1.0, "MSR": 2.0}), 1).rows
+    assert (row.verdict, row.note) == (Verdict.IMPROVEMENT, "no exit reason changed")
+    assert judged(base, counted(10_200), 1).status == REGRESSED
+
+
+def test_counts_that_do_not_repeat_are_tested_like_times() -> None:
+    (row,) = judged(counted(10_000, noise=100), counted(10_150, noise=100), 1).rows
+    assert row.verdict in (Verdict.UNDECIDED, Verdict.SAME)
+    assert row.p is not None

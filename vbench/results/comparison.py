@@ -1,0 +1,246 @@
+"""What a comparison found: rows, the gate's verdict, and both as text for a terminal. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tabulate import tabulate
+
+from vbench.model import CATEGORIES, TimeBase
+from vbench.results.change import POWER, Change
+from vbench.results.formatting import NOTHING, duration, number, plural, times
+from vbench.results.stats import CONFIDENCE
+
+PASSED, REGRESSED, NOT_COMPARED = 0, 1, 4  # exit statuses; 2, 3 and 5 are the errors' own
+
+
+class Verdict(StrEnum):
+    """What a row says, the gravest first."""
+
+    REGRESSION = "regression"
+    FAILED = "failed"
+    REFUSED = "refused"
+    MISSING = "missing"
+    UNUSABLE = "no usable samples"
+    WITHIN = "slower, within the limit"
+    IMPROVEMENT = "improvement"
+    NEW = "new"
+    TOO_FEW = "too few boots"
+    UNDECIDED = "undecided"
+    SAME = "no difference"
+
+
+# A series that was not compared may hide any regression.
+NOT_SEEN = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSABLE)
+_JUDGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT, Verdict.UNDECIDED, Verdict.SAME)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One series compared on the machines of one class.
+
+    `base` and `new` are overheads, seconds per unit of work, or instructions as seconds of
+    1e9. `p` is Holm-corrected over all rows; counts that repeat exactly have none. `smallest` is
+    the change, as a share, that could have been found.
+    """
+
+    workload: str
+    variant: str
+    category: str
+    verdict: Verdict
+    machines: str = ""  # the letter of their class; "" where nothing is compared
+    counts: tuple[int, int] = (0, 0)  # machines of base and new
+    quantity: str = ""  # "overhead", "seconds", "p99 seconds", "instructions"
+    time_base: TimeBase = TimeBase.WALL
+    base: float | None = None
+    new: float | None = None
+    change: Change | None = None
+    p: float | None = None
+    smallest: float | None = None
+    note: str = ""
+
+    @property
+    def percent(self) -> float | None:
+        """How much slower the new side is; negative where it is faster."""
+        if self.base is None or self.new is None:
+            return None
+        return 100 * (self.new / self.base - 1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, the gravest first, and what a reader must know of the two sides."""
+
+    rows: tuple[Row, ...]
+    machines: tuple[str, ...]  # each class of machine that was compared, in words
+    warnings: tuple[str, ...]
+    fail_above_percent: float | None
+    allow_missing: bool
+
+    @property
+    def regressions(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.verdict is Verdict.REGRESSION)
+
+    @property
+    def not_seen(self) -> tuple[Row, ...]:
+        """Series in which a regression could hide, for they were not compared."""
+        return tuple(row for row in self.rows if row.verdict in NOT_SEEN)
+
+    @property
+    def judged(self) -> int:
+        """Rows whose figures were compared."""
+        return sum(row.verdict in _JUDGED for row in self.rows)
+
+    @property
+    def status(self) -> int:
+        """PASSED, REGRESSED or NOT_COMPARED. Without a limit only that nothing at all could be
+        compared is a failure."""
+        if self.fail_above_percent is not None and self.regressions:
+            return REGRESSED
+        gate = self.fail_above_percent is not None and not self.allow_missing
+        return NOT_COMPARED if not self.judged or (gate and self.not_seen) else PASSED
+
+    def summary(self) -> str:
+        """One line: how many rows got which verdict."""
+        counts = Counter(row.verdict for row in self.rows)
+        return ", ".join(f"{counts[v]} {v.value}" for v in Verdict if counts[v]) or (
+            "nothing to compare"
+        )
+
+    def conclusion(self) -> str:
+        """The gate's verdict in one sentence, with what to do."""
+        if not self.judged:
+            return "nothing could be compared: the notes above say why"
+        if self.fail_above_percent is None:
+            return "no limit was given (--fail-above PCT)"
+        limit = f"{self.fail_above_percent:g} %"
+        if self.regressions:
+            return f"failed: {plural(len(self.regressions), 'regression')} above {limit}"
+        if self.not_seen and not self.allow_missing:
+            return (
+                f"failed: {len(self.not_seen)} series could not be compared, so a regression in "
+                "them would not be seen; --allow-missing accepts that"
+            )
+        return f"passed: no regression above {limit} was found"
+
+    def render(self) -> str:
+        """For a terminal."""
+        parts = [
+            *(f"warning: {warning}" for warning in self.warnings),
+            *self.machines,
+            _table([_cells(row) for row in self.rows], _HEADINGS),
+            *self._power(),
+            self.summary(),
+            self.conclusion(),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def _power(self) -> list[str]:
+        """What the comparison could have found, by category."""
+        rows = [_power_cells(category, of) for category, of in _by_category(self.rows)]
+        if not rows:
+            return []
+        title = (
+            f"The smallest change that had a chance of {POWER:.0%} to be found, with "
+            f"{1 - CONFIDENCE:.0%} of false alarms over all rows:"
+        )
+        parts = [title + "\n" + _table(rows, _POWER_HEADINGS)]
+        limit = self.fail_above_percent
+        blind = [r for r in self.rows if r.smallest and limit and 100 * r.smallest > limit]
+        if blind:
+            total = sum(row.smallest is not None for row in self.rows)
+            parts.append(
+                f"warning: in {len(blind)} of {total} rows a change of {limit:g} % had a smaller "
+                "chance; more boots or machines raise it"
+            )
+        return parts
+
+
+_HEADINGS = (
+    *("Verdict", "Workload", "Variant", "Machines", "Compared"),
+    *("Base", "New", "Change", "p", "Note"),
+)
+_POWER_HEADINGS = (
+    *("Category", "Rows", "Machines", "Boots apart by"),
+    *("Machines apart by", "Smallest change: median", "largest"),
+)
+
+
+def _table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> str:
+    return tabulate(rows, headings, tablefmt="simple", disable_numparse=True)
+
+
+def _cells(row: Row) -> list[str]:
+    return [
+        row.verdict.value,
+        row.workload,
+        row.variant,
+        row.machines or NOTHING,
+        row.quantity or NOTHING,
+        _value(row, row.base),
+        _value(row, row.new),
+        _percent(row),
+        NOTHING if row.p is None else f"{row.p:.3f}" if row.p >= 0.001 else "<0.001",
+        row.note or NOTHING,
+    ]
+
+
+def _value(row: Row, value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    return times(value) if row.quantity == "overhead" else duration(value, row.time_base)
+
+
+def _percent(row: Row) -> str:
+    if row.percent is None:
+        return NOTHING
+    text = f"{_signed(row.percent)} %"
+    bounds = row.change.interval if row.change else None
+    if bounds is None:
+        return text
+    low, high = (_signed(100 * (bound - 1)) for bound in bounds)
+    return f"{text} [{low}, {high}]"
+
+
+def _signed(percent: float) -> str:
+    return ("+" if percent >= 0 else "") + number(percent)
+
+
+def _by_category(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    of: dict[str, list[Row]] = {category: [] for category in CATEGORIES}
+    for row in rows:
+        if row.smallest is not None:
+            of.setdefault(row.category, []).append(row)
+    return [(category, found) for category, found in of.items() if found]
+
+
+def _power_cells(category: str, rows: Sequence[Row]) -> list[str]:
+    changes = [row.change for row in rows if row.change]
+    smallest = [row.smallest for row in rows if row.smallest is not None]
+    return [
+        category,
+        str(len(rows)),
+        _span([count for row in rows for count in row.counts]),
+        _median([change.boot_spread for change in changes]),
+        _median([change.spread for change in changes if change.unit == "machine"]),
+        _share(statistics.median(smallest)),
+        _share(max(smallest)),
+    ]
+
+
+def _span(counts: Sequence[int]) -> str:
+    low, high = min(counts, default=0), max(counts, default=0)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _median(shares: Sequence[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return _share(statistics.median(known)) if known else NOTHING
+
+
+def _share(share: float) -> str:
+    return f"{number(100 * share)} %"

@@ -1,0 +1,76 @@
+"""One side of a comparison: its series by class of machine, each with the machines that have it.
+
+Hosts are matched by class, never by name: a runner has another name each time. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vbench.model import Item, Result, Status
+from vbench.results import identity
+from vbench.results.identity import Key
+from vbench.results.merge import boots_used, distinct, joined, moved
+
+Name = tuple[str, str]  # workload, variant
+Class = tuple[tuple[str, str], ...]  # the items of a machine class's key
+Machine = tuple[str, ...]  # the values of a machine's key
+
+
+@dataclass
+class Series:
+    """One workload on one variant on the machines of one class."""
+
+    key: Key = field(default_factory=dict)  # workload definition, and settings once launched
+    conflicts: dict[str, None] = field(default_factory=dict)  # keys that differ among its files
+    items: dict[Machine, Item] = field(default_factory=dict)
+
+    def add(self, machine: Machine, key: Key, item: Item) -> None:
+        # An item that failed before a launch has no settings to differ in.
+        both = [{name: of[name] for name in key.keys() & self.key.keys()} for of in (self.key, key)]
+        self.conflicts |= dict.fromkeys(identity.differing(*both))
+        self.key = {**key, **self.key}
+        known = self.items.get(machine)
+        self.items[machine] = item if known is None else joined(known, item)
+
+    def measured(self) -> dict[Machine, Item]:
+        return {where: i for where, i in self.items.items() if i.status is Status.OK}
+
+    def exits(self) -> Mapping[str, float]:
+        """By reason, per unit of work, of the first machine that counted them."""
+        return next((item.exits for item in self.measured().values() if item.exits), {})
+
+    def having(self, status: Status) -> list[Item]:
+        return [item for item in self.items.values() if item.status is status]
+
+
+class Side:
+    """All series of some results, by name and class of machine.
+
+    `across` names keys of a machine class that may differ.
+    """
+
+    def __init__(self, results: Sequence[Result], across: Collection[str]) -> None:
+        self.series: dict[Name, dict[Class, Series]] = {}
+        self.machines: dict[Class, set[Machine]] = {}
+        boots: dict[tuple[Machine, str], int] = {}
+        for result in distinct(results):
+            of = identity.machine_class(result.host)
+            kind = tuple((name, value) for name, value in of.items() if name not in across)
+            machine = tuple(identity.machine(result.host).values())
+            self.machines.setdefault(kind, set()).add(machine)
+            offset = boots.get((machine, result.variant), 0)
+            boots[machine, result.variant] = offset + boots_used(result)
+            for item in result.items:
+                key = {"definition": item.definition, **identity.settings(result, item)}
+                classes = self.series.setdefault((item.workload, item.variant), {})
+                classes.setdefault(kind, Series()).add(machine, key, moved(item, offset))
+
+    def statuses(self, name: Name, status: Status) -> list[Item]:
+        """Items of a series that ended so, on machines of all classes."""
+        return [i for series in self.series.get(name, {}).values() for i in series.having(status)]
+
+    def measured(self, name: Name) -> dict[Class, Series]:
+        """Classes of machine that have samples of a series."""
+        return {of: one for of, one in self.series.get(name, {}).items() if one.measured()}
