@@ -1,5 +1,5 @@
-"""The GitHub workflow and the composite action: each shell step is checked, and run where the
-machine need not change for it, with a `vbench` that records how it was called."""
+"""The GitHub workflows and the composite action: each shell step is checked, and those that measure
+are run with a `vbench` that records how it was called. The gate: test_workflow_gate.py."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vbench.cli.main import parser
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
 WORKFLOW = ROOT / ".github/workflows/vbench.yml"
+COUNTED = ROOT / ".github/workflows/counted.yml"
 # What GitHub runs for `shell: bash`.
 BASH = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
 
@@ -32,9 +33,10 @@ def load(path: Path) -> dict[str, Any]:
 def all_steps() -> Iterator[tuple[str, dict[str, Any]]]:
     for step in load(ACTION)["runs"]["steps"]:
         yield "action", step
-    for name, job in load(WORKFLOW)["jobs"].items():
-        for step in job["steps"]:
-            yield name, step
+    for workflow in (WORKFLOW, COUNTED):
+        for name, job in load(workflow)["jobs"].items():
+            for step in job["steps"]:
+                yield f"{workflow.stem} {name}", step
 
 
 SHELL_STEPS = {
@@ -78,27 +80,29 @@ def test_scripts_parse(script: str) -> None:
 def test_actionlint() -> None:
     if not shutil.which("actionlint"):
         pytest.skip("actionlint is not installed")
-    subprocess.run(["actionlint", WORKFLOW], cwd=ROOT, check=True, timeout=60)
+    subprocess.run(["actionlint", WORKFLOW, COUNTED], cwd=ROOT, check=True, timeout=60)
 
 
-def test_each_backend_has_its_job() -> None:
-    jobs = load(WORKFLOW)["jobs"]
-    assert jobs["measure"]["strategy"]["matrix"]["backend"] == [
-        "tcg",
-        "tcg-virtio",
-        "kvm-emulated",
-        "kvm-virtio",
-    ]
-    assert jobs["measure"]["strategy"]["fail-fast"] is False
-    assert all("timeout-minutes" in job for job in jobs.values())
-    assert load(WORKFLOW)["permissions"] == {"contents": "read"}
+@pytest.mark.parametrize("workflow", [WORKFLOW, COUNTED])
+def test_jobs_end_and_may_not_write(workflow: Path) -> None:
+    assert all("timeout-minutes" in job for job in load(workflow)["jobs"].values())
+    assert load(workflow)["permissions"] == {"contents": "read"}
 
 
-def test_the_workflow_uses_inputs_that_the_action_has() -> None:
+def test_every_runner_measures_every_backend() -> None:
+    """Only so are there several machines for each series."""
+    job = load(WORKFLOW)["jobs"]["measure"]
+    assert len(job["strategy"]["matrix"]["runner"]) == 4
+    assert job["strategy"]["fail-fast"] is False
+    (used,) = [step["with"] for step in job["steps"] if step.get("uses") == "./"]
+    assert used["backend"].split() == ["tcg", "tcg-virtio", "kvm-emulated", "kvm-virtio"]
+
+
+def test_the_workflows_use_inputs_that_the_action_has() -> None:
     inputs = load(ACTION)["inputs"]
-    assert {"backend", "workloads", "rounds", "fail-above"} <= set(inputs)
-    (used,) = [step["with"] for _, step in all_steps() if step.get("uses") == "./"]
-    assert set(used) <= set(inputs)
+    used = [step["with"] for _, step in all_steps() if step.get("uses") == "./"]
+    assert len(used) == 2
+    assert all(set(each) <= set(inputs) for each in used)
     text = ACTION.read_text()
     assert all(f"inputs.{name} " in text for name in inputs)
 
@@ -160,33 +164,45 @@ def accepted(call: list[str]) -> Any:
 
 def test_measure_passes_its_inputs_on(runner: Runner) -> None:
     env = {
-        "BACKEND": "tcg,vcpus=2",
+        "BACKENDS": "tcg,vcpus=2  kvm-virtio",
         "WORKLOADS": "cpu-*  disk-*",
+        "HOST": "testbed",
+        "BOOTS": "2",
         "ROUNDS": "3",
         "OUT": "a folder",
     }
     assert runner.run("action: Measure", env) == 0
     (call,) = runner.called()
     read = accepted(call)
-    assert read.backend == ["tcg,vcpus=2"]
+    assert read.backend == ["tcg,vcpus=2", "kvm-virtio"]
     assert read.workload == ["cpu-*", "disk-*"]
-    assert (read.rounds, read.out) == (3, Path("a folder"))
+    assert read.host == ["testbed"]
+    assert (read.boots, read.rounds, read.out) == (2, 3, Path("a folder"))
+
+
+DEFAULTS = {
+    "BACKENDS": "tcg",
+    "HOST": "local",
+    "WORKLOADS": "",
+    "BOOTS": "",
+    "ROUNDS": "",
+    "OUT": "out",
+}
 
 
 def test_measure_with_defaults_names_no_workload(runner: Runner) -> None:
-    env = {"BACKEND": "tcg", "WORKLOADS": "", "ROUNDS": "", "OUT": "out"}
-    assert runner.run("action: Measure", env) == 0
-    assert runner.called() == [["vbench", "run", "--backend", "tcg", "--out", "out"]]
+    assert runner.run("action: Measure", DEFAULTS) == 0
+    (call,) = runner.called()
+    assert call == ["vbench", "run", "--host", "local", "--out", "out", "--backend", "tcg"]
 
 
 def test_measure_fails_with_vbench(runner: Runner) -> None:
     runner.fake("temp/vbench/bin/vbench", "vbench", "exit 3")
-    env = {"BACKEND": "tcg", "WORKLOADS": "", "ROUNDS": "", "OUT": "out"}
-    assert runner.run("action: Measure", env) == 3
+    assert runner.run("action: Measure", DEFAULTS) == 3
 
 
 def test_an_input_is_never_code(runner: Runner) -> None:
-    env = {"BACKEND": "$(touch owned)", "WORKLOADS": "`touch owned`", "ROUNDS": "", "OUT": "o"}
+    env = {**DEFAULTS, "BACKENDS": "$(touch owned)", "WORKLOADS": "`touch owned`"}
     runner.run("action: Measure", env)
     assert not (runner.folder / "owned").exists()
 
@@ -215,43 +231,12 @@ def test_the_report_of_one_backend_reaches_the_summary(runner: Runner) -> None:
     assert runner.summary.read_text() == "# Report\n"
 
 
-@pytest.mark.parametrize("status", [0, 1])
-def test_the_actions_gate(runner: Runner, status: int) -> None:
+@pytest.mark.parametrize("status", [0, 1, 4])
+@pytest.mark.parametrize("allow", ["", "true"])
+def test_the_actions_gate(runner: Runner, status: int, allow: str) -> None:
     runner.fake("temp/vbench/bin/vbench", "vbench", f"exit {status}")
-    env = {"BASELINE": "base", "OUT": "new", "FAIL_ABOVE": "5"}
+    env = {"BASELINE": "base", "OUT": "new", "FAIL_ABOVE": "5", "ALLOW_MISSING": allow}
     assert runner.run("action: Compare", env) == status
     read = accepted(runner.called()[0])
     assert (read.base, read.new, read.fail_above) == (Path("base"), Path("new"), 5.0)
-
-
-def test_merge_from_artefacts_to_gate(runner: Runner) -> None:
-    """The merge job's own steps in their order."""
-    for backend in ("tcg", "kvm-virtio"):
-        folder = runner.folder / f"artefacts/vbench-{backend}"
-        folder.mkdir(parents=True)
-        (folder / f"runner-{backend}.json").write_text("{}")
-    assert runner.run("merge: Gather the JSON of all backends") == 0
-    results = runner.folder / "results"
-    assert {p.name for p in results.iterdir()} == {"runner-tcg.json", "runner-kvm-virtio.json"}
-
-    runner.fake("temp/vbench/bin/vbench", "vbench", 'echo "# Merged" >"$4"')
-    assert runner.run("merge: Write the report") == 0
-    accepted(runner.called()[0])
-    assert runner.summary.read_text() == "# Merged\n"
-
-    runner.fake("temp/vbench/bin/vbench", "vbench", "echo slower; exit 1")
-    gate = "merge: Fail on a regression"
-    assert runner.run(gate, {"FAIL_ABOVE": "10"}) == 0, "no base yet"
-    assert runner.run("merge: Make this the base") == 0
-    assert {p.name for p in (runner.folder / "base").iterdir()} == {
-        "runner-tcg.json",
-        "runner-kvm-virtio.json",
-    }
-    assert runner.run(gate, {"FAIL_ABOVE": "10"}) == 1
-    accepted(runner.called()[-1])
-    assert runner.summary.read_text().endswith("```\nslower\n```\n")
-
-
-def test_gathering_nothing_fails(runner: Runner) -> None:
-    (runner.folder / "artefacts").mkdir()
-    assert runner.run("merge: Gather the JSON of all backends") != 0
+    assert read.allow_missing == bool(allow)

@@ -16,8 +16,8 @@ from string import ascii_uppercase
 
 from vbench.errors import UsageError
 from vbench.model import Item, Result, Statistic, Status, TimeBase
-from vbench.results import change, identity, significance, stats
-from vbench.results.change import EXACT, Count, Machines
+from vbench.results import change, identity, moderation, significance, stats
+from vbench.results.change import EXACT, Change, Count, Machines
 from vbench.results.comparison import Comparison, Row, Verdict
 from vbench.results.sides import Class, Series, Side
 from vbench.results.stats import CONFIDENCE
@@ -222,7 +222,7 @@ def _row(blank: Row, base: Machines, new: Machines, before: Series, after: Serie
         return blank
     old = change.typical(base)
     note = "" if found.df else "one boot on a side: the next may differ by more"
-    return replace(blank, base=old, new=old * found.ratio, change=found, p=found.p, note=note)
+    return replace(blank, base=old, new=old * found.ratio, change=found, note=note)
 
 
 def _counted(blank: Row, base: Count, new: Count, before: Series, after: Series) -> Row:
@@ -238,7 +238,8 @@ def _counted(blank: Row, base: Count, new: Count, before: Series, after: Series)
 
 def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:
     """With Holm-corrected p over all rows that have one, and the verdict that follows."""
-    p = {i: row.p for i, row in enumerate(rows) if row.p is not None}
+    rows = _moderated(rows)
+    p = {i: p for i, row in enumerate(rows) if row.change and (p := row.change.p) is not None}
     adjusted = dict(zip(p, significance.holm(list(p.values())), strict=True))
     level = (1 - CONFIDENCE) / max(1, len(p))  # what Holm asks of the smallest p
     judged = []
@@ -252,6 +253,21 @@ def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:
             smallest = row.change.smallest(level)
             judged.append(replace(row, p=adjusted.get(i), smallest=smallest, verdict=verdict))
     return judged
+
+
+def _moderated(rows: Sequence[Row]) -> list[Row]:
+    """With variances that borrow from those of the same category, measured in the same way."""
+    groups: dict[tuple[str, ...], dict[int, Change]] = {}
+    for i, row in enumerate(rows):
+        if row.change and row.change.df:
+            alike = (row.category, row.machines, row.quantity, row.change.unit)
+            groups.setdefault(alike, {})[i] = row.change
+    result = list(rows)
+    for group in groups.values():
+        drawn = moderation.moderated([(change.variance, change.df) for change in group.values()])
+        for (i, known), (variance, df) in zip(group.items(), drawn, strict=True):
+            result[i] = replace(rows[i], change=replace(known, variance=variance, df=df))
+    return result
 
 
 def _verdict(row: Row, p: float | None, limit: float | None) -> Verdict:
