@@ -1,15 +1,17 @@
-"""How long a report takes from 100,000 samples, reading, statistics and plots included.
+"""How long a report takes, reading, statistics and plots included: of many samples, and of many
+variants.
 
-Run: python benchmarks/report_speed.py. Exits 1 above the target.
+Run: python benchmarks/report_speed.py. Exits 1 above a target.
 """
 
 from __future__ import annotations
 
 import random
+import resource
 import subprocess
 import sys
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.model import (
@@ -26,9 +28,7 @@ from vbench.model import (
 )
 from vbench.results import store
 
-TARGET_S = 2.0
-VARIANTS = ("tcg", "tcg-virtio", "kvm-emulated", "kvm-virtio", "xen-pv")
-WORKLOADS, BOOTS, ROUNDS = 20, 5, 200  # 5 variants x 20 x 5 x 200 = 100,000 samples
+WORKLOADS, BOOTS = 20, 5
 
 # a fresh interpreter each time: the user waits for its imports as well
 SCRIPT = """
@@ -40,11 +40,26 @@ report.write(loading.load_all([Path(sys.argv[1])]), Path(sys.argv[1]) / "report.
 """
 
 
-def result(variant: str, rng: random.Random) -> Result:
+@dataclass(frozen=True)
+class Case:
+    variants: int
+    rounds: int
+    target_s: float
+
+    @property
+    def samples(self) -> int:
+        return self.variants * WORKLOADS * BOOTS * self.rounds
+
+
+CASES = (Case(variants=5, rounds=200, target_s=2.0), Case(variants=300, rounds=2, target_s=10.0))
+
+
+def result(number: int, case: Case, rng: random.Random) -> Result:
     """One variant's share of the samples."""
+    variant = f"tcg-virtio,vcpus={number + 1}"
     host = HostFacts("local:benchmark", HostKind.LOCAL, TimeBase.WALL, {"cpu_model": "any"})
     items = []
-    for number in range(WORKLOADS):
+    for workload in range(WORKLOADS):
         pairs = [
             Pair(
                 rng.lognormvariate(-14, 0.02),
@@ -53,18 +68,18 @@ def result(variant: str, rng: random.Random) -> Result:
                 counters={"host_cpu_s": rng.random(), "vcpu_wait_s": rng.random()},
             )
             for boot in range(BOOTS)
-            for _ in range(ROUNDS)
+            for _ in range(case.rounds)
         ]
         items.append(
             Item(
-                workload=f"workload-{number}",
-                category=CATEGORIES[number % len(CATEGORIES)],
+                workload=f"workload-{workload}",
+                category=CATEGORIES[workload % len(CATEGORIES)],
                 unit="event",
                 statistic=Statistic.RATIO,
-                definition=str(number),
+                definition=str(workload),
                 backend=variant,
                 variant=variant,
-                technique=list(Technique)[VARIANTS.index(variant) // 2],
+                technique=list(Technique)[number % len(Technique)],
                 host=host.identity,
                 host_kind=host.kind,
                 time_base=host.time_base,
@@ -75,21 +90,37 @@ def result(variant: str, rng: random.Random) -> Result:
     return Result(host, variant, tuple(items), (), "0", "image", "2026-01-01T00:00:00Z")
 
 
-def main() -> int:
+def seconds(case: Case) -> float:
+    """The median of five reports, each by a fresh interpreter."""
     rng = random.Random(1)  # noqa: S311 - made-up samples
     with tempfile.TemporaryDirectory() as name:
-        for variant in VARIANTS:
-            document = store.document(result(variant, rng))
-            (Path(name) / f"{variant}.json").write_bytes(store.dumps(document))
+        for number in range(case.variants):
+            document = store.document(result(number, case, rng))
+            (Path(name) / f"{number}.json").write_bytes(store.dumps(document))
         times = []
         for _ in range(5):
-            began = time.perf_counter()
+            before = _children_s()
             subprocess.run([sys.executable, "-c", SCRIPT, name], check=True)
-            times.append(time.perf_counter() - began)
-    samples = len(VARIANTS) * WORKLOADS * BOOTS * ROUNDS
-    median = sorted(times)[2]
-    print(f"report from {samples:,} samples: {median:.2f} s (median of 5), target {TARGET_S:g} s")
-    return int(median > TARGET_S)
+            times.append(_children_s() - before)
+    return sorted(times)[2]
+
+
+def _children_s() -> float:
+    """Processor time of ended children: of one thread, and not longer on a busy machine."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> int:
+    passed = True
+    for case in CASES:
+        median = seconds(case)
+        passed &= median <= case.target_s
+        print(
+            f"report from {case.samples:,} samples of {case.variants} variants: {median:.2f} s "
+            f"(median of 5), target {case.target_s:g} s"
+        )
+    return int(not passed)
 
 
 if __name__ == "__main__":
