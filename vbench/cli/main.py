@@ -127,27 +127,7 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
     )
-    compare = add("compare", _compare, "find regressions between two results")
-    compare.add_argument("base", type=Path, metavar="BASE")
-    compare.add_argument("new", type=Path, metavar="NEW")
-    compare.add_argument(
-        "--fail-above",
-        type=_percent,
-        metavar="PCT",
-        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
-    )
-    compare.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="series that are missing, failed or refused do not fail --fail-above",
-    )
-    compare.add_argument(
-        "--across",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="compare machines that differ in it: host-kind, cpu-model, cpus, kernel, clock-source",
-    )
+    _compare_options(add("compare", _compare, "find regressions between two results"))
     doctor = add("doctor", _doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
     _common(doctor, hosts=1)
@@ -184,6 +164,29 @@ def parser() -> argparse.ArgumentParser:
         "--unused", type=_days, metavar="DAYS", help="all that were not used for so long"
     )
     return top
+
+
+def _compare_options(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("base", type=Path, metavar="BASE")
+    compare.add_argument("new", type=Path, metavar="NEW")
+    compare.add_argument(
+        "--fail-above",
+        type=_percent,
+        metavar="PCT",
+        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
+    )
+    compare.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="series that are missing, failed or refused do not fail --fail-above",
+    )
+    compare.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="compare machines that differ in it: host-kind, cpu-model, cpus, kernel, clock-source",
+    )
 
 
 def _days(text: str) -> float:
