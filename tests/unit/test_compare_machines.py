@@ -234,6 +234,12 @@ def test_counts_are_compared_exactly() -> None:
     assert judged(base, counted(10_200), 1).status == REGRESSED
 
 
+def test_what_cannot_be_counted_is_never_taken_for_exact() -> None:
+    """Two boots may agree by chance where a machine's idle time is in the count."""
+    (row,) = judged(counted(10_000, counted=False), counted(10_020, counted=False), 1).rows
+    assert row.p is not None
+
+
 def test_counts_that_do_not_repeat_are_tested_like_times() -> None:
     (row,) = judged(counted(10_000, noise=100), counted(10_150, noise=100), 1).rows
     assert row.verdict in (Verdict.UNDECIDED, Verdict.SAME)

@@ -215,7 +215,8 @@ def _quantile(name: str) -> _Logs:
 def _row(blank: Row, base: Machines, new: Machines, before: Series, after: Series) -> Row:
     if blank.time_base is TimeBase.INSTRUCTIONS:
         counts = change.count(base), change.count(new)
-        if counts[0] and counts[1] and counts[0].exact and counts[1].exact:
+        repeats = all(item.counted for of in (before, after) for item in of.measured().values())
+        if repeats and counts[0] and counts[1] and counts[0].exact and counts[1].exact:
             return _counted(blank, counts[0], counts[1], before, after)
     found = change.change(base, new)
     if found is None:
