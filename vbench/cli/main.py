@@ -152,7 +152,7 @@ def parser() -> argparse.ArgumentParser:
         command = add(name, act, text)
         command.add_argument("variant", metavar="VARIANT", help="a variant, or native")
         _common(command, hosts=1)
-    image = add("image", _image, "the image cache: build, list, remove")
+    image = add("image", _image, "the image cache: build, list, remove, export, import")
     actions = image.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build", help="build the image unless the cache has it")
     _kernel(build)
@@ -163,6 +163,11 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--unused", type=_days, metavar="DAYS", help="all that were not used for so long"
     )
+    for action, text in (
+        ("export", "write the images to a file, for machines that cannot build them"),
+        ("import", "put the images of such a file into the cache"),
+    ):
+        actions.add_parser(action, help=text).add_argument("file", type=Path, metavar="FILE")
     return top
 
 
@@ -345,11 +350,15 @@ def _shell(arguments: argparse.Namespace) -> int:
 def _image(arguments: argparse.Namespace) -> int:
     from vbench import image
 
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr)
+
     if arguments.action == "build":
-        files = image.ensure(
-            arguments.kernel, arguments.modules, progress=lambda t: print(t, file=sys.stderr)
-        )
-        print(files.digest)
+        print(image.ensure(arguments.kernel, arguments.modules, progress=progress).digest)
+    elif arguments.action == "export":
+        print(image.export_images(arguments.file, progress).digest)
+    elif arguments.action == "import":
+        print(image.import_images(arguments.file).digest)
     elif arguments.action == "list":
         from vbench.cli import commands
 

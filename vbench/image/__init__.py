@@ -3,12 +3,15 @@
 from vbench.image.cache import directory as cache_dir
 from vbench.image.images import ensure, ensure_hosting
 from vbench.image.installed import Installed, installed, remove, remove_unused
+from vbench.image.transfer import export_images, import_images
 
 __all__ = [
     "Installed",
     "cache_dir",
     "ensure",
     "ensure_hosting",
+    "export_images",
+    "import_images",
     "installed",
     "remove",
     "remove_unused",

@@ -19,7 +19,7 @@ import signal
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -91,6 +91,24 @@ def get(key: str, build: Build, progress: Progress) -> tuple[Path, dict[str, Any
             return target, _opened(target)  # by the builder that we waited for
         except (FileNotFoundError, Damaged):
             return target, _build(target, build, lock)
+
+
+def adopt(keys: Sequence[str], fill: Callable[[Path], None]) -> None:
+    """Put complete images into the cache, in place of those with the same keys.
+
+    `fill` makes a folder for each of `keys` in the empty folder that it is given; if it raises,
+    the cache stays as it was. Raises ImageError.
+    """
+    folder = directory() / "images"
+    with _writing(folder, lambda _: None), _sigterm_interrupts():
+        work = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
+        try:
+            fill(work)
+            for key in keys:
+                _discard(folder / key)
+                (work / key).rename(folder / key)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def remove(target: Path) -> None:

@@ -119,18 +119,22 @@ def _key(*options: str, recipe: Iterable[Path] = RECIPE) -> str:
 
 
 def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> dict[str, Any]:
-    # Packages of one name have several versions in time, so the same inputs may give
-    # different images: results are compared by what was built.
-    total = hashlib.sha256()
-    for name in cache.files(work):
-        total.update(hashlib.sha256((work / name).read_bytes()).digest())
     return {
         **asdict(built),
-        "digest": total.hexdigest(),
+        "digest": content_digest(work),
         "kernel": kernel,
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
         "build_seconds": round(time.monotonic() - started, 1),
     }
+
+
+def content_digest(folder: Path) -> str:
+    """Digest of an image's files. Packages of one name have several versions in time, so the same
+    inputs may give different images: results are compared by what was built."""
+    total = hashlib.sha256()
+    for name in cache.files(folder):
+        total.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    return total.hexdigest()
 
 
 def _files(path: Path, manifest: dict[str, Any]) -> ImageFiles:
