@@ -4,14 +4,36 @@
 
 say() { echo "$*" >&2; }
 
-# An interpreter of Python 3.11 or later; the system's own first, as setup installs its venv.
+# Of the user's settings only those count that say where packages come from. Others would send
+# packages elsewhere (PIP_USER, PIP_TARGET) or let Python not find what it should (PYTHONHOME,
+# PYTHONSAFEPATH).
+clean_environment() {
+    for variable in $(env | sed -n 's/^\(P[YI][TP][A-Z_0-9]*\)=.*/\1/p'); do
+        case $variable in
+        PIP_*INDEX* | PIP_FIND_LINKS | PIP_CONSTRAINT | PIP_CONFIG_FILE | PIP_*CACHE_DIR) ;;
+        PIP_PROXY | PIP_*CERT | PIP_TRUSTED_HOST | PIP_*TIMEOUT | PIP_RETRIES | PIP_KEYRING*) ;;
+        PIP_* | PYTHON*) unset "$variable" ;;
+        esac
+    done
+    # An empty HOME is none: then the passwd entry counts. pip takes a folder named ~ for the home
+    # of a user who has no entry.
+    if [ -z "${HOME-}" ]; then
+        unset HOME
+        export PIP_NO_CACHE_DIR=1
+    fi
+}
+
+# An interpreter of Python 3.11 or later; the system's own first. One that cannot make virtual
+# environments is the last choice: on Debian, setup installs what it lacks.
 find_python() {
-    for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
-        if command -v "$candidate" >/dev/null 2>&1 &&
-            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$candidate"
-            return 0
-        fi
+    for wanted in 'import ensurepip, venv' 'pass'; do
+        for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
+            if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c \
+                "import sys; $wanted; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then
+                command -v "$candidate"
+                return 0
+            fi
+        done
     done
     return 1
 }
@@ -46,6 +68,7 @@ install_python() {
 bootstrap() {
     name=$1 wanted=$2
     shift 2
+    clean_environment
     python=$(find_python) || {
         install_python || return
         python=$(find_python) || { say "no Python 3.11 or later after all"; return 3; }
@@ -58,10 +81,10 @@ bootstrap() {
         "$python" -m venv --clear "$venv" >&2 || return
     fi
     stamp=$venv/.installed-$name
-    now=$(cksum "$root/pyproject.toml")
+    now=$(cksum "$root/pyproject.toml") # with its path: a clone may have been moved
     if [ "$(cat "$stamp" 2>/dev/null)" != "$now" ]; then
         say "installing vbench and its Python packages into $venv"
-        (cd "$root" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+        (cd "$root" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-user \
             --editable "$wanted") >&2 || return
         echo "$now" >"$stamp"
     fi

@@ -42,9 +42,14 @@ def calls(root: Path, word: str) -> list[str]:
     return [line for line in (root / "calls").read_text().splitlines() if word in line]
 
 
-def bench(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def bench(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [root / "bench", *words], capture_output=True, text=True, check=False, timeout=30
+        [root / "bench", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, **environment},
     )
 
 
@@ -117,6 +122,61 @@ def test_pip_runs_once_and_again_when_the_project_changes(clone: Path) -> None:
         file.write("# changed\n")
     bench(clone)
     assert len(calls(clone, "pip install")) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PYTHONSAFEPATH", "1"),
+        ("PYTHONHOME", "/nonexistent"),
+        ("PYTHONPATH", "/nonexistent"),
+        ("PYTHONIOENCODING", "latin-1"),
+        ("PYTHONWARNINGS", "error"),
+        ("PIP_USER", "1"),
+        ("PIP_TARGET", "/nonexistent"),
+        ("PIP_NO_DEPS", "1"),
+        ("HOME", ""),
+    ],
+)
+def test_the_users_python_settings_do_no_harm(clone: Path, name: str, value: str) -> None:
+    for program in ("python", "vbench"):
+        fake(
+            clone, program, f'env >>"{clone}/environment"; {REPORT if program == "vbench" else ""}'
+        )
+    done = bench(clone, **{name: value})
+    assert done.returncode == 0, done.stderr
+    environment = (clone / "environment").read_text().splitlines()
+    assert [line for line in environment if line.startswith(f"{name}=")] == []
+    assert "--no-user" in calls(clone, "pip install")[0]
+
+
+def test_where_packages_come_from_stays_the_users_choice(clone: Path) -> None:
+    fake(clone, "python", f'env >>"{clone}/environment"')
+    kept = {
+        "PIP_INDEX_URL": "http://index.example/simple",
+        "PIP_EXTRA_INDEX_URL": "http://other.example/simple",
+        "PIP_FIND_LINKS": "/wheels",
+        "PIP_CERT": "/ca.pem",
+        "PIP_DEFAULT_TIMEOUT": "9",
+    }
+    bench(clone, **kept)
+    environment = (clone / "environment").read_text().splitlines()
+    assert {f"{name}={value}" for name, value in kept.items()} <= set(environment)
+
+
+def test_bench_is_found_from_anywhere(clone: Path) -> None:
+    """CDPATH makes `cd` go elsewhere, and print where."""
+    (clone.parent / "elsewhere" / clone.name).mkdir(parents=True)
+    done = subprocess.run(
+        [f"{clone.name}/bench"],
+        cwd=clone.parent,
+        env={**os.environ, "CDPATH": str(clone.parent / "elsewhere")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_failing_pip_is_tried_again(clone: Path) -> None:

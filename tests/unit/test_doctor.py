@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -335,6 +337,19 @@ def test_this_machine_for_real(capsys: pytest.CaptureFixture[str]) -> None:
     assert int(known["cpus"]) >= 1
     assert int(known["memory_mib"]) > 100
     assert all(isinstance(value, str) and value for value in known.values())
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_lacks_the_symbols_gets_the_list(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vbench.system.doctor"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == b""
+    assert b"? QEMU " in done.stdout
 
 
 def test_render_aligns_and_counts() -> None:

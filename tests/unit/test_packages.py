@@ -59,6 +59,13 @@ def test_without_dpkg_the_tools_tell(tools: Path) -> None:
     assert [package.name for package in missing(wanted)] == ["b", "d"]
 
 
+def test_a_python_that_makes_environments_needs_no_package(tools: Path) -> None:
+    """As uv's and conda's do: python3-venv is Debian's own split of the standard library."""
+    venv = Package("venv", "", ("vbench-not-here",), Need.HERE, module="json")
+    split_off = Package("venv", "", ("vbench-not-here",), Need.HERE, module="vbench_not_here")
+    assert missing([venv, split_off]) == [split_off]
+
+
 def test_a_package_that_is_removed_but_configured_is_missing(tools: Path) -> None:
     put(tools, "dpkg-query", "printf 'gcc rc \\nlz4 ii \\n'; exit 1")
     found = missing(p for p in PACKAGES if p.name in {"gcc", "lz4"})

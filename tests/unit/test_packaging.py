@@ -147,6 +147,22 @@ def test_a_library_has_one_importer(library: str) -> None:
     assert {user for user in users if not user.startswith(allowed)} == set()
 
 
+def test_text_files_and_output_of_programs_have_an_encoding() -> None:
+    """Else it is the locale's, and results or reports could not be read elsewhere."""
+    wrong = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            named = {keyword.arg for keyword in node.keywords}
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if (method in {"read_text", "write_text"} or "text" in named) and (
+                "encoding" not in named and method != "add_parser"
+            ):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []
+
+
 @pytest.mark.parametrize("name", ["doctor", "packages", "kvm_probe"])
 def test_runs_without_site_packages(name: str) -> None:
     code = f"import vbench.system.{name}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from vbench import __version__
 from vbench.errors import UsageError, VbenchError
+from vbench.system.streams import print_anywhere
 
 INTERRUPTED = 130
 _STATUS = """exit status:
@@ -26,6 +27,7 @@ _STATUS = """exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    print_anywhere()
     words = list(sys.argv[1:] if argv is None else argv)
     command: list[str] | None = None
     if "--" in words:  # before argparse sees it: what follows belongs to the guest

@@ -155,7 +155,7 @@ class LocalHost:
 
     def read(self, path: str) -> str:
         try:
-            return Path(path).read_text(errors="replace")
+            return Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
 

@@ -122,7 +122,7 @@ def verify(target: Path) -> dict[str, Any]:
     if not target.is_dir():
         raise FileNotFoundError(target)
     try:
-        manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
         expected = manifest["content"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Damaged("its manifest cannot be read") from error
@@ -180,7 +180,8 @@ def _build(target: Path, build: Build, lock: int) -> dict[str, Any]:
             work.chmod(0o755)
             manifest = build(work, lock)
             manifest["content"] = describe(work)
-            (work / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+            (work / MANIFEST).write_text(text, encoding="utf-8")
             _discard(target)
             work.rename(target)
         except BaseException:

@@ -39,9 +39,10 @@ def unpack(
         )
     sources, options, downloaded = (scratch / name for name in ("sources.list", "apt.conf", "debs"))
     sources.write_text(
-        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources())
+        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources()),
+        encoding="utf-8",
     )
-    options.write_text(_host_apt_options())
+    options.write_text(_host_apt_options(), encoding="utf-8")
     tools.run(
         [
             *("mmdebstrap", "--mode=chrootless", "--variant=extract", "--architectures=amd64"),
@@ -54,7 +55,7 @@ def unpack(
         keep_open=keep_open,
     )
     versions = {}
-    for name in sorted(downloaded.read_text().split()):
+    for name in sorted(downloaded.read_text(encoding="utf-8").split()):
         if name.endswith(".deb"):
             package, version, _ = unquote(name).split("_")
             versions[package] = version
@@ -84,7 +85,7 @@ def _host_mirrors() -> dict[str, str]:
 
 def _host_is_debian() -> bool:
     try:
-        lines = Path("/etc/os-release").read_text().splitlines()
+        lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
     return "ID=debian" in lines

@@ -83,7 +83,7 @@ def _describe(path: Path) -> Installed:
 
 def _manifest_if_any(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((path / cache.MANIFEST).read_text())
+        manifest = json.loads((path / cache.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}

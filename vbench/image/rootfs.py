@@ -60,7 +60,7 @@ def assemble(packages: Path, root: Path, init: Path, probe_sources: Sequence[Pat
     for name, target in LINKS.items():
         (root / name).symlink_to(target)
     for name, text in ETC.items():
-        (root / "etc" / name).write_text(text)
+        (root / "etc" / name).write_text(text, encoding="utf-8")
     for program in PROGRAMS:
         add_program(packages, root, program)
     add_libraries(packages, root, list(PROGRAMS))

@@ -63,7 +63,7 @@ def write(library: str, original: Elf, users: Iterable[Elf], target: Path) -> No
         if version
     ]
     version_script = target.with_suffix(".map")
-    version_script.write_text("\n".join(versions))
+    version_script.write_text("\n".join(versions), encoding="utf-8")
     tools.run(
         [
             *("cc", "-x", "c", "-O2", "-fPIC", "-shared", "-nostdlib", "-o", str(target), "-"),

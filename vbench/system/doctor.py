@@ -35,6 +35,7 @@ from vbench.system.facts import (
     which,
 )
 from vbench.system.packages import PACKAGES, Need, Package, needed_here
+from vbench.system.streams import print_anywhere
 
 NEEDED_CACHE_MIB = 3 * 1024  # image, its root tree, a scratch disk, and the testbed's drive
 NEEDED_MEMORY_MIB = 2 * 1024  # a guest of 1 GiB and room for QEMU and native beside it
@@ -370,6 +371,7 @@ def to_json(found: Sequence[Check]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the checks of this machine. 0: vbench can run here; 3: something is missing."""
+    print_anywhere()
     arguments = sys.argv[1:] if argv is None else argv
     if set(arguments) - {"--json"}:
         print("usage: python3 -m vbench.system.doctor [--json]", file=sys.stderr)

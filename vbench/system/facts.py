@@ -49,7 +49,7 @@ class LocalReader:
     def read(self, path: str) -> str:
         """A text file. Raises HostError."""
         try:
-            return Path(path).read_text(errors="replace")
+            return Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
 

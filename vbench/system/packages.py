@@ -7,6 +7,7 @@ environment exists. Where there is no apt it prints what to install, by the name
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shlex
 import shutil
@@ -54,7 +55,8 @@ class Package:
     """What vbench needs of a system, by its name in Debian.
 
     `tools` are what vbench uses of it: commands, or absolute paths. `elsewhere` has the names
-    that differ from Debian's, NOWHERE where a system lacks it.
+    that differ from Debian's, NOWHERE where a system lacks it. Where the running Python has the
+    `module` (as those of uv and conda do), the package is not needed.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Package:
     tools: tuple[str, ...]
     need: Need
     elsewhere: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
 
 
 PACKAGES = (
@@ -90,6 +93,7 @@ PACKAGES = (
         ("python3",),
         Need.HERE,
         {"dnf": "python3", "pacman": "python", "zypper": "python311", "apk": "python3"},
+        module="ensurepip",
     ),
     Package(
         "mmdebstrap",
@@ -176,14 +180,15 @@ def needed_here(*, test: bool = False) -> list[Package]:
 
 def missing(wanted: Iterable[Package]) -> list[Package]:
     """Those of `wanted` that are not installed, asked of dpkg or else by their tools."""
-    wanted = list(wanted)
+    wanted = [p for p in wanted if not (p.module and importlib.util.find_spec(p.module))]
     if not shutil.which("dpkg-query"):
         return [package for package in wanted if not all(map(_is_there, package.tools))]
     # Exit status 1 only says that dpkg has never heard of some of them.
     known = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Abbrev}\n", *(p.name for p in wanted)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     ).stdout
     installed = {line.split()[0] for line in known.splitlines() if line.split()[1:] == ["ii"]}
