@@ -37,19 +37,21 @@ def unpack(
             evidence=f"{KEYRING} does not exist",
             remedy="run `vbench setup`, or install the package debian-archive-keyring",
         )
-    sources, options, downloaded = (scratch / name for name in ("sources.list", "apt.conf", "debs"))
-    sources.write_text(
-        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in _sources()),
+    listed, options, downloaded = (scratch / name for name in ("sources.list", "apt.conf", "debs"))
+    listed.write_text(
+        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in sources(SUITE)),
         encoding="utf-8",
     )
-    options.write_text(_host_apt_options(), encoding="utf-8")
+    options.write_text(host_apt_options(), encoding="utf-8")
     tools.run(
         [
             *("mmdebstrap", "--mode=chrootless", "--variant=extract", "--architectures=amd64"),
+            # Newer versions refuse that mode to root, for the sake of scripts: none runs here.
+            "--skip=check/chrootless",
             *("--format=directory", f"--include={','.join(packages)}", f"--aptopt={options}"),
             # The only moment when the packages' names and versions are at hand.
             '--extract-hook=ls "$1/var/cache/apt/archives" >"$VBENCH_DOWNLOADED"',
-            *(SUITE, str(tree), str(sources)),
+            *(SUITE, str(tree), str(listed)),
         ],
         env={"TMPDIR": str(scratch), "VBENCH_DOWNLOADED": str(downloaded)},
         keep_open=keep_open,
@@ -62,11 +64,11 @@ def unpack(
     return versions
 
 
-def _sources() -> list[str]:
-    """The mirrors to use, as `URI suite`: this host's own if it is a Debian."""
+def sources(suite: str) -> list[str]:
+    """The mirrors of a release, as `URI suite`: this host's own if it is a Debian."""
     uris = _host_mirrors()
     archive, security = uris.get("debian", ARCHIVE), uris.get("debian-security", SECURITY)
-    return [f"{archive} {SUITE}", f"{archive} {SUITE}-updates", f"{security} {SUITE}-security"]
+    return [f"{archive} {suite}", f"{archive} {suite}-updates", f"{security} {suite}-security"]
 
 
 def _host_mirrors() -> dict[str, str]:
@@ -91,7 +93,8 @@ def _host_is_debian() -> bool:
     return "ID=debian" in lines
 
 
-def _host_apt_options() -> str:
+def host_apt_options() -> str:
+    """Those of this host's apt options that decide how packages are reached."""
     return "".join(_ask(["apt-config", "dump", "--no-empty", name]) for name in APT_OPTIONS)
 
 
