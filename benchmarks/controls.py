@@ -11,38 +11,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from typing import NamedTuple, cast
 
 from vbench import image
+from vbench.contract.guest import Endpoint, Guest, Target
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import Endpoint, Target
 from vbench.hosts.local import LocalHost
 from vbench.measure import parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, Output, Pair
+from vbench.records import Capabilities, NativeReference, NetworkPath
 from vbench.results import stats
 
 SLOWDOWN_PERCENT = 5
 HALF_WIDTH = 0.02
 PLAN = Plan(boots=5, rounds=6, target_s=0.2)
-
-
-class Standing:
-    """A machine that is never paused: the other side is the same guest, or there is none."""
-
-    whole_host = False
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def usage(self) -> dict[str, float]:
-        return {}
 
 
 class Side:
@@ -52,7 +39,15 @@ class Side:
         self._target = target
         self._slow = f" --slow-percent {slow_percent}" if slow_percent else ""
         self.host = host
-        self.machine = Standing()
+        # never paused: the other side is the same guest, or there is none
+        self.capabilities = Capabilities(NativeReference.NONE, NetworkPath.NONE)
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def usage(self) -> dict[str, float]:
+        return {}
 
     @property
     def endpoint(self) -> Endpoint:
@@ -121,7 +116,7 @@ def guest_boots(host: Host, files: ImageFiles, boots: int, text: str) -> Iterato
     """A fresh guest for each boot."""
     variant = Registry.load().variant(text)
     for _ in range(boots):
-        with variant.backend.launch(host, files, variant.options) as guest:
+        with closing(variant.backend.launch(host, files, variant.options)) as guest:
             variant.backend.attest(guest)
             yield guest
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from vbench.report import attribution, cells, exits
 from vbench.report.gather import Panel, gather
-from vbench.results import exit_reasons as words
 from vbench.results import loading
 
 VARIANTS = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off")
@@ -47,12 +46,12 @@ def measure(folder: Path) -> list[Path]:
 def costs(panel: Panel) -> None:
     print("\nCost of one event in instructions, and how far boots are apart")
     for variant in panel.variants():
-        for workload, trigger in words.TRIGGERS.items():
-            found = exits.cost(panel, variant, workload)
+        for item, cause in exits.causing(panel, variant):
+            found = exits.cost(panel, variant, item.workload)
             if found is not None:
                 low, high = (f"{each * 1e9:,.0f}" for each in (found.low, found.high))
                 told = "exact" if low == high else f"boots {low} to {high}"
-                print(f"  {variant:30} {trigger.title:34} {found.net * 1e9:9,.0f}  {told}")
+                print(f"  {variant:30} {cause.event:34} {found.net * 1e9:9,.0f}  {told}")
 
 
 def totals(panel: Panel) -> None:

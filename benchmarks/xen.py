@@ -16,8 +16,9 @@ import time
 from pathlib import Path
 
 from vbench import image
+from vbench.contract.guest import Target
 from vbench.guest.native import Native
-from vbench.guest.target import Target, succeed
+from vbench.guest.target import succeed
 from vbench.plugins.xen_pv import BACKEND
 from vbench.testbed import TestbedHost
 

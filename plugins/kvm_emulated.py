@@ -4,6 +4,7 @@ The guest's own instructions run on the CPU; what leaves it goes to KVM, and for
 QEMU, which plays an Intel PIIX3 IDE controller and an Intel 82540EM network card.
 """
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
 from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
 from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
@@ -32,6 +33,7 @@ BACKEND = QemuBackend(
     usable=usable,
     prepare=nested_paging,
     preparable=can_switch,
+    counted=(CountedRun(),),
 )
 
 

@@ -6,9 +6,10 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 
+from vbench.contract.guest import Guest
 from vbench.contract.hookspecs import hookimpl
 from vbench.errors import ConnectionLost, HostError
-from vbench.guest.launch import Guest
+from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.results import exit_reasons
 
 # The kernel's Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD. `exits` counts all of them.
@@ -30,6 +31,8 @@ _TIMEOUT_S = 20.0
 @hookimpl
 def vbench_counters(guest: Guest) -> Mapping[str, int]:
     """Sums over the vCPUs by QMP query-stats (QEMU 7.1 and later); nothing without KVM."""
+    if not isinstance(guest.machine, QemuMachine):
+        return {}
     found = guest.machine.query(
         "query-stats",
         {"target": "vcpu", "providers": [{"provider": "kvm", "names": list(NAMES)}]},
@@ -46,9 +49,12 @@ def vbench_exit_histogram(
     guest: Guest,
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Exits by reason, counted by the kernel's tracepoints; None without KVM or permission."""
-    if not (guest.machine.query("query-kvm") or {}).get("enabled"):
+    machine = guest.machine
+    if not isinstance(machine, QemuMachine):
         return None
-    threads = [int(cpu["thread-id"]) for cpu in guest.machine.query("query-cpus-fast") or ()]
+    if not (machine.query("query-kvm") or {}).get("enabled"):
+        return None
+    threads = [int(cpu["thread-id"]) for cpu in machine.query("query-cpus-fast") or ()]
     if not threads or not _shell(
         guest, f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"
     ):

@@ -1,5 +1,6 @@
 """Hardware-assisted virtualization with paravirtual devices: what clouds run."""
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
 from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
 from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
@@ -20,6 +21,10 @@ BACKEND = QemuBackend(
     usable=usable,
     prepare=nested_paging,
     preparable=can_switch,
+    counted=(
+        CountedRun(whole=("exit",)),
+        CountedRun("nested_paging=off", only=("memory",)),
+    ),
 )
 
 

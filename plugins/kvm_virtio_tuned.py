@@ -16,6 +16,7 @@ BACKEND = dataclasses.replace(
     iothread=True,
     multiqueue=True,
     vhost=True,
+    counted=(),
 )
 
 

@@ -4,10 +4,10 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 
+from vbench.contract.guest import Guest
 from vbench.contract.hookspecs import hookimpl
 from vbench.contract.host import HostProcess
 from vbench.errors import ConnectionLost, HostError
-from vbench.guest.launch import Guest
 from vbench.hypervisors.xen.machine import XlMachine
 from vbench.results import exit_reasons
 
@@ -39,7 +39,7 @@ def vbench_exit_histogram(
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Entries into Xen by reason; None if it is no domain of ours, or dom0 has no xentrace."""
     machine = guest.machine
-    events = _EVENTS.get(guest.observed.get("xen", ""))
+    events = _EVENTS.get(guest.observed.sys_hypervisor)
     if not isinstance(machine, XlMachine) or events is None:
         return None
     try:

@@ -5,6 +5,7 @@ by Xen, and what was a privileged instruction is a call to Xen. Disk and network
 buffer shared with dom0.
 """
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
 from vbench.hypervisors.xen.backend import XenBackend
 from vbench.model import Fact, Technique
@@ -26,6 +27,7 @@ BACKEND = XenBackend(
     summary="Xen paravirtualized domain, PV disk and PV network card",
     type="pv",
     facts=FACTS,
+    counted=(CountedRun(),),
 )
 
 

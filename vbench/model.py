@@ -9,8 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
+
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Cause,
+    Declaration,
+    DeviceSettings,
+    Observed,
+    Phase,
+)
 
 
 class Technique(StrEnum):
@@ -97,14 +108,6 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Attestation:
-    """What was observed after launch that proves which technique is running."""
-
-    summary: str  # one line: "QEMU TCG; virtio_blk on vda; virtio_net on eth0"
-    evidence: Mapping[str, str] = field(default_factory=_empty)
-
-
-@dataclass(frozen=True)
 class Output:
     """What a finished command left: its exit status and both streams as text."""
 
@@ -129,6 +132,12 @@ class WorkloadInfo:
     # Whether instructions can be counted exactly. Not where it waits: the time of the machine
     # beneath the testbed is in it then.
     counted: bool = True
+    cause: Cause | None = None  # the event whose cost it shows, of category "exit"
+    representative: bool = False  # one of those that a reduced run measures of its category
+
+    def matches(self, glob: str) -> bool:
+        """By name, or by category/name."""
+        return any(fnmatchcase(text, glob) for text in (self.name, f"{self.category}/{self.name}"))
 
 
 @dataclass(frozen=True)
@@ -179,11 +188,11 @@ class Launch:
     argv: tuple[str, ...]
     versions: Mapping[str, str]  # "qemu": "7.2.22", "vbench": ...
     image: str  # image digest
-    kernel: str  # guest's uname -r
     attestation: Attestation
-    boot_times_s: Mapping[str, float]  # "kernel_to_userspace", "launch_to_ready", ...
-    guest_facts: Mapping[str, str]  # mitigations, clocksource, cpu model as the guest sees them
-    device: Mapping[str, str]  # "cache", "aio", "netdev", "machine", "cpu", "vcpus", ...
+    phases: tuple[Phase, ...]
+    observed: Observed
+    device: DeviceSettings
+    capabilities: Capabilities | None  # None in files that did not record them
 
 
 @dataclass(frozen=True)
@@ -206,12 +215,13 @@ class Item:
     work: int = 0  # units of work in a guest sample
     native_work: int = 0
     pairs: tuple[Pair, ...] = ()
-    flags: tuple[str, ...] = ()  # "kernel_differs", "slirp", "one_boot", "budget"...
+    flags: tuple[str, ...] = ()  # "kernel_differs", "nat", "one_boot", "budget"...
     launches: tuple[str, ...] = ()  # ids
     commands: Mapping[str, str] = field(default_factory=_empty)  # "guest", "native": as run
     # exits by reason per unit of work, counted apart from the timed rounds; see exits.py
     exits: Mapping[str, float] = field(default_factory=_empty)
     counted: bool = True  # as WorkloadInfo has it
+    cause: Cause | None = None
 
     @property
     def name(self) -> str:
@@ -243,6 +253,7 @@ class Result:
     argv: tuple[str, ...] = ()  # the vbench command line
     # the backend's stated rows of the table: row -> {"text": ..., "source": ...}
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=_empty)
+    declaration: Declaration = field(default_factory=Declaration)
     # what the run could not measure on this host: (backend, technique, reason, remedy)
     unavailable: tuple[tuple[str, str, str, str], ...] = ()
     # globs of the only workloads that the run took to this host by itself; empty: no such choice

@@ -15,21 +15,27 @@ from __future__ import annotations
 import dataclasses
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 
-from vbench.contract.host import Network, Scratch
+from vbench.contract.console import kernel_arguments
+from vbench.contract.guest import Endpoint
+from vbench.contract.host import Layer, Network, Scratch
 from vbench.errors import ConnectionLost, LaunchError, UsageError
-from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import Endpoint
+from vbench.guest.booted import BootedGuest
+from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
+from vbench.guest.shell import GuestShell
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
+from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
+from vbench.hypervisors.qemu.kvm import LAYER as KVM_LAYER
 from vbench.hypervisors.qemu.machine import QemuMachine
-from vbench.hypervisors.xen import dom0
-from vbench.image import ensure_hosting, hosting
+from vbench.image import ensure_hosting
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
+from vbench.records import Capabilities, DeviceSettings, NativeReference, NetworkPath
 from vbench.system.facts import LocalReader, address, machine_id, qemu_version
 from vbench.system.facts import facts as host_facts
 
@@ -105,23 +111,24 @@ class TestbedHost(SshHost):
     # Against a fault of the emulated AMD-V (docs/decisions/0004-injected-interrupts.md): the
     # shorter the time between an injected interrupt and the next exit or exception, the rarer it
     # strikes. So each interrupt is ended by an exit, and begins with a breakpoint.
-    kvm_cpu: tuple[str, ...] = ("kvm-pv-eoi=off",)
-    kvm_guest = _BREAKPOINT
+    launch_hints: Mapping[str, str] = MappingProxyType(
+        {HINT_CPU: "kvm-pv-eoi=off", HINT_EARLY: _BREAKPOINT}
+    )
     timeout_scale = 10.0  # it runs some 100 to 300 M instructions/s when busy
 
     def __init__(
-        self, image: Callable[[], ImageFiles], time_base: TimeBase, hypervisor: str = ""
+        self, image: Callable[[], ImageFiles], time_base: TimeBase, layer: Layer = KVM_LAYER
     ) -> None:
         """`image` says which image L1 and all guests in it boot, and is asked at first use.
 
-        `hypervisor`: "xen" boots L1's kernel as Xen's dom0.
+        `layer` is the hypervisor's software that L1 is booted with.
         """
         super().__init__("testbed" if time_base is TimeBase.INSTRUCTIONS else "testbed,clock=wall")
         self.time_base = time_base
         self._image = image
-        self._hypervisor = hypervisor
-        self._under: dict[str, TestbedHost] = {}
-        self._guest: Guest | None = None
+        self._layer = layer
+        self._layered: dict[str, TestbedHost] = {}
+        self._guest: BootedGuest | None = None
         self._network: Network | None = None
 
     @classmethod
@@ -138,40 +145,77 @@ class TestbedHost(SshHost):
         # one image for as long as it lives, whatever becomes of the cache meanwhile
         return cls(functools.cache(image), bases[value] if comma else TimeBase.INSTRUCTIONS)
 
-    def with_hypervisor(self, hypervisor: str) -> TestbedHost:
+    def with_layer(self, layer: Layer) -> TestbedHost:
         """The same machine booted once more; it ends with this one."""
-        if hypervisor == self._hypervisor:
+        if layer == self._layer:
             return self
-        if hypervisor not in self._under:
-            self._under[hypervisor] = TestbedHost(self._image, self.time_base, hypervisor)
-        return self._under[hypervisor]
+        if layer.name not in self._layered:
+            self._layered[layer.name] = TestbedHost(self._image, self.time_base, layer)
+        return self._layered[layer.name]
 
     def close(self) -> None:
         with ExitStack() as stack:
             stack.callback(super().close)
-            for other in self._under.values():
+            for other in self._layered.values():
                 stack.callback(other.close)
 
     def _open(self, stack: ExitStack) -> SshConnection:
-        base = self._image()
-        xen = self._hypervisor == "xen"
-        files = ensure_hosting(base, hosting.XEN if xen else hosting.QEMU)
         here = LocalHost()
         stack.callback(here.close)
-        counting = self.time_base is TimeBase.INSTRUCTIONS
-        modules = dom0.MODULES if xen else ("kvm_amd", "tun", "veth", "vhost_net")
-        console = dom0.DOM0_CONSOLE if xen else "ttyS0"
-        linux = (
-            *(f"console={console}", "quiet", "panic=-1", "net.ifnames=0"),
-            *("vbench.eth0=10.0.2.15/24", "vbench.hostname=testbed"),
-            f"vbench.modules={','.join(modules)}",
+        self._guest = self._boot(here)
+        stack.callback(self._end)
+        done = self._guest.run(_PREPARE + self._layer.start, timeout_s=60.0 * self.timeout_scale)
+        if done.status != 0:
+            evidence = "\n".join([done.stderr, self._guest.machine.evidence()])
+            raise LaunchError("the testbed could not be prepared", evidence=evidence)
+        return self._guest.ssh
+
+    def _boot(self, here: LocalHost) -> BootedGuest:
+        base = self._image()
+        files = ensure_hosting(base, self._layer.addition)
+        with ExitStack() as stack:
+            folder, keys = stack.enter_context(here.workdir()), LaunchKeys.generate()
+            initrd = write_initramfs(here, files, folder, keys)
+            spec = self._spec(base, files, initrd)
+            watch = Stopwatch(here.clock)
+            machine = QemuMachine(here, argv(spec))
+            stack.callback(machine.close)
+            watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
+            port = machine.forwarded_port(22)
+            ssh = log_in(
+                here, "127.0.0.1", port, keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=machine
+            )
+            stack.callback(ssh.close)
+            shell = GuestShell(machine, ssh, here)
+            return BootedGuest(
+                shell=shell,
+                host=here,
+                reference=None,
+                client_prefix=(),
+                image=files,
+                versions={"qemu": qemu_version(here) or "unknown"},
+                endpoint=Endpoint("", 0, 0, "127.0.0.1", 0, 1),
+                capabilities=Capabilities(NativeReference.NONE, NetworkPath.NAT),
+                device=DeviceSettings(cpu=CPU, further={"clock": self.time_base.value}),
+                observed=observe(shell),
+                phases=watch.phases,
+                cleanup=stack.pop_all(),
+            )
+
+    def _spec(self, base: ImageFiles, files: ImageFiles, initrd: str) -> GuestSpec:
+        layer = self._layer
+        linux = kernel_arguments(
+            layer.console, ["10.0.2.15/24"], modules=layer.modules, hostname="testbed"
         )
-        spec = GuestSpec(
+        if layer.beneath:  # multiboot modules, each with its command line: the first is dom0
+            modules = (f"{files.kernel} {' '.join(linux)}", initrd)
+            initrd = ",".join(map(escape, modules))
+        return GuestSpec(
             accel="tcg,thread=single",
             cpu=CPU,
-            kernel=f"{files.root}/boot/hypervisor" if xen else files.kernel,
-            initrd="",
-            append=dom0.XEN_ARGUMENTS if xen else linux,
+            kernel=f"{files.root}/boot/hypervisor" if layer.beneath else files.kernel,
+            initrd=initrd,
+            append=layer.beneath or linux,
             memory_mib=MEMORY_MIB,
             # Read-only and raw: the image's own files are the drives, nothing is copied.
             disks=tuple(
@@ -186,44 +230,8 @@ class TestbedHost(SshHost):
                     "52:54:00:76:62:00",
                 ),
             ),
-            extra=ICOUNT if counting else (),
+            extra=ICOUNT if self.time_base is TimeBase.INSTRUCTIONS else (),
         )
-
-        def start(initrd: str) -> QemuMachine:
-            if xen:  # multiboot modules, each with its command line: Xen takes the first as dom0
-                modules = (f"{files.kernel} {' '.join(linux)}", initrd)
-                initrd = ",".join(map(escape, modules))
-            return QemuMachine(here, argv(dataclasses.replace(spec, initrd=initrd)))
-
-        def reach(machine: object) -> tuple[str, int]:
-            assert isinstance(machine, QemuMachine)  # noqa: S101 - made by `start` above
-            return "127.0.0.1", machine.forwarded_port(22)
-
-        self._guest = bring_up(
-            host=here,
-            image=files,
-            start=start,
-            reach=reach,
-            endpoint=Endpoint("", 0, 0, "127.0.0.1", 0, 1),
-            device={"cpu": CPU, "clock": self.time_base.value},
-            versions={"qemu": qemu_version(here) or "unknown"},
-            boot_timeout_s=BOOT_TIMEOUT_S,
-        )
-        stack.callback(self._end)
-        self._prepare()
-        return self._guest.ssh
-
-    def _prepare(self) -> None:
-        assert self._guest is not None  # noqa: S101 - called when it is up
-        script = _PREPARE
-        if self._hypervisor == "xen":
-            script += dom0.START
-        done = self._guest.run(script, timeout_s=60.0 * self.timeout_scale)
-        if done.status != 0:
-            raise LaunchError(
-                "the testbed could not be prepared",
-                evidence="\n".join([done.stderr, self._guest.machine.evidence()]),
-            )
 
     def _end(self) -> None:
         guest, self._guest, self._network = self._guest, None, None
@@ -294,8 +302,8 @@ class TestbedHost(SshHost):
         if self._network is None:
             self._must("sh", "-c", _NETWORK, timeout_s=30.0)
             self._network = Network(
-                netdev="tap,ifname=tap0,script=no,downscript=no",
-                pass_fds=(),
+                tap="tap0",
+                tap_fd=None,
                 peer_prefix=(),
                 native_prefix=("/usr/bin/ip", "netns", "exec", "native"),
                 guest_address="10.77.0.2/24",

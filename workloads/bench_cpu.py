@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Endpoint
+from vbench.contract.guest import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.workload(category="cpu")
 _BASELINE = "OPENSSL_ia32cap=0x17bfbff:0x0"
 
 
-@pytest.mark.workload(unit="event")
+@pytest.mark.workload(unit="event", representative=True)
 def bench_cpu_prime(measure: Measure) -> None:
     """All primes below 2,000 by trial division."""
     measure(

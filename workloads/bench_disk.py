@@ -20,6 +20,7 @@ def _disk(measure: Measure, pattern: str, block_kib: int = 4, depth: int = 1) ->
     )
 
 
+@pytest.mark.workload(representative=True)
 def bench_disk_randread_qd1(measure: Measure) -> None:
     """4 KiB random reads, one outstanding."""
     _disk(measure, "randread")

@@ -9,8 +9,12 @@ import pytest
 from vbench.errors import Unsupported
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
+from vbench.records import Cause
 
 pytestmark = pytest.mark.workload(category="exit", statistic="quantiles", unit="event")
+
+# The control of events that need no system call: it only reads the clock.
+_EMPTY = "exit-control-empty"
 
 # Of an execution: enough for a 99th percentile, and an instant on any hardware.
 _EVENTS = 1000
@@ -46,16 +50,19 @@ def _msr(measure: Measure, what: str, number: int) -> None:
     )
 
 
+@pytest.mark.workload(representative=True)
 def bench_exit_control_empty(measure: Measure) -> None:
     """Control: nothing but reading the clock."""
     _probe(measure, "empty")
 
 
+@pytest.mark.workload(cause=Cause("control: system call", "control", _EMPTY))
 def bench_exit_control_syscall(measure: Measure) -> None:
     """Control: a plain system call, which leaves no guest that has a kernel of its own."""
     _probe(measure, "syscall")
 
 
+@pytest.mark.workload(representative=True)
 def bench_exit_control_read(measure: Measure) -> None:
     """Control of the ports: the same system call on /dev/zero."""
     _probe(measure, "read", "/dev/zero 0 1")
@@ -71,11 +78,15 @@ def bench_exit_control_wrmsr(measure: Measure) -> None:
     _msr(measure, "rewrite", _FS_BASE)
 
 
+@pytest.mark.workload(
+    cause=Cause("CPUID", "CPUID", _EMPTY, reasons=("CPUID",)), representative=True
+)
 def bench_exit_cpuid(measure: Measure) -> None:
     """The CPUID instruction."""
     _probe(measure, "cpuid")
 
 
+@pytest.mark.workload(cause=Cause("hypercall", "hypercall", _EMPTY, reasons=("VMCALL", "VMMCALL")))
 def bench_exit_hypercall(measure: Measure) -> None:
     """A hypercall that does nothing: VMCALL or VMMCALL, refused by KVM; XENVER_version of Xen."""
     measure(
@@ -89,41 +100,84 @@ def bench_exit_hypercall(measure: Measure) -> None:
     )
 
 
+@pytest.mark.workload(
+    cause=Cause(
+        "port 0x21 (interrupt mask)",
+        "port I/O",
+        "exit-control-read",
+        reasons=("port I/O in kernel",),
+    ),
+    representative=True,
+)
 def bench_exit_port_kernel(measure: Measure) -> None:
     """Reading port 0x21 (interrupt controller), which KVM answers in the kernel."""
     _probe(measure, "read", f"/dev/port {_PIC_MASK} 1")
 
 
+@pytest.mark.workload(
+    cause=Cause("port 0x80 (POST)", "port I/O", "exit-control-read", reasons=("port I/O in QEMU",)),
+    representative=True,
+)
 def bench_exit_port_qemu(measure: Measure) -> None:
     """Reading port 0x80 (power-on self-test), which KVM passes on to QEMU."""
     _probe(measure, "read", f"/dev/port {_POST} 1")
 
 
+@pytest.mark.workload(
+    cause=Cause("MMIO (HPET)", "MMIO", _EMPTY, reasons=("MMIO in QEMU",)), representative=True
+)
 def bench_exit_mmio_qemu(measure: Measure) -> None:
     """Reading a register of the timer device HPET, mapped into the program."""
     _probe(measure, "mmio", "/dev/hpet 0")
 
 
+@pytest.mark.workload(
+    cause=Cause("MSR read", "MSR", "exit-control-rdmsr", reasons=("MSR", "MSR_READ"))
+)
 def bench_exit_rdmsr(measure: Measure) -> None:
     """Reading MSR IA32_PAT (0x277)."""
     _msr(measure, "read", _PAT)
 
 
+@pytest.mark.workload(
+    cause=Cause("MSR write", "MSR", "exit-control-wrmsr", reasons=("MSR", "MSR_WRITE"))
+)
 def bench_exit_wrmsr(measure: Measure) -> None:
     """Writing MSR IA32_PAT (0x277) with the value that it has."""
     _msr(measure, "rewrite", _PAT)
 
 
+@pytest.mark.workload(
+    cause=Cause(
+        "page fault (first touch)",
+        "page fault",
+        clock=_EMPTY,
+        reasons=("EXCP_PF", "EXCEPTION_NMI"),
+        alone=False,
+    )
+)
 def bench_exit_pagefault(measure: Measure) -> None:
     """First touch of a fresh 4 KiB page."""
     _probe(measure, "touch", events=4 * _EVENTS)
 
 
+@pytest.mark.workload(
+    cause=Cause(
+        "timer interrupt",
+        "interrupt",
+        clock=_EMPTY,
+        reasons=("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER"),
+        alone=False,
+    )
+)
 def bench_exit_interrupt_timer(measure: Measure) -> None:
     """The gap that a timer's interrupt tears into a running program."""
     _probe(measure, "tick", events=_EVENTS // 5)
 
 
+@pytest.mark.workload(
+    cause=Cause("interprocessor interrupt", "interrupt between processors", "exit-control-syscall")
+)
 def bench_exit_interrupt_processor(measure: Measure) -> None:
     """Interrupting another CPU and waiting for its answer (membarrier)."""
     guest = measure.guest
@@ -134,6 +188,9 @@ def bench_exit_interrupt_processor(measure: Measure) -> None:
 
 
 @pytest.mark.workload(counted=False)
+@pytest.mark.workload(
+    cause=Cause("wake-up from HLT", "halt", clock=_EMPTY, reasons=("HLT",), alone=False)
+)
 def bench_exit_halt(measure: Measure) -> None:
     """Lateness of a program that slept until a time, on a CPU that halts (1 ms apart)."""
     _probe(measure, "timer", "1000", events=_EVENTS // 5)

@@ -44,7 +44,7 @@ def bench_memory_random_huge(measure: Measure) -> None:
     )
 
 
-@pytest.mark.workload(unit="fault")
+@pytest.mark.workload(unit="fault", representative=True)
 def bench_memory_pagefault(measure: Measure) -> None:
     """Touching a 4 KiB page and giving it back, in memory that the host has backed."""
     measure(

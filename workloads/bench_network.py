@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.guest.target import Endpoint
+from vbench.contract.guest import Endpoint
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -41,7 +41,7 @@ def bench_network_send(measure: Measure) -> None:
     _iperf3(measure, "--reverse")
 
 
-@pytest.mark.workload(unit="round trip")
+@pytest.mark.workload(unit="round trip", representative=True)
 def bench_network_rr(measure: Measure) -> None:
     """One byte there and back over TCP, one at a time."""
     measure(

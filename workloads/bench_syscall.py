@@ -8,7 +8,7 @@ from vbench.measure.engine import Measure
 pytestmark = pytest.mark.workload(category="syscall")
 
 
-@pytest.mark.workload(unit="call")
+@pytest.mark.workload(unit="call", representative=True)
 def bench_syscall_getppid(measure: Measure) -> None:
     """The cheapest system call there is."""
     measure(
@@ -18,7 +18,7 @@ def bench_syscall_getppid(measure: Measure) -> None:
     )
 
 
-@pytest.mark.workload(unit="round trip")
+@pytest.mark.workload(unit="round trip", representative=True)
 def bench_syscall_switch(measure: Measure) -> None:
     """A byte to another process on the same CPU and back, through two pipes."""
     measure(

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.controls import SLOWDOWN_PERCENT, Control
 from vbench import image
+from vbench.contract.guest import Target
 from vbench.contract.registry import Registry
 from vbench.guest.native import Native
-from vbench.guest.target import Target
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 

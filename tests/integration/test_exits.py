@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from vbench import image
-from vbench.guest.launch import Guest
+from vbench.contract.guest import Guest
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hypervisors.qemu.backend import KvmOptions

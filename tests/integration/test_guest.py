@@ -15,9 +15,10 @@ import pytest
 
 from tests.integration.conftest import processes, until
 from vbench import image
+from vbench.contract.guest import Guest
 from vbench.contract.registry import Registry
 from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadError, WorkloadTimeout
-from vbench.guest.launch import Guest
+from vbench.guest.booted import BootedGuest
 from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
 from vbench.hypervisors.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
@@ -66,7 +67,7 @@ def guest(request: pytest.FixtureRequest, host: LocalHost, files: ImageFiles) ->
 
 
 def named(guest: Guest) -> QemuBackend:
-    return backend("tcg" if guest.device["disk"] == "ide" else "tcg-virtio")
+    return backend("tcg" if guest.device.disk == "ide" else "tcg-virtio")
 
 
 # ------------------------------------------------------------------ what it is
@@ -78,9 +79,9 @@ def test_attestation_says_what_was_seen(guest: Guest) -> None:
     assert "TCG" in attestation.summary
     evidence = attestation.evidence
     assert "enabled=False" in evidence["query-kvm"]
-    assert one.drivers["disk"] in evidence["disk driver"]
-    assert one.drivers["nic"] in evidence["network driver"]
-    assert evidence["kernel"] == guest.image.kernel_release
+    assert set(guest.observed.disks.values()) == {one.drivers["disk"]}
+    assert set(guest.observed.nics.values()) == {one.drivers["nic"]}
+    assert guest.observed.kernel == guest.image.kernel_release
 
 
 @pytest.mark.parametrize(
@@ -100,16 +101,17 @@ def test_a_mislabelled_guest_is_refused(guest: Guest, change: dict[str, object],
 
 
 def test_the_guest_has_what_was_asked_for(guest: Guest) -> None:
-    assert guest.observed["vcpus"] == guest.device["vcpus"] == "1"
-    memory_mib = int(guest.observed["memory_kib"]) / 1024
-    assert 0.6 * 512 <= memory_mib <= 512
-    launched = guest.boot_times_s
-    assert 0 < launched["kernel_to_userspace"] < launched["launch_to_ready"]
-    assert launched["launch_to_ready"] < launched["launch_to_command"] < 60
+    assert guest.observed.vcpus == guest.device.vcpus == 1
+    assert guest.observed.memory_kib is not None
+    assert 0.6 * 512 <= guest.observed.memory_kib / 1024 <= 512
+    took = {phase.name: phase.seconds for phase in guest.phases}
+    assert 0 < took["kernel to userspace"] < took["launch to ready"]
+    assert took["launch to ready"] < took["launch to command"] < 60
     assert guest.versions["qemu"]
 
 
 def test_it_is_forwarded_on_loopback_only_and_goes_nowhere(guest: Guest) -> None:
+    assert isinstance(guest.machine, QemuMachine)
     table = guest.machine.query("human-monitor-command", {"command-line": "info usernet"})
     forwards = [line.split() for line in table.splitlines() if "HOST_FORWARD" in line]
     assert forwards
@@ -169,17 +171,17 @@ def test_a_server_ends_with_its_context(guest: Guest) -> None:
 def test_a_paused_guest_does_nothing(guest: Guest) -> None:
     """Its vCPU stands still, natively measured seconds are not shared with it."""
     guest.run("(while :; do :; done) >/dev/null 2>&1 & echo $! > /tmp/spin", timeout_s=10)
-    guest.machine.pause()
+    guest.pause()
     try:
-        before = guest.machine.usage()
+        before = guest.usage()
         threading.Event().wait(0.5)
-        assert guest.machine.usage()["host_cpu_s"] - before["host_cpu_s"] <= 0.1
+        assert guest.usage()["host_cpu_s"] - before["host_cpu_s"] <= 0.1
     finally:  # the tests after this one use it too
-        guest.machine.resume()
+        guest.resume()
     assert until(
-        lambda: guest.machine.usage()["vcpu_cpu_s"] - before["vcpu_cpu_s"] > 0.2, 10
+        lambda: guest.usage()["vcpu_cpu_s"] - before["vcpu_cpu_s"] > 0.2, 10
     )  # it spins on its vCPU, and QEMU's other threads have little to do
-    grew = {name: spent - before[name] for name, spent in guest.machine.usage().items()}
+    grew = {name: spent - before[name] for name, spent in guest.usage().items()}
     assert grew["vcpu_cpu_s"] <= grew["host_cpu_s"] < 2 * grew["vcpu_cpu_s"]
     guest.run("kill $(cat /tmp/spin)", timeout_s=10)
 
@@ -187,7 +189,7 @@ def test_a_paused_guest_does_nothing(guest: Guest) -> None:
 # ------------------------------------------------------------------ the end
 
 
-def launched(host: LocalHost, files: ImageFiles, **changes: object) -> Guest:
+def launched(host: LocalHost, files: ImageFiles, **changes: object) -> BootedGuest:
     one = dataclasses.replace(backend("tcg-virtio"), **changes)  # type: ignore[arg-type]
     return one.launch(host, files, one.options)
 

@@ -152,7 +152,7 @@ def test_a_guest_there(host: SshHost) -> None:
     with BACKEND.launch(host, image.ensure(), BACKEND.options) as guest:
         BACKEND.attest(guest)
         assert guest.run("echo $((6*7))", timeout_s=20).stdout == "42\n"
-        assert guest.machine.usage()["host_cpu_s"] > 0
+        assert guest.usage()["host_cpu_s"] > 0
         pid = guest.machine.pid  # type: ignore[attr-defined]
         listeners = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True)
         ours = [line for line in listeners.stdout.splitlines() if f"pid={pid}," in line]

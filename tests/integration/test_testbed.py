@@ -11,14 +11,15 @@ from collections.abc import Iterator
 import pytest
 
 from vbench import image
+from vbench.contract.guest import Guest, Target
 from vbench.errors import AttestationError, ConnectionLost, GuestLost, UsageError
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import Target, succeed
+from vbench.guest.target import succeed
 from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.plugins.tcg_virtio import BACKEND as TCG
+from vbench.records import NetworkPath
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.testbed
@@ -71,23 +72,23 @@ def test_an_unmodified_system_boots_through_firmware(testbed: TestbedHost) -> No
         seen = BACKEND.attest(guest)
         assert seen.evidence["started by"] == "firmware, bzImage"
         # The first while it is calibrated, for a second; KVM's own is not shown.
-        assert seen.evidence["guest: clocksource"] in ("tsc-early", "tsc")
-        assert seen.evidence["guest: hypervisor"] == "none detected"
+        assert guest.observed.clocksource in ("tsc-early", "tsc")
+        assert guest.observed.hypervisor == ""
         assert "kvm" not in succeed(guest, "dmesg", timeout_s=20).lower()
 
 
 def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
     assert seen.summary == "KVM; disk virtio_blk; network virtio_net"
-    assert seen.evidence["guest: clocksource"] == "kvm-clock"
-    assert seen.evidence["guest: hypervisor"] == "KVM"
-    assert seen.evidence["host: KVM provider"] == "kvm_amd"
+    assert guest.observed.clocksource == "kvm-clock"
+    assert guest.observed.hypervisor == "KVM"
+    assert seen.module == "kvm_amd"
     assert seen.evidence["host: nested paging"].startswith("on")
 
 
 def test_its_interrupts_begin_with_a_breakpoint(guest: Guest) -> None:
     """docs/decisions/0004: not a jump, nor ftrace, which are no exceptions."""
-    assert guest.device["interrupts"] == "breakpoint at __common_interrupt+5"
+    assert guest.device.further["interrupts"] == "breakpoint at __common_interrupt+5"
     listed = succeed(
         guest, "mount -t debugfs d /sys/kernel/debug; cat /sys/kernel/debug/kprobes/list",
         timeout_s=20,
@@ -140,7 +141,7 @@ def test_its_disk_is_the_scratch_disk_and_random(guest: Guest, testbed: TestbedH
 def test_its_network_is_a_tap_to_the_testbed(guest: Guest, testbed: TestbedHost) -> None:
     ping = ["ping", "-c", "1", "-W", "2", guest.endpoint.address]
     assert testbed.run(ping, timeout_s=10).status == 0
-    assert guest.device["netdev"] == "tap"
+    assert guest.capabilities.network is NetworkPath.TAP
 
 
 def test_qemu_killed_in_the_testbed_is_a_lost_guest(guest: Guest, testbed: TestbedHost) -> None:

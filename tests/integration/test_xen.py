@@ -15,15 +15,15 @@ import pytest
 
 from tests.integration.conftest import ssh_program
 from vbench import image
+from vbench.contract.guest import Guest, Target
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, GuestLost, LaunchError
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import Target, succeed
+from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hypervisors.xen.backend import XenOptions
-from vbench.hypervisors.xen.dom0 import is_dom0
+from vbench.hypervisors.xen.dom0 import LAYER, is_dom0
 from vbench.hypervisors.xen.machine import XlMachine
 from vbench.plugins import xen_pvh
 from vbench.plugins.xen_exits import vbench_exit_histogram
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xen
 
 @pytest.fixture(scope="module")
 def dom0(testbed: TestbedHost) -> TestbedHost:
-    return testbed.with_hypervisor("xen")
+    return testbed.with_layer(LAYER)
 
 
 @pytest.fixture(scope="module")
@@ -67,17 +67,17 @@ def test_this_machine_is_no_dom0() -> None:
 def test_the_testbed_is_one(testbed: TestbedHost, dom0: Host) -> None:
     assert BACKEND.probe(testbed, BACKEND.options).ok
     assert dom0 is not testbed
-    assert testbed.with_hypervisor("xen") is dom0
+    assert testbed.with_layer(LAYER) is dom0
     assert is_dom0(dom0)
 
 
 def test_attested(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
     assert "PV domain" in seen.summary
-    assert seen.evidence["guest: /sys/hypervisor"] == "xen PV"
-    assert seen.evidence["guest: hypervisor"] == "Xen PV"
-    assert seen.evidence["disk driver"] == "xvda:vbd"
-    assert seen.evidence["network driver"] == "eth0:vif"
+    assert guest.observed.sys_hypervisor == "xen PV"
+    assert guest.observed.hypervisor == "Xen PV"
+    assert guest.observed.disks == {"xvda": "vbd"}
+    assert guest.observed.nics == {"eth0": "vif"}
     assert guest.versions["xen"].startswith("4.")
 
 
@@ -97,28 +97,28 @@ def test_commands_and_the_scratch_disk(guest: Guest, dom0: Host) -> None:
 def test_a_paused_domain_does_nothing(guest: Guest) -> None:
     spin = "(while :; do :; done) >/dev/null 2>&1 & echo $! > /tmp/spin"
     assert guest.run(spin, timeout_s=20).status == 0
-    guest.machine.pause()
+    guest.pause()
     try:
-        before = guest.machine.usage()["vcpu_cpu_s"]
+        before = guest.usage()["vcpu_cpu_s"]
         threading.Event().wait(0.5)
-        assert guest.machine.usage()["vcpu_cpu_s"] == before
+        assert guest.usage()["vcpu_cpu_s"] == before
     finally:  # the tests after this one use it too
-        guest.machine.resume()
+        guest.resume()
         assert guest.run("kill $(cat /tmp/spin)", timeout_s=20).status == 0
-    assert guest.machine.usage()["vcpu_cpu_s"] > before
+    assert guest.usage()["vcpu_cpu_s"] > before
 
 
 def test_cpu_time_is_told_to_the_nanosecond(guest: Guest, dom0: Host) -> None:
     """By Xen itself, as xl rounds it."""
     assert isinstance(guest.machine, XlMachine)
-    before = guest.machine.usage()
+    before = guest.usage()
     spun_s = json.loads(succeed(guest, "vbench-probe spin 40000000", timeout_s=30))["elapsed_ns"]
-    after = guest.machine.usage()
+    after = guest.usage()
     assert after["vcpu_cpu_s"] - before["vcpu_cpu_s"] == pytest.approx(spun_s / 1e9, rel=0.2)
     assert after["host_cpu_s"] - before["host_cpu_s"] > after["vcpu_cpu_s"] - before["vcpu_cpu_s"]
 
     told = dom0.run(["xl", "list", str(guest.machine.domid)], timeout_s=20).stdout.split()[-1]
-    assert float(told) == pytest.approx(guest.machine.usage()["vcpu_cpu_s"], abs=0.2)
+    assert float(told) == pytest.approx(guest.usage()["vcpu_cpu_s"], abs=0.2)
 
 
 def counted(guest: Guest, command: str, few: int, many: int) -> dict[str, int]:
@@ -179,9 +179,9 @@ def test_destroyed_in_mid_round(guest: Guest, dom0: Host) -> None:
 
 def test_a_pvh_domain_is_attested_and_its_exits_counted(testbed: TestbedHost) -> None:
     with xen_pvh.BACKEND.launch(testbed, image.ensure(), xen_pvh.BACKEND.options) as pvh:
-        seen = xen_pvh.BACKEND.attest(pvh)
-        assert seen.evidence["guest: /sys/hypervisor"] == "xen PVH"
-        assert seen.evidence["disk driver"] == "xvda:vbd"
+        assert "PVH domain" in xen_pvh.BACKEND.attest(pvh).summary
+        assert pvh.observed.sys_hypervisor == "xen PVH"
+        assert pvh.observed.disks == {"xvda": "vbd"}
         with pytest.raises(AttestationError, match="/sys/hypervisor says 'xen PVH'"):
             BACKEND.attest(pvh)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import shell_backend
 from hypothesis import settings
-from shell_backend import GUESTS, Guests, ShellBackend
+from shell_backend import CAN, GUESTS, Guests, ShellBackend
 
 from vbench.contract.registry import Registry, Variant
 from vbench.hosts.local import LocalHost
@@ -28,8 +28,9 @@ os.environ.pop("PYTEST_XDIST_WORKER", None)
 
 @pytest.fixture
 def guests() -> Guests:
-    for each in vars(GUESTS).values():
+    for each in (GUESTS.launches, GUESTS.attests, GUESTS.made, GUESTS.closed):
         each.clear()
+    GUESTS.capabilities = CAN
     return GUESTS
 
 

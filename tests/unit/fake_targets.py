@@ -7,11 +7,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vbench.guest.target import Endpoint
+from vbench.contract.guest import Endpoint
 from vbench.measure import execution, parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import Output, Pair, TimeBase
+from vbench.records import Capabilities, NativeReference, NetworkPath, UsageScope
 
 
 class FakeHost:
@@ -25,12 +26,20 @@ class FakeHost:
         return ""
 
 
-class FakeMachine:
-    whole_host = False
+class FakeTarget:
+    """Runs `N` of a command line ending in N at `cost_s` each, in no time at all."""
 
-    def __init__(self, log: list[str]) -> None:
+    def __init__(self, name: str, cost_s: float, log: list[str]) -> None:
+        self.name = name
+        self.cost_s = cost_s
         self.log = log
+        self.endpoint = Endpoint("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
+        self.host = FakeHost()
+        self.capabilities = Capabilities(
+            NativeReference.LAUNCHING_HOST, NetworkPath.TAP, pausable=True, usage=UsageScope.GUEST
+        )
         self.cpu_s = 0.0
+        self.answer: Callable[[str], Output] = self.spin
 
     def pause(self) -> None:
         self.log.append("pause")
@@ -41,19 +50,6 @@ class FakeMachine:
     def usage(self) -> Mapping[str, float]:
         self.cpu_s += 1.0
         return {"host_cpu_s": self.cpu_s, "vcpu_wait_s": 0.0}
-
-
-class FakeTarget:
-    """Runs `N` of a command line ending in N at `cost_s` each, in no time at all."""
-
-    def __init__(self, name: str, cost_s: float, log: list[str]) -> None:
-        self.name = name
-        self.cost_s = cost_s
-        self.log = log
-        self.endpoint = Endpoint("/dev/scratch", 0, 256, "10.0.0.1", 5201, 1)
-        self.host = FakeHost()
-        self.machine = FakeMachine(log)
-        self.answer: Callable[[str], Output] = self.spin
 
     def spin(self, command: str) -> Output:
         if command == execution.LISTENING:

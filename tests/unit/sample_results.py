@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from vbench.model import (
-    Attestation,
     HostFacts,
     HostKind,
     Item,
@@ -18,6 +17,16 @@ from vbench.model import (
     Status,
     Technique,
     TimeBase,
+)
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Clock,
+    DeviceSettings,
+    NativeReference,
+    NetworkPath,
+    Observed,
+    Phase,
 )
 
 LOCAL = HostFacts(
@@ -97,14 +106,19 @@ def launch(variant: str, boot: int, **changes: object) -> Launch:
         argv=("qemu-system-x86_64", "-accel", variant.split("-", 1)[0], "-append", "quiet a|b"),
         versions={"qemu": "7.2.22", "vbench": "0.1.0"},
         image="sha256:0123456789abcdef",
-        kernel="6.1.0-37-amd64",
         attestation=Attestation(
             f"QEMU {variant.split('-', maxsplit=1)[0].upper()}; ata_piix on sda",
             {"query-kvm": "enabled: false", "clocksource": "hpet"},
         ),
-        boot_times_s={"kernel_to_userspace": 2.0 + boot / 10, "launch_to_ready": 4.0 + boot / 10},
-        guest_facts={"mitigations": "spectre_v2: Mitigation: Retpolines"},
-        device={"cache": "none", "machine": "pc-i440fx-7.2"},
+        phases=(
+            Phase("kernel", "userspace", Clock.GUEST, 2.0 + boot / 10),
+            Phase("launch", "ready", Clock.CLIENT, 4.0 + boot / 10),
+        ),
+        observed=Observed("6.1.0-37-amd64", mitigations="spectre_v2: Mitigation: Retpolines"),
+        device=DeviceSettings("pc-i440fx-7.2", further={"cache": "none"}),
+        capabilities=Capabilities(
+            NativeReference.LAUNCHING_HOST, NetworkPath.NAT, "QEMU's user-mode stack"
+        ),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -173,7 +187,7 @@ def full_run() -> list[Result]:
                 pairs(9e-5, None, seed=variant),
                 category="network",
                 unit="transaction",
-                flags=("slirp",),
+                flags=("nat",),
                 **common,
             ),
             item(

@@ -12,14 +12,27 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from vbench.contract.backend import CountedRun
+from vbench.contract.guest import Endpoint, Guest
 from vbench.contract.hookspecs import hookimpl
 from vbench.contract.host import Host
 from vbench.errors import AttestationError, ConnectionLost, LaunchError
-from vbench.guest.launch import Guest
-from vbench.guest.target import Endpoint
-from vbench.model import Attestation, Availability, Fact, ImageFiles, Output, Technique
+from vbench.guest.booted import BootedGuest
+from vbench.guest.shell import GuestShell
+from vbench.model import Availability, Fact, ImageFiles, Output, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Clock,
+    Declaration,
+    DeviceSettings,
+    NativeReference,
+    NetworkPath,
+    Observed,
+    Phase,
+    UsageScope,
+)
 
 
 def small_image(folder: Path) -> ImageFiles:
@@ -36,7 +49,6 @@ def small_image(folder: Path) -> ImageFiles:
 
 
 class ShellMachine:
-    whole_host = False
     argv = ("sh",)
 
     def __init__(self) -> None:
@@ -49,18 +61,12 @@ class ShellMachine:
     def console(self) -> str:
         return self.text
 
-    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
-        return {}
-
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
 
     def usage(self) -> Mapping[str, float]:
         return {"host_cpu_s": 1.0, "vcpu_wait_s": 0.0}
-
-    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
-        return None
 
     def close(self) -> None:
         self.alive = False
@@ -86,6 +92,15 @@ class ShellConnection:
     def close(self) -> None: ...
 
 
+CAN = Capabilities(
+    NativeReference.LAUNCHING_HOST,
+    NetworkPath.NAT,
+    "nobody",
+    pausable=True,
+    usage=UsageScope.GUEST,
+)
+
+
 @dataclass
 class Guests:
     """What the next launches do (their errors, in order; None is success), and all so far."""
@@ -94,6 +109,7 @@ class Guests:
     attests: list[Exception | None] = field(default_factory=list)
     made: list[Guest] = field(default_factory=list)
     closed: list[Guest] = field(default_factory=list)
+    capabilities: Capabilities = CAN
 
 
 GUESTS = Guests()
@@ -113,6 +129,11 @@ class ShellBackend:
     facts: Mapping[str, Fact] = field(default_factory=lambda: {"windows": Fact("no", "a test")})
     options: ShellOptions = ShellOptions()
     available: Availability = field(default_factory=lambda: Availability(True))
+    default: bool = True
+    counted: tuple[CountedRun, ...] = ()
+
+    def declare(self, options: ShellOptions) -> Declaration:
+        return Declaration()
 
     def probe(self, host: Host, options: ShellOptions) -> Availability:
         return self.available
@@ -123,17 +144,22 @@ class ShellBackend:
             raise error
         machine = ShellMachine()
         cleanup = contextlib.ExitStack()
-        guest = Guest(
-            machine=machine,
-            ssh=ShellConnection(host, machine),  # type: ignore[arg-type]
+        guest = BootedGuest(
+            shell=GuestShell(machine, ShellConnection(host, machine), host),  # type: ignore[arg-type]
             cleanup=cleanup,
-            endpoint=Endpoint("/dev/null", 0, 256, "127.0.0.1", 5201, options.vcpus),
-            observed={"kernel": "6.1.0-shell"},
-            boot_times_s={"launch_to_command": 0.5, "kernel_to_userspace": 0.25},
-            image=image,
-            device={"vcpus": str(options.vcpus), "speed": options.speed},
-            versions={"sh": "1"},
             host=host,
+            reference=host,
+            client_prefix=(),
+            image=image,
+            versions={"sh": "1"},
+            endpoint=Endpoint("/dev/null", 0, 256, "127.0.0.1", 5201, options.vcpus),
+            capabilities=GUESTS.capabilities,
+            device=DeviceSettings(vcpus=options.vcpus, further={"speed": options.speed}),
+            observed=Observed(kernel="6.1.0-shell"),
+            phases=(
+                Phase("launch", "command", Clock.CLIENT, 0.5),
+                Phase("kernel", "userspace", Clock.GUEST, 0.25),
+            ),
         )
         cleanup.callback(GUESTS.closed.append, guest)
         cleanup.callback(machine.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from vbench.measure import parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import Plan
 from vbench.model import Output, Reading, TimeBase
+from vbench.records import UsageScope
 
 
 @pytest.mark.parametrize(
@@ -172,15 +174,15 @@ def test_a_sample_no_larger_than_the_first_run_counts_as_a_whole() -> None:
     assert bench.pairs[0].counters["exits"] == 100
 
 
-@pytest.mark.parametrize("whole_host", [False, True])
-def test_a_clients_cpu_time_is_no_cost_of_the_guest(whole_host: bool) -> None:
+@pytest.mark.parametrize("scope", UsageScope)
+def test_a_clients_cpu_time_is_no_cost_of_the_guest(scope: UsageScope) -> None:
     """Where usage is that of all the host, as Xen's dom0 tells it."""
     bench = Bench()
-    bench.guest.machine.whole_host = whole_host
+    bench.guest.capabilities = dataclasses.replace(bench.guest.capabilities, usage=scope)
     bench.measure()(
         lambda units, _: f"spin {units}", read=parsers.probe, server=lambda endpoint: "serve"
     )
-    assert ("host_cpu_s" in bench.pairs[0].counters) is not whole_host
+    assert ("host_cpu_s" in bench.pairs[0].counters) is (scope is UsageScope.GUEST)
 
 
 # ------------------------------------------------------------------ exits

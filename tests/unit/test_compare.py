@@ -10,6 +10,7 @@ from sample_results import LOCAL, item, launch, pairs, result
 
 from vbench.errors import UsageError
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status
+from vbench.records import DeviceSettings
 from vbench.results import significance
 from vbench.results.compare import Comparison, Verdict, compare
 from vbench.results.comparison import NOT_COMPARED, PASSED, REGRESSED
@@ -140,7 +141,7 @@ def test_another_workload_definition_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "key"),
     [
-        ({"device": {"cache": "unsafe", "machine": "pc-i440fx-7.2"}}, "device setting cache"),
+        ({"device": DeviceSettings(further={"cache": "unsafe"})}, "device setting cache"),
         ({"versions": {"qemu": "9.0", "vbench": "1"}}, "version of qemu"),
         ({"image": "sha256:other"}, "image"),
     ],

@@ -31,7 +31,7 @@ def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> N
 
 def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
     one = session.broker.guest(series, 0)
-    one.machine.alive = False  # type: ignore[misc]
+    one.machine.alive = False  # type: ignore[attr-defined]
     assert session.broker.guest(series, 0) is not one
     assert [launch.boot for launch in session.result(series).launches] == [0, 0]
     ids = [launch.id for launch in session.result(series).launches]
@@ -91,4 +91,4 @@ def test_options_of_a_workload_that_its_variant_has_already(
     own = dataclasses.replace(series, variant=variant)
     one = session.broker.guest(own, 0)
     assert session.broker.guest(own, 0, "vcpus=3") is one
-    assert session.broker.guest(own, 0, "vcpus=1,speed=half").device["vcpus"] == "1"
+    assert session.broker.guest(own, 0, "vcpus=1,speed=half").device.vcpus == 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from vbench.contract.host import Network
 from vbench.errors import ConnectionLost, HostError, HostTimeout
 from vbench.hosts import local
 from vbench.hosts.local import LocalHost
@@ -228,9 +229,10 @@ def test_kill_after_the_leader_ended_still_ends_its_children(
     assert until(lambda: not processes(mark))
 
 
-def test_inherited_descriptors(host: LocalHost) -> None:
+def test_the_tap_is_inherited(host: LocalHost) -> None:
     read, write = os.pipe()
-    process = host.start(["sh", "-c", f"echo through >/proc/self/fd/{write}"], pass_fds=[write])
+    tap = Network("tap0", write, (), (), "10.77.0.2/24", "10.78.0.2")
+    process = host.start(["sh", "-c", f"echo through >/proc/self/fd/{write}"], network=tap)
     os.close(write)
     with os.fdopen(read) as file:
         assert file.read() == "through\n"

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from fake_targets import Bench, FakeHost
 
+from vbench.contract.guest import Endpoint
 from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
-from vbench.guest.target import Endpoint
 from vbench.measure import execution, parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan

@@ -77,11 +77,12 @@ def test_no_module_and_no_device() -> None:
     assert "/dev/kvm" in usable(["kvm", "kvm_amd"], device=False).reason
 
 
-def test_evidence() -> None:
+def test_nested_paging_as_the_host_says_it() -> None:
     path = "/sys/module/kvm_amd/parameters/npt"
     host: Any = FakeHost(modules=["kvm", "kvm_amd"], files={path: "N\n"})
-    found = kvm.evidence(host)
-    assert found == {"host: KVM provider": "kvm_amd", "host: nested paging": "off (npt=N)"}
+    assert kvm.nested_paging_of(host) == (False, "off (npt=N)")
+    unknown: Any = FakeHost(modules=["kvm", "kvm_pvm"], files={})
+    assert kvm.nested_paging_of(unknown) == (None, "unknown (no parameter=unknown)")
 
 
 # ---------------------------------------------------------------- nested paging

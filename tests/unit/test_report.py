@@ -14,7 +14,17 @@ from pathlib import Path
 from sample_results import TESTBED, full_run, item, launch, pairs, result
 
 from vbench import report
-from vbench.model import ON_DEVICES, Attestation, Item, Pair, Result, Statistic, Status, Technique
+from vbench.model import ON_DEVICES, Item, Pair, Result, Statistic, Status, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Clock,
+    DeviceSettings,
+    NativeReference,
+    NetworkPath,
+    Observed,
+    Phase,
+)
 from vbench.report import reference
 
 
@@ -122,15 +132,18 @@ def test_memory_without_faults_keeps_its_word() -> None:
     assert "**high**" in shown
 
 
-def test_no_ratio_over_slirp_even_with_native_partners() -> None:
+def test_no_ratio_over_a_nat_even_with_native_partners() -> None:
     assert "no ratio <sup>s</sup>" in wall("Network time per operation")
     assert "guest: network-rr 91.0 µs" in wall("Network time per operation")
-    slirp = item("network-x", pairs(2.0), category="network", flags=("slirp",))
-    text = markdown(result(slirp))
+    nat = item("network-rr", pairs(2.0), category="network", flags=("nat",))
+    text = markdown(result(nat))
+    assert "network passes QEMU's user-mode stack." in text
+    can = Capabilities(NativeReference.LAUNCHING_HOST, NetworkPath.NAT, "VirtualBox's NAT")
+    other = markdown(result(nat, launches=(launch("tcg", 0, capabilities=can),)))
+    assert "network passes VirtualBox's NAT." in other
+    assert "QEMU's user-mode" not in other
     assert "×2.0" not in text
-    assert report.render([result(slirp)], plots_dir="p").plots.keys() == {
-        "boot-1-local-myserver.svg"
-    }
+    assert report.render([result(nat)], plots_dir="p").plots.keys() == {"boot-1-local-myserver.svg"}
 
 
 def test_columns_say_why_they_are_empty() -> None:
@@ -151,10 +164,12 @@ def test_technology_is_attested() -> None:
 
 
 def test_evidence_from_the_guest() -> None:
-    seen = Attestation("KVM", {"guest: clocksource": "kvm-clock", "query-kvm": "x"})
-    made = result(item("a", pairs(1.0)), launches=(launch("tcg", 0, attestation=seen),))
+    seen = Observed("6.1.0-37-amd64", clocksource="kvm-clock", cpuid_hypervisor=True)
+    made = result(item("a", pairs(1.0)), launches=(launch("tcg", 0, observed=seen),))
     shown = cell(markdown(made), "## By", "**Guest OS modification**", 1)
-    assert "observed in `tcg`: 6.1.0-37-amd64 booted; clocksource kvm-clock" in shown
+    assert (
+        "observed in `tcg`: 6.1.0-37-amd64 booted; CPUID hypervisor bit yes; clocksource" in shown
+    )
 
 
 def test_boot_and_host_cpu() -> None:
@@ -294,7 +309,7 @@ def test_every_launch_can_be_replayed() -> None:
     assert list(argv) in [shlex.split(line) for line in lines]
     assert "# boot 0, 1" in text
     assert "probe cpu-prime --native" in text
-    odd = (launch("tcg", 0), launch("tcg", 1, kernel="6.2"))
+    odd = (launch("tcg", 0), launch("tcg", 1, observed=Observed("6.2")))
     text = markdown(result(item("a", pairs(2.0)), launches=odd))
     assert "Boot 1 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text
 
@@ -313,9 +328,10 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
-    start = {"start": "firmware, bzImage"}
-    other = launch("tcg,firmware=on", 0, device=start, boot_times_s={"launch_to_command": 7.0})
-    third = replace(other, id="third", variant="tcg,memory=256,firmware=on", boot_times_s={})
+    start = DeviceSettings(start="firmware, bzImage")
+    took = (Phase("launch", "command", Clock.CLIENT, 7.0),)
+    other = launch("tcg,firmware=on", 0, device=start, phases=took)
+    third = replace(other, id="third", variant="tcg,memory=256,firmware=on", phases=())
     boot = item("boot-firmware", [Pair(None, 7.0, 0)], category="boot", unit="boot")
     boot = replace(boot, statistic=Statistic.ABSOLUTE, launches=(other.id, third.id))
     launches = (launch("tcg", 0), other, third)
@@ -332,10 +348,11 @@ def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
 
 def test_tables_keep_their_shape_whatever_the_text() -> None:
     nasty = "a|b `c` <script> *x* _y_ \n new line \\"
+    odd = Attestation(nasty, {"k|": nasty})
     made = result(
         item("a", (), status=Status.FAILED, reason=nasty),
         item("b", pairs(2.0), reason=nasty, unit="x|y"),
-        launches=(launch("tcg", 0, kernel=nasty, attestation=Attestation(nasty, {"k|": nasty})),),
+        launches=(launch("tcg", 0, observed=Observed(nasty), attestation=odd),),
         unavailable=(("x|", Technique.PARA.value, nasty, nasty),),
         facts={"windows": {"text": nasty, "source": nasty}},
     )

@@ -11,29 +11,36 @@ import pytest
 from sample_results import LOCAL, TESTBED, item, launch, pairs, result
 from test_report_exits import event, judged, kvm_result, panel_of
 
-from vbench.model import Attestation, HostFacts, Item, Pair, Result, Technique
+from vbench.model import HostFacts, Item, Pair, Result, Technique
+from vbench.records import (
+    Attestation,
+    Declaration,
+    DeviceModel,
+    Hypervisor,
+    HypervisorType,
+    Observed,
+)
 from vbench.report import exits, sections
 from vbench.results.stats import LOW_MAX
 
+KVM = Hypervisor("KVM", "Linux", HypervisorType.HYBRID, "a test")
 BARE = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "none"})
 
 
-def kvm(*items: Item, host: HostFacts = BARE, **evidence: str) -> Result:
-    """Items as of kvm-virtio on `host`, whose launch observed `evidence`."""
+def kvm(*items: Item, host: HostFacts = BARE, module: str = "") -> Result:
+    """Items as of kvm-virtio on `host`, whose launch attested `module`."""
     made = [
         replace(i, variant="kvm-virtio", backend="kvm-virtio", technique=Technique.HARDWARE,
                 host=host.identity, host_kind=host.kind, time_base=host.time_base)
         for i in items
     ]  # fmt: skip
-    seen = Attestation(
-        "KVM; disk virtio_blk", {k.replace("_", " "): v for k, v in evidence.items()}
-    )
+    seen = Attestation("KVM; disk virtio_blk", module=module)
     return result(*made, host=host, launches=(launch("kvm-virtio", 0, attestation=seen),))
 
 
-def unaware(*items: Item, interface: str = "none detected") -> Result:
-    seen = Attestation("QEMU TCG", {"guest: hypervisor": interface})
-    return result(*items, host=BARE, launches=(launch("tcg", 0, attestation=seen),))
+def unaware(*items: Item, interface: str = "") -> Result:
+    seen = Observed(hypervisor=interface)
+    return result(*items, host=BARE, launches=(launch("tcg", 0, observed=seen),))
 
 
 def verdict(key: str, *results: Result) -> str:
@@ -57,12 +64,12 @@ def test_translation_needs_both_an_unaware_guest_and_a_cost() -> None:
 
 
 def pv(overhead: float, calls: Mapping[str, float], **changes: Any) -> Result:
-    seen = Attestation("Xen PV", {"guest: hypervisor": "Xen PV"})
+    seen = Observed(hypervisor="Xen PV")
     common: dict[str, Any] = {
         "variant": "xen-pv", "backend": "xen-pv", "technique": Technique.PARA, **changes,
     }  # fmt: skip
     made = item("syscall-getppid", pairs(overhead), category="syscall", exits=calls, **common)
-    return result(made, host=BARE, launches=(launch("xen-pv", 0, attestation=seen),))
+    return result(made, host=BARE, launches=(launch("xen-pv", 0, observed=seen),))
 
 
 def test_a_paravirtual_guest_is_judged_in_three_parts() -> None:
@@ -89,11 +96,10 @@ def test_near_native_is_an_equivalence_test() -> None:
 def test_a_kernel_module_can_be_another_than_hardware_s() -> None:
     near = item("cpu-prime", pairs(1.01))
     assert verdict("T5", kvm(near)).startswith("not measured here")
-    known = {"host: KVM provider": "kvm_amd"}
-    assert verdict("T5", kvm(near, **known)) == "confirmed"
-    assert verdict("T5", kvm(near, **{"host: KVM provider": "kvm_pvm"})) == "refuted"
-    assert verdict("T5", kvm(item("cpu-prime", pairs(9.0)), **known)) == "refuted"
-    assert verdict("T5", kvm(item("cpu-aes", ()), **known)) == "inconclusive"
+    assert verdict("T5", kvm(near, module="kvm_amd")) == "confirmed"
+    assert verdict("T5", kvm(near, module="kvm_pvm")) == "refuted"
+    assert verdict("T5", kvm(item("cpu-prime", pairs(9.0)), module="kvm_amd")) == "refuted"
+    assert verdict("T5", kvm(item("cpu-aes", ()), module="kvm_amd")) == "inconclusive"
 
 
 def test_the_cpu_s_flag_and_the_modules_are_observed_not_inferred() -> None:
@@ -149,9 +155,9 @@ def test_the_cost_of_an_exit_is_judged_by_its_boots(
 
 def devices(emulated: tuple[float, ...], virtio: tuple[float, ...]) -> list[Result]:
     out = []
-    for variant, disk, counts in (
-        ("kvm-emulated", "ide", emulated),
-        ("kvm-virtio", "virtio", virtio),
+    for variant, model, counts in (
+        ("kvm-emulated", DeviceModel.EMULATED, emulated),
+        ("kvm-virtio", DeviceModel.PARAVIRTUAL, virtio),
     ):
         made = item(
             "disk-randread-qd1",
@@ -163,7 +169,8 @@ def devices(emulated: tuple[float, ...], virtio: tuple[float, ...]) -> list[Resu
             backend=variant,
             technique=Technique.HARDWARE,
         )
-        out.append(result(made, host=BARE, launches=(launch(variant, 0, device={"disk": disk}),)))
+        declared = Declaration(hypervisor=KVM, devices=model)
+        out.append(result(made, host=BARE, declaration=declared))
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,12 @@ from vbench.report import exits as told
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
 from vbench.results import stats
+from vbench.run.collecting import collect
+
+CAUSES = {
+    each.info.name: each.info.cause
+    for each in collect([Path(__file__).parents[2] / "workloads/bench_exit.py"])
+}
 
 
 def event(workload: str, guest_ns: float, native_ns: float | None = 10.0, **changes: Any) -> Item:
@@ -31,6 +38,7 @@ def event(workload: str, guest_ns: float, native_ns: float | None = 10.0, **chan
         category="exit",
         statistic=Statistic.QUANTILES,
         backend="kvm-virtio",
+        cause=CAUSES.get(workload),
         **{"variant": "kvm-virtio", "technique": Technique.HARDWARE, **changes},
     )
 

@@ -10,6 +10,7 @@ from sample_results import LOCAL, TESTBED, full_run, item, launch, pairs, result
 from test_report import cell, markdown
 
 from vbench.model import HostFacts, Status
+from vbench.records import DeviceSettings
 from vbench.report.gather import gather
 
 
@@ -116,7 +117,7 @@ def test_a_little_less_memory_is_the_same_machine() -> None:
     ("change", "key"),
     [
         ({"versions": {"qemu": "9.0", "vbench": "0.1.0"}}, "version of qemu"),
-        ({"device": {"cache": "none", "machine": "q35"}}, "device setting machine"),
+        ({"device": DeviceSettings("q35", further={"cache": "none"})}, "device setting machine"),
         ({"image": "sha256:other"}, "image"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
 def test_boots_interleave_the_variants(run: Runs) -> None:
     variants = ("shell", "shell,speed=half")
     assert run(spin("cpu_a") + spin("cpu_b"), variants=variants, rounds=1, boots=2) == 0
-    speeds = [guest.device["speed"] for guest in run.guests.made]
+    speeds = [guest.device.further["speed"] for guest in run.guests.made]
     assert [set(speeds[:2]), set(speeds[2:])] == [{"full", "half"}] * 2
     assert len(speeds) == 4  # both workloads share a guest
     assert {path.name for path in run.out.glob("*.json")} == {

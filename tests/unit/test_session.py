@@ -11,6 +11,7 @@ import pytest
 import shell_backend
 from shell_backend import GUESTS
 
+from vbench.contract.guest import Endpoint
 from vbench.contract.registry import Registry
 from vbench.contract.workload import Workload
 from vbench.errors import (
@@ -22,7 +23,6 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.guest.target import Endpoint
 from vbench.measure.engine import Measure
 from vbench.measure.parsers import probe
 from vbench.measure.plan import Plan
@@ -154,7 +154,7 @@ def test_later_boots_join_the_same_item(session: Session, series: Series) -> Non
 def test_absolute_items_run_nothing_natively(session: Session, series: Series) -> None:
 
     def call(measure: Measure) -> None:
-        measure.absolute(measure.guest.boot_times_s["launch_to_command"])
+        measure.absolute(measure.phase_s("launch", "command"))
 
     assert called(session, series, call, BOOT) is None
     item = session.item_of(series, "boot-x")
@@ -207,7 +207,7 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
 def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series: Series) -> None:
 
     def call(measure: Measure) -> None:
-        measure.guest.machine.alive = False  # type: ignore[misc]
+        measure.guest.machine.alive = False  # type: ignore[attr-defined]
         raise GuestLost("the QMP connection ended")
 
     error = called(session, series, call)
@@ -266,7 +266,7 @@ def test_a_guest_that_cannot_be_ended_is_no_fault_of_the_next(
     def broken() -> None:
         raise HostError("nested paging cannot be switched back on", remedy="reload kvm_amd")
 
-    session.broker.guest(series, 0).at_end(broken)
+    session.broker.guest(series, 0).cleanup.callback(broken)  # type: ignore[attr-defined]
     other = session.series["local-shell,vcpus=2"]
     assert measured(session, other) is None
     assert session.item_of(other, "cpu-x").reason == ""

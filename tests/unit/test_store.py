@@ -17,6 +17,7 @@ from sample_results import TESTBED, item, pairs, result
 from vbench.errors import StoreError
 from vbench.model import Pair, Result, Statistic, Status
 from vbench.results import loading, stats, store
+from vbench.results.history import SCHEMA_VERSION
 
 
 def sample() -> Result:
@@ -74,7 +75,7 @@ def test_extra_info_has_the_documented_keys() -> None:
 
 def test_top_level_lists_items_that_have_no_samples() -> None:
     ours = store.top_level(sample())
-    assert ours["schema_version"] == store.SCHEMA_VERSION
+    assert ours["schema_version"] == SCHEMA_VERSION
     assert [i["status"] for i in ours["items"]] == ["ok", "ok", "failed", "unsupported"]
     assert ours["items"][2]["reason"] == "exit status 1"
     assert len(store.document(sample())["benchmarks"]) == 2

@@ -96,7 +96,7 @@ def test_a_pvh_domain_needs_hardware_virtualization() -> None:
     def host(caps: str) -> Any:
         info = Output(0, f"release : 6.1\nxen_caps : {caps}\n", "")
         machine = SimpleNamespace(read=files.__getitem__, run=lambda argv, timeout_s: info)
-        return SimpleNamespace(with_hypervisor=lambda hypervisor: machine)
+        return SimpleNamespace(with_layer=lambda hypervisor: machine)
 
     without = host("xen-3.0-x86_64")
     found = xen_pvh.BACKEND.probe(without, xen_pvh.BACKEND.options)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
+from vbench.contract.guest import Guest
 from vbench.contract.registry import shown
 from vbench.errors import UnavailableError, UsageError
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
 from vbench.image import Installed
 from vbench.run.collecting import collect
@@ -138,7 +138,8 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
                 remedy=availability.remedy,
             )
         image = ensure_image(options.kernel, options.modules)
-        guest = stack.enter_context(variant.backend.launch(host, image, variant.options))
+        guest = variant.backend.launch(host, image, variant.options)
+        stack.callback(guest.close)
         variant.backend.attest(guest)
         yield guest
 

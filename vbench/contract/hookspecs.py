@@ -5,62 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import pluggy
 
-from vbench.model import (
-    Attestation,
-    Availability,
-    Check,
-    Fact,
-    ImageFiles,
-    Technique,
-)
+from vbench.model import Check
 
 if TYPE_CHECKING:  # annotations only: the contract imports no room that works
+    from vbench.contract.backend import Backend
+    from vbench.contract.guest import Guest
     from vbench.contract.host import Host
-    from vbench.guest.launch import Guest
     from vbench.model import Item
 
 PROJECT = "vbench"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-
-
-class Backend(Protocol):
-    """A plugged-in way to start a guest: one technique and one device model.
-
-    `options` is a frozen dataclass with defaults: each field is an option of the variant
-    string, `NAME,field=value`.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def technique(self) -> Technique: ...
-
-    @property
-    def summary(self) -> str:
-        """One line for `vbench backends`."""
-
-    @property
-    def facts(self) -> Mapping[str, Fact]:
-        """The stated rows of the table: "windows", "usage", "technology", "guest_os"."""
-
-    @property
-    def options(self) -> Any:
-        """An instance of the frozen options dataclass, holding the defaults."""
-
-    def probe(self, host: Host, options: Any) -> Availability:
-        """Whether it can run there, found out without launching a guest."""
-
-    def launch(self, host: Host, image: ImageFiles, options: Any) -> Guest:
-        """Start a guest; it is ready for commands when this returns. No fallback, ever."""
-
-    def attest(self, guest: Guest) -> Attestation:
-        """Observe what really runs. Raises AttestationError if it is not this backend."""
 
 
 @hookspec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +12,7 @@ from vbench.model import HostFacts, ImageFiles, Output, TimeBase
 
 if TYPE_CHECKING:  # a lower room than hosts
     from vbench.hosts.connection import Stream
+    from vbench.image.hosting import Addition
 
 SCRATCH_MIB = 256  # size of the disk under test where the host has room for a file
 
@@ -47,8 +48,9 @@ class Network:
     (`native_prefix`): argv prefixes such as `nsenter -t PID -U -n`, empty where none is needed.
     """
 
-    netdev: str  # QEMU -netdev backend without its id
-    pass_fds: tuple[int, ...]  # file descriptors QEMU must inherit
+    tap: str  # the interface's name
+    # its open descriptor, which `Host.start` hands on; None: whoever runs there opens it by name
+    tap_fd: int | None
     peer_prefix: tuple[str, ...]
     native_prefix: tuple[str, ...]
     guest_address: str  # with prefix length: "10.77.0.2/24"
@@ -63,6 +65,23 @@ class Scratch:
     size_mib: int
 
 
+@dataclass(frozen=True)
+class Layer:
+    """A hypervisor's software, with which a host is booted that can be booted at will.
+
+    `addition` is what the image gets for it, `modules` are loaded, `start` is a shell script that
+    starts its services. `beneath`: the command line of a hypervisor that is booted beneath the
+    kernel, whose console is then `console`; empty where none is.
+    """
+
+    name: str
+    addition: Addition
+    modules: tuple[str, ...] = ()
+    start: str = ""
+    beneath: tuple[str, ...] = ()
+    console: str = "ttyS0"
+
+
 class Host(Protocol):
     """A machine that launches guests. All paths and pids are that machine's.
 
@@ -74,15 +93,12 @@ class Host(Protocol):
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
     timeout_scale: float
-    # What KVM guests there must have in their CPU model or do without, as QEMU's -cpu takes it.
-    kvm_cpu: tuple[str, ...]
-    # Shell commands that make a KVM guest there fit to run, before it loads drivers; what they
-    # print is told of the guest.
-    kvm_guest: str
+    # What guests there need to be launched with, by names that a hypervisor's room defines.
+    launch_hints: Mapping[str, str]
 
-    def with_hypervisor(self, hypervisor: str) -> Host:
-        """This machine with `hypervisor` ("xen") beneath its kernel, where it can be booted so;
-        anywhere else the machine as it runs, which may be so already."""
+    def with_layer(self, layer: Layer) -> Host:
+        """This machine booted with a hypervisor's software, where it can be booted so; anywhere
+        else the machine as it runs, which may have it already."""
 
     def clock(self) -> float:
         """Seconds on the host's monotonic clock."""
@@ -99,8 +115,9 @@ class Host(Protocol):
     ) -> Output:
         """Run `argv` to its end. Raises HostError if it cannot start or passes `timeout_s`."""
 
-    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> HostProcess:
-        """Start `argv`, tied to our life: it dies with us, SIGKILL included."""
+    def start(self, argv: Sequence[str], *, network: Network | None = None) -> HostProcess:
+        """Start `argv`, tied to our life: it dies with us, SIGKILL included. It inherits the tap
+        of `network`, if that is an open descriptor."""
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         """Run `argv` on our own terminal; returns its exit status."""
@@ -130,7 +147,7 @@ class Host(Protocol):
 
     def network(self) -> Network | None:
         """The network for measuring, made at the first call; None where this host may not
-        make one (then guests have QEMU's user network only)."""
+        make one: guests then have what network their hypervisor gives them."""
 
     def close(self) -> None:
         """End and remove all that the host made. Safe to repeat."""

@@ -18,8 +18,9 @@ from typing import Any
 import pluggy
 
 from vbench.contract import hookspecs
-from vbench.contract.hookspecs import Backend
+from vbench.contract.backend import Backend
 from vbench.errors import PluginError, UsageError
+from vbench.records import Declaration
 
 ENTRY_POINT_GROUP = "vbench"
 
@@ -31,6 +32,21 @@ class Variant:
     text: str
     backend: Backend
     options: Any
+
+    @property
+    def declaration(self) -> Declaration:
+        """What the report must know of it."""
+        return self.backend.declare(self.options)
+
+
+def variant_text(backend: Backend, options: Any) -> str:
+    """A variant as it is written: `NAME,option=value`, defaults left out."""
+    changed = [
+        f"{field.name}={shown(getattr(options, field.name))}"
+        for field in dataclasses.fields(options)
+        if getattr(options, field.name) != getattr(backend.options, field.name)
+    ]
+    return ",".join([backend.name, *changed])
 
 
 class Registry:
@@ -187,12 +203,7 @@ def _variant(backend: Backend, options: Any, assignments: Sequence[str], text: s
             )
         given[key] = value
     options = _with(backend, options, given)
-    changed = [
-        f"{field.name}={shown(getattr(options, field.name))}"
-        for field in dataclasses.fields(options)
-        if getattr(options, field.name) != getattr(backend.options, field.name)
-    ]
-    return Variant(",".join([backend.name, *changed]), backend, options)
+    return Variant(variant_text(backend, options), backend, options)
 
 
 def _backends(result: Iterable[Any]) -> list[Backend]:

@@ -12,10 +12,12 @@ from typing import Any
 
 from vbench.errors import UsageError
 from vbench.model import CATEGORIES, Statistic, WorkloadInfo
+from vbench.records import Cause
 
 PREFIX = "bench_"
 _DEFAULTS: Mapping[str, object] = {
-    "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True
+    "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
+    "cause": None, "representative": False,
 }  # fmt: skip
 
 
@@ -49,7 +51,8 @@ def marks(function: FunctionType) -> list[Any]:
 def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
     """What `function` is, with what its marker states: unit, category, statistic; `options` that
     its guest gets beside the variant's own; `boots` to measure at most; `counted=False` where no
-    exact count of instructions is to be had.
+    exact count of instructions is to be had; `cause`, the event whose cost it shows;
+    `representative`: a reduced run measures it of its category.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
@@ -74,6 +77,9 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         raise UsageError(f"{where}: boots is a number, not {said['boots']!r}")
     if said["counted"] not in ("True", "False"):
         raise UsageError(f"{where}: counted is True or False, not {said['counted']!r}")
+    cause = stated.get("cause")
+    if cause is not None and not isinstance(cause, Cause):
+        raise UsageError(f"{where}: its cause is no vbench.records.Cause: {cause!r}")
     return WorkloadInfo(
         name=name,
         category=said["category"],
@@ -85,6 +91,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         options=said["options"],
         boots=int(said["boots"]),
         counted=said["counted"] == "True",
+        cause=cause,
+        representative=stated.get("representative") is True,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 
-from vbench.guest.target import Target, parse_facts, succeed
+from vbench.contract.guest import Target
+from vbench.guest.target import parse_facts, succeed
 
 # name=value lines. A process inherits all of these, huge pages aside, from whoever started it.
 _ASK = r"""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vbench.contract.guest import SERVER_PORT, Endpoint
 from vbench.contract.host import Host, HostProcess, Scratch
 from vbench.errors import HostError, HostFlood, HostTimeout, WorkloadError, WorkloadTimeout
-from vbench.guest.target import ALIKE, ENVIRONMENT, NATIVE_PORT, Endpoint
+from vbench.guest.target import ALIKE, ENVIRONMENT
 from vbench.hosts.pinning import placement
 from vbench.model import ImageFiles, Output
 
@@ -102,7 +103,7 @@ class Native:
         if self._way and path and not path.startswith("/dev/"):
             path = SCRATCH_IN_ROOT
         size_mib = scratch.size_mib if scratch else 0
-        self.endpoint = Endpoint(path, 0, size_mib, address, NATIVE_PORT, vcpus)
+        self.endpoint = Endpoint(path, 0, size_mib, address, SERVER_PORT, vcpus)
 
     def _probe(self) -> tuple[str, ...]:
         """The first way in that works, found by running the shell of the image.

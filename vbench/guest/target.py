@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
 
+from vbench.contract.guest import Target
 from vbench.errors import UNSUPPORTED_STATUS, Unsupported, WorkloadError
-from vbench.model import Output
-
-NATIVE_PORT = 5201
 
 # All that a command finds in its environment, on every target. The size of the environment moves
 # the stack, which alone can change a figure by some per cent (Mytkowicz et al., ASPLOS 2009).
@@ -29,30 +24,6 @@ def clean_argv(command: str) -> list[str]:
     """The argv that runs a shell command in ENVIRONMENT and with the limits of ALIKE."""
     words = (f"{name}={value}" for name, value in ENVIRONMENT.items())
     return ["env", "-i", *words, "sh", "-c", ALIKE, "sh", command]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a command finds what it needs on its target."""
-
-    scratch: str  # the disk under test: a block device or file
-    scratch_offset_mib: int  # the region that this side may use in this round
-    scratch_size_mib: int
-    address: str  # where a client reaches this target's server
-    port: int
-    vcpus: int
-
-
-class Target(Protocol):
-    """A guest or native."""
-
-    endpoint: Endpoint
-
-    def run(self, command: str, *, timeout_s: float) -> Output:
-        """Run a shell command to its end. Raises WorkloadTimeout, GuestLost."""
-
-    def server(self, command: str) -> AbstractContextManager[None]:
-        """Keep `command` running while the context lasts."""
 
 
 def succeed(target: Target, command: str, *, timeout_s: float) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 
-from vbench.guest.target import Target, parse_facts, succeed
+from vbench.contract.guest import Target
+from vbench.guest.target import parse_facts, succeed
 
 # The kernel's Documentation/networking/ip-sysctl.rst: those of a network namespace that change
 # how fast one connection sends or receives.

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
-from vbench.contract.host import SCRATCH_MIB, Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Layer, Network, Scratch
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
 from vbench.hosts.netns import local_network
 from vbench.hosts.private_directory import private_directory
@@ -84,8 +85,7 @@ class LocalHost:
     kind = HostKind.LOCAL
     time_base = TimeBase.WALL
     timeout_scale = 1.0
-    kvm_cpu: tuple[str, ...] = ()
-    kvm_guest = ""
+    launch_hints: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._facts: HostFacts | None = None
@@ -96,7 +96,7 @@ class LocalHost:
         self._base: str | None = None
         self._stack = ExitStack()
 
-    def with_hypervisor(self, hypervisor: str) -> LocalHost:
+    def with_layer(self, layer: Layer) -> LocalHost:
         return self
 
     def clock(self) -> float:
@@ -121,8 +121,9 @@ class LocalHost:
             raise HostFlood(f"{argv[0]} {error}", evidence=" ".join(argv)) from error
         return done.text()
 
-    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> LocalProcess:
-        return LocalProcess(argv, pass_fds)
+    def start(self, argv: Sequence[str], *, network: Network | None = None) -> LocalProcess:
+        tap = network.tap_fd if network else None
+        return LocalProcess(argv, () if tap is None else (tap,))
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         return subprocess.call(argv, env={**os.environ, "TERM": terminal})

@@ -92,8 +92,8 @@ def local_network() -> Iterator[Network | None]:
             return
         peer, native = message.decode().split()
         yield Network(
-            netdev=f"tap,fd={fds[0]}",
-            pass_fds=tuple(fds),
+            tap="tap0",
+            tap_fd=fds[0],
             peer_prefix=_into(peer),
             native_prefix=_into(native),
             guest_address="10.77.0.2/24",

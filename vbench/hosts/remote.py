@@ -8,10 +8,11 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 
-from vbench.contract.host import SCRATCH_MIB, Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Layer, Network, Scratch
 from vbench.errors import (
     ConnectionLost,
     HostError,
@@ -144,8 +145,7 @@ class SshHost:
     kind = HostKind.REMOTE
     time_base = TimeBase.WALL
     timeout_scale = 1.0
-    kvm_cpu: tuple[str, ...] = ()
-    kvm_guest = ""
+    launch_hints: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str) -> None:
         """`name`: "ssh://user@host[:port]"."""
@@ -191,7 +191,7 @@ class SshHost:
             raise error
         return self._connection
 
-    def with_hypervisor(self, hypervisor: str) -> SshHost:
+    def with_layer(self, layer: Layer) -> SshHost:
         return self
 
     def clock(self) -> float:
@@ -235,9 +235,9 @@ class SshHost:
         except WorkloadError as error:
             raise HostFlood(error.what, evidence=error.evidence, remedy=error.remedy) from error
 
-    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> RemoteProcess:
-        if pass_fds:
-            raise HostError(f"file descriptors cannot be passed to {self.name}")
+    def start(self, argv: Sequence[str], *, network: Network | None = None) -> RemoteProcess:
+        if network and network.tap_fd is not None:
+            raise HostError(f"an open tap cannot be handed on to {self.name}")
         timeout_s = CONNECT_TIMEOUT_S * self.timeout_scale
         return RemoteProcess(self.connection, self._tied, argv, timeout_s)
 

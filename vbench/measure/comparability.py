@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from vbench.contract.guest import Target
 from vbench.contract.host import Host
 from vbench.guest import conditions, tcp
 from vbench.guest.native import Native
-from vbench.guest.target import Target
 from vbench.hosts.disk import disk_path
 
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
+from vbench.contract.guest import Guest, Target
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import Target
 from vbench.measure.execution import Command, Execution, Server, client_of, serving
 from vbench.measure.interference import InterferenceMonitor
 from vbench.measure.parsers import Reader
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
 from vbench.model import Pair, Reading, TimeBase
+from vbench.records import UsageScope
 
 ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
@@ -212,6 +212,13 @@ class Measure:
             base = middle.get(name, 0) - start.get(name, 0) if part else 0
             self.outcome.exits[name] = (grew - base) / (done[2] - done[1])
 
+    def phase_s(self, operation: str, phase: str) -> float:
+        """Seconds of a phase of this guest's life. Raises Unsupported where nobody timed it."""
+        for each in self.guest.phases:
+            if (each.operation, each.phase) == (operation, phase):
+                return each.seconds
+        raise Unsupported(f"nothing timed {operation} to {phase} of this guest")
+
     def absolute(self, seconds: float) -> None:
         """Record a duration that was measured elsewhere and has no native counterpart."""
         self._record(Pair(None, seconds, self.boot))
@@ -266,8 +273,8 @@ class Measure:
         return Counted(reading, grown)
 
     def _look(self) -> dict[str, float]:
-        seen = {**self.guest.machine.usage(), **self._counters(self.guest)}
-        if self.guest.machine.whole_host and GUEST in self.clients:
+        seen = {**self.guest.usage(), **self._counters(self.guest)}
+        if self.guest.capabilities.usage is UsageScope.HOST and GUEST in self.clients:
             seen.pop("host_cpu_s", None)  # the client runs there too, and is no cost of the guest
         return seen
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from vbench.contract.guest import SERVER_PORT, Endpoint, Guest, Target
 from vbench.errors import WorkloadError
-from vbench.guest.launch import Guest
 from vbench.guest.native import Native
-from vbench.guest.target import NATIVE_PORT, Endpoint, Target, succeed
+from vbench.guest.target import succeed
 from vbench.measure.parsers import Reader, checked
 from vbench.measure.plan import NATIVE
 from vbench.model import Reading, TimeBase
@@ -59,11 +59,11 @@ class Execution:
         self.line = self._command(units, self._endpoint(first_half))
         began = time.monotonic()
         if self._side == NATIVE:
-            self._guest.machine.pause()
+            self._guest.pause()
             try:
                 text = self._run()
             finally:
-                self._guest.machine.resume()
+                self._guest.resume()
         else:
             text = self._run()
         lasted_s = time.monotonic() - began
@@ -110,8 +110,8 @@ def client_of(side: str, clients: Mapping[str, Native], server: Server | None) -
     return clients[side]
 
 
-# Until somebody listens on NATIVE_PORT: the state column of proc(5) net/tcp says 0A.
+# Until somebody listens on SERVER_PORT: the state column of proc(5) net/tcp says 0A.
 LISTENING = (
-    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{NATIVE_PORT:04X} [0-9A-F:]* 0A'; "
+    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{SERVER_PORT:04X} [0-9A-F:]* 0A'; "
     "do sleep 0.05; done"
 )

@@ -31,7 +31,8 @@ FLAGS = {
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
     "seccomp": "a seccomp filter, as containers have it, slows system calls natively and not in "
     "the guest",
-    "slirp": "the guest's network was QEMU's user-mode stack, which distorts results: no ratio",
+    "nat": "the guest's network passed a network address translation in user mode, which distorts "
+    "results: no ratio; the launch facts say whose",
     "steal": "the host's own hypervisor took CPU time away during this round",
     "tcp_differs": "TCP is set differently in the guest and beside it: no word",
     "throttled": "the host's cgroup was throttled during this round",
@@ -49,8 +50,8 @@ def no_word(item: Item) -> bool:
 
 
 def no_ratio(item: Item) -> bool:
-    """Whether a ratio would compare the network stacks of QEMU and the kernel."""
-    return item.category == "network" and "slirp" in item.flags
+    """Whether a ratio would compare a NAT in user mode with the kernel's network stack."""
+    return item.category == "network" and "nat" in item.flags
 
 
 def overhead(item: Item) -> Overhead | None:

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Sequence
 
 from vbench.model import Item, Technique
+from vbench.records import Cause, DeviceModel
 from vbench.report import attribution, exits
 from vbench.report.gather import Panel
 from vbench.report.verdicts import Basis, Finding, Part, all_hold, default_variants, within
-from vbench.results import exit_reasons, stats
+from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number
 
 # E2: "hundreds to thousands of cycles".
@@ -25,34 +26,29 @@ THRESHOLDS = (
     f"p < {1 - stats.CONFIDENCE:.2g}, by permuting workloads)"
 )
 
-# What E1 names, and the workloads that show it: one of them that exits is enough for "port I/O"
-# and "some MSRs".
-_KINDS = (
-    ("exit-port-kernel", "exit-port-qemu"),
-    ("exit-rdmsr", "exit-wrmsr"),
-    ("exit-cpuid",),
-    ("exit-interrupt-timer",),
-)
+# The kinds of events that E1 names, and whether one that exits is enough: that other ports, or
+# other MSRs, cause no exit decides nothing about "port I/O" and "some MSRs".
+_KINDS = {"port I/O": True, "MSR": True, "CPUID": False, "interrupt": False}
 # E4 and Q3: the workloads that are named for them.
 _IO = ("disk-randread-qd1", "network-rr")
 _FAULTS = ("memory-pagefault",)
-_HYPERCALL = "exit-hypercall"
-_TRAPPED = ("exit-cpuid", "exit-rdmsr", "exit-wrmsr", "exit-port-kernel", "exit-port-qemu")
+_HYPERCALL = "hypercall"
+_TRAPPED = ("CPUID", "MSR", "port I/O")
 
 
 def triggers(panel: Panel) -> Finding | str:
     counted = {
-        variant: {i.workload: i for i in panel.of(variant, "exit") if i.exits}
+        variant: [(i, cause) for i, cause in exits.causing(panel, variant) if i.exits]
         for variant in default_variants(panel, Technique.HARDWARE)
     }
     variant = max(counted, key=lambda name: len(counted[name]), default="")
-    parts = [_kind(kind, counted.get(variant, {})) for kind in _KINDS]
-    if all(part is None for part in parts):
+    parts = {kind: _kind(kind, counted.get(variant, [])) for kind in _KINDS}
+    if all(part is None for part in parts.values()):
         return "no exits were counted"
-    out = [part for part in parts if part is not None]
+    out = [part for part in parts.values() if part is not None]
     out[0] = Part(out[0].holds, f"exits per event in {code(variant)}: {out[0].evidence}",
                   Basis.COUNT)  # fmt: skip
-    missing = [_titles(kind) for kind, part in zip(_KINDS, parts, strict=True) if part is None]
+    missing = [kind for kind, part in parts.items() if part is None]
     faults = _faults(panel)
     out += faults
     if not any(part.holds is not None for part in faults):
@@ -62,20 +58,16 @@ def triggers(panel: Panel) -> Finding | str:
     return Finding(tuple(out))
 
 
-def _titles(workloads: Sequence[str]) -> str:
-    return " or ".join(exit_reasons.TRIGGERS[name].title for name in workloads)
-
-
-def _kind(workloads: Sequence[str], items: dict[str, Item]) -> Part | None:
+def _kind(kind: str, items: Sequence[tuple[Item, Cause]]) -> Part | None:
     """One kind of trigger; None where it was not counted."""
-    found = {name: exits.left(items[name]) for name in workloads if name in items}
+    found = {cause.event: exits.left(item) for item, cause in items if cause.kind == kind}
     if not found:
         return None
     most = max(found.values())
     # that these ports, or this MSR, cause no exit says nothing of others
-    none = len(workloads) == 1 and most <= 1 - exits.PER_EVENT
+    none = not _KINDS[kind] and most <= 1 - exits.PER_EVENT
     holds = True if most >= exits.PER_EVENT else False if none else None
-    told = (f"{exit_reasons.TRIGGERS[name].title} {count:.2f}" for name, count in found.items())
+    told = (f"{event} {count:.2f}" for event, count in found.items())
     return Part(holds, "; ".join(told), Basis.COUNT)
 
 
@@ -86,7 +78,7 @@ def _faults(panel: Panel) -> list[Part]:
         for item in panel.of(variant, "memory"):
             if item.workload in _FAULTS and item.exits:
                 count = exits.total(item)
-                holds = count >= exits.PER_EVENT if "nested_paging=off" in variant else None
+                holds = count >= exits.PER_EVENT if panel.declared(variant).shadow_paging else None
                 shown = number(count) if count >= exits.LEAST_PER_UNIT else "0"
                 told = f"page fault in {code(variant)} {shown}"
                 # with nested paging it is shown for comparison: a claim about without
@@ -100,8 +92,8 @@ def exit_cost(panel: Panel) -> Finding | str:
     for variant in default_variants(panel, Technique.HARDWARE):
         costs: list[str] = []
         holds: list[bool | None] = []
-        for workload, trigger in exit_reasons.TRIGGERS.items():
-            found = exits.cost(panel, variant, workload) if trigger.alone else None
+        for item, cause in exits.causing(panel, variant):
+            found = exits.cost(panel, variant, item.workload) if cause.alone else None
             if found is None or found.drowned or exits.left(found.item) < exits.PER_EVENT:
                 continue
             rate = found.rate if panel.wall else 1e9
@@ -109,7 +101,7 @@ def exit_cost(panel: Panel) -> Finding | str:
                 continue
             inside = within(found.low * rate, found.high * rate, EXIT_CYCLES)
             holds.append(inside if found.boots > 1 else None)
-            costs.append(f"{trigger.title} {found.net * rate:,.0f}")
+            costs.append(f"{cause.event} {found.net * rate:,.0f}")
         if costs:
             parts.append(Part(all_hold(holds), f"{code(variant)}: {', '.join(costs)}"))
     if not parts:
@@ -123,11 +115,13 @@ def hypercall(panel: Panel) -> Finding | str:
     """Q3: a hypercall against instructions that are trapped and emulated, each by itself."""
     parts = []
     for variant in default_variants(panel, Technique.HARDWARE):
-        call = exits.cost(panel, variant, _HYPERCALL)
+        causing = exits.causing(panel, variant)
+        calls = [item.workload for item, cause in causing if cause.kind == _HYPERCALL]
+        call = exits.cost(panel, variant, calls[0]) if calls else None
         if call is None or call.drowned:
             continue
-        for workload in _TRAPPED:
-            other = exits.cost(panel, variant, workload)
+        for item, cause in causing:
+            other = exits.cost(panel, variant, item.workload) if cause.kind in _TRAPPED else None
             if other is None or other.drowned or exits.left(other.item) < exits.PER_EVENT:
                 continue
             cheaper = True if call.high < other.low else False if call.low > other.high else None
@@ -135,7 +129,7 @@ def hypercall(panel: Panel) -> Finding | str:
             sign = "&lt;" if cheaper else "&gt;" if cheaper is False else "≈"
             told = (
                 f"hypercall {exits.exact(panel, call.net)} {sign} "
-                f"{exit_reasons.TRIGGERS[workload].title} {exits.exact(panel, other.net)}"
+                f"{cause.event} {exits.exact(panel, other.net)}"
             )
             parts.append(Part(cheaper if enough else None, f"{told} in {code(variant)}"))
     if not parts:
@@ -160,15 +154,19 @@ def frequency(panel: Panel) -> Finding | str:
 
 
 def drivers(panel: Panel) -> Finding | str:
-    """Device models are told apart by what the launches say of their disk."""
-    disk = {launch.variant: launch.device.get("disk", "") for launch in panel.launches}
-    counted = [i for i in panel.items if i.exits and i.workload in _IO]
+    """An emulated and a paravirtual guest of one hypervisor, as their backends declare them."""
+    of: dict[tuple[str, str], dict[DeviceModel | None, Item]] = {}
+    for item in panel.items:
+        declared = panel.declared(item.variant)
+        if item.exits and item.workload in _IO and declared.hypervisor:
+            found = of.setdefault((item.workload, declared.hypervisor.name), {})
+            found.setdefault(declared.devices, item)
     parts = []
-    for workload in _IO:
-        of = {disk.get(i.variant, ""): i for i in reversed(counted) if i.workload == workload}
-        if "virtio" not in of or "ide" not in of:
+    for (workload, _), by_model in of.items():
+        one, other = by_model.get(DeviceModel.EMULATED), by_model.get(DeviceModel.PARAVIRTUAL)
+        if one is None or other is None:
             continue
-        emulated, virtio = exits.by_boot(of["ide"]), exits.by_boot(of["virtio"])
+        emulated, virtio = exits.by_boot(one), exits.by_boot(other)
         if min(emulated) <= 0:
             continue
         cut = max(virtio) <= CUT * min(emulated)
@@ -177,11 +175,11 @@ def drivers(panel: Panel) -> Finding | str:
         enough = min(len(emulated), len(virtio)) > 1
         told = (
             f"{workload} {number(statistics.mean(emulated))} → {number(statistics.mean(virtio))} "
-            f"per {of['ide'].unit}" + ("" if enough else ", counted once")
+            f"per {one.unit}" + ("" if enough else ", counted once")
         )
         parts.append(Part(holds if enough else None, told, Basis.COUNT))
     if not parts:
-        return "needs exits counted in an emulated and a virtio guest"
+        return "needs exits counted in an emulated and a paravirtual guest of one hypervisor"
     first = parts[0]
     head = Part(first.holds, f"exits, emulated → VirtIO: {first.evidence}", first.basis)
     return Finding((head, *parts[1:]))

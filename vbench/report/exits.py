@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vbench.model import Item, Technique
+from vbench.records import Cause
 from vbench.report import published
 from vbench.report.gather import Panel
 from vbench.results import exit_reasons
@@ -78,22 +79,22 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     """What a trigger costs in this variant; None where it or its control was not measured."""
     items = {item.workload: item for item in panel.of(variant, "exit")}
     item = items.get(workload)
-    if item is None:
+    if item is None or item.cause is None:
         return None
-    control = exit_reasons.TRIGGERS[workload].control
-    other = item if control is None else items.get(control)
+    control = item.cause.control
+    other = items.get(control) if control else item
     if other is None:
         return None
 
-    empty = items.get("exit-control-empty")
+    empty = items.get(item.cause.clock)
 
     def net(boot: int) -> float | None:
         with_it = median(item, "p50", boot=boot)
-        without = median(other, "p50", native=control is None, boot=boot)
+        without = median(other, "p50", native=not control, boot=boot)
         if with_it is None or without is None:
             return None
         clock = 0.0
-        if control is None and empty is not None:  # reading it may cost more in the guest
+        if not control and empty is not None:  # reading it may cost more in the guest
             here, there = median(empty, "p50", boot=boot), median(empty, "p50", native=True)
             clock = here - there if here is not None and there is not None else 0.0
         return with_it - without - clock
@@ -116,7 +117,13 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
 def left(item: Item) -> float:
     """How often an event of a trigger made the guest leave for the trigger's own reasons."""
     counted = exit_reasons.split(dict(item.exits))
-    return sum(counted.get(reason, 0.0) for reason in exit_reasons.TRIGGERS[item.workload].reasons)
+    reasons = item.cause.reasons if item.cause else ()
+    return sum(counted.get(reason, 0.0) for reason in reasons)
+
+
+def causing(panel: Panel, variant: str) -> list[tuple[Item, Cause]]:
+    """The items of a variant that cause an event, with that event."""
+    return [(item, item.cause) for item in panel.of(variant, "exit") if item.cause]
 
 
 def _by_processor(item: Item) -> bool:
@@ -133,26 +140,26 @@ def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
     the switch of worlds in common.
     """
     found = {}
-    for workload, trigger in exit_reasons.TRIGGERS.items():
-        each = cost(panel, variant, workload)
+    for item, cause in causing(panel, variant):
+        each = cost(panel, variant, item.workload)
         if each is not None and not each.drowned and left(each.item) >= PER_EVENT:
-            found[trigger] = each
+            found[cause] = each
     out: dict[str, float] = {}
-    for trigger, each in found.items():
-        if trigger.alone:
-            out.update(dict.fromkeys(trigger.reasons, each.net))
+    for cause, each in found.items():
+        if cause.alone:
+            out.update(dict.fromkeys(cause.reasons, each.net))
     alone = dict(out)
     cheapest = min(alone.values(), default=0.0)
-    for trigger, each in found.items():
-        if not trigger.alone and alone:
+    for cause, each in found.items():
+        if not cause.alone and alone:
             counted = exit_reasons.split(dict(each.item.exits))
             others = sum(
                 n * alone.get(reason, cheapest)
                 for reason, n in counted.items()
-                if reason not in trigger.reasons and not reason.startswith(exit_reasons.INSIDE)
+                if reason not in cause.reasons and not reason.startswith(exit_reasons.INSIDE)
             )
             price = (each.net - others) / left(each.item)
-            out.update(dict.fromkeys(trigger.reasons, max(price, cheapest)))
+            out.update(dict.fromkeys(cause.reasons, max(price, cheapest)))
     return out
 
 
@@ -165,22 +172,22 @@ def _tick_rate(item: Item) -> float | None:
 
 
 def costs(panel: Panel) -> list[str]:
-    """What one event costs, as a distribution, for each trigger and variant."""
+    """What one event costs, as a distribution, for each event and variant."""
     rows = []
-    for workload, trigger in exit_reasons.TRIGGERS.items():
-        for variant in panel.variants():
-            found = [i for i in panel.of(variant, "exit") if i.workload == workload]
-            if not found:
+    found = [(item, cause, v) for v in panel.variants() for item, cause in causing(panel, v)]
+    for workload in dict.fromkeys(item.workload for item, *_ in found):
+        for item, cause, variant in found:
+            if item.workload != workload:
                 continue
-            item, net = found[0], cost(panel, variant, workload)
+            net = cost(panel, variant, workload)
             natively = median(item, "p50", native=True)
             rows.append(
                 [
-                    plain(trigger.title),
+                    plain(cause.event),
                     code(variant),
                     _net(panel, net),
                     *([_ticks(net)] if panel.wall else []),
-                    f"{left(item):.2f}" if trigger.reasons and _by_processor(item) else NOTHING,
+                    f"{left(item):.2f}" if cause.reasons and _by_processor(item) else NOTHING,
                     *(exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
                     NOTHING if natively is None else exact(panel, natively),
                 ]
@@ -217,7 +224,8 @@ def _cpuid(panel: Panel) -> dict[str, float]:
     """Ticks (wall) or instructions that CPUID costs, by variant of hardware virtualization."""
     out = {}
     for variant in panel.variants():
-        found = cost(panel, variant, exit_reasons.CPUID)
+        workloads = [i.workload for i, cause in causing(panel, variant) if cause.kind == "CPUID"]
+        found = cost(panel, variant, workloads[0]) if workloads else None
         if found is not None and found.item.exits and not found.drowned:
             value = found.ticks if panel.wall else found.net * 1e9
             if value is not None:

@@ -22,6 +22,7 @@ from vbench.model import (
     Technique,
     TimeBase,
 )
+from vbench.records import Declaration
 from vbench.report import cells
 from vbench.results import identity
 from vbench.results.merge import boots_used, distinct, joined, moved
@@ -48,6 +49,7 @@ class Panel:
     launches: tuple[Launch, ...]  # by variant, boot
     unavailable: tuple[Unavailable, ...]
     reduced_to: Mapping[str, tuple[str, ...]]  # by variant
+    declarations: Mapping[str, Declaration]  # by variant
     runs: tuple[str, ...]  # vbench command lines, with their start
     # derived from the pairs, by item name: it takes most of a report's time, so it is done once
     overheads: Mapping[str, Overhead]
@@ -67,6 +69,10 @@ class Panel:
         order = list(Technique)
         found = {(order.index(item.technique), item.variant) for item in self.items}
         return [(order[index], variant) for index, variant in sorted(found)]
+
+    def declared(self, variant: str) -> Declaration:
+        """What its backend declared of a variant."""
+        return self.declarations[variant]
 
     def launched(self) -> list[str]:
         """`variants`, and those that were launched for a workload with options of its own."""
@@ -228,6 +234,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
             for one in results
             if one.reduced_to and one.variant not in whole
         },
+        declarations={one.variant: one.declaration for one in results},
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item) for item in shown},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vbench.model import Technique
 from vbench.report.gather import Panel
-from vbench.report.overview import BOOT_KEYS, boot_times
+from vbench.report.overview import BOOT_PHASES, boot_times
 from vbench.report.technique_claims import no_guest
 from vbench.report.verdicts import Basis, Finding, Part
 from vbench.results.formatting import code, number, plain
@@ -25,13 +25,7 @@ def cpu_flag(panel: Panel) -> Finding | str:
 def modules(panel: Panel) -> Finding | str:
     """D2, as /sys/module showed them before the run or a hardware-assisted guest's launch."""
     loaded = panel.host.facts.get("kvm_modules", "")
-    providers = sorted(
-        {
-            provider
-            for launch in panel.launches
-            if (provider := launch.attestation.evidence.get("host: KVM provider", "none")) != "none"
-        }
-    )
+    providers = sorted({x.attestation.module for x in panel.launches if x.attestation.module})
     if providers:
         told = ", ".join(map(code, providers))
         return Finding((Part(True, f"{told} behind /dev/kvm when guests ran", Basis.SIGHT),))
@@ -64,7 +58,7 @@ def provisioning(panel: Panel) -> Finding | str:
         return "launches of an emulated host are not timed"
     told, holds = [], []
     for variant in panel.variants():
-        seconds = next((s for k in BOOT_KEYS if (s := boot_times(panel, variant, k))), [])
+        seconds = next((s for k in BOOT_PHASES if (s := boot_times(panel, variant, k))), [])
         if seconds:
             holds.append(seconds[-1] <= PROVISIONED_S)
             told.append(f"{code(variant)} {number(seconds[0])} to {number(seconds[-1])} s")

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from vbench.model import Item, Launch, Statistic, Technique
+from vbench.records import NetworkPath
 from vbench.report import cells, reference
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
@@ -27,8 +28,8 @@ from vbench.results.formatting import (
     unit_bytes,
 )
 
-# Boot time of the overview: the first that the launches have. The others are in the section.
-BOOT_KEYS = ("launch_to_command", "launch_to_ready", "kernel_to_userspace")
+# Boot time of the overview: the first phase that the launches have. The section has the others.
+BOOT_PHASES = ("launch to command", "launch to ready", "kernel to userspace")
 
 Cell = Callable[[Panel, str], str]
 
@@ -46,7 +47,7 @@ def comparison(gathered: Gathered, panel: Panel) -> str:
     rows.append(["**Current usage**", *_stated(gathered, panel, "usage")])
     headings = ["Aspect", *(t.value[0].upper() + t.value[1:] for t in Technique)]
     text = table(headings, rows)
-    return "\n\n".join([text, *_footnotes(text)])
+    return "\n\n".join([text, *_footnotes(text, panel)])
 
 
 def _measured_rows(panel: Panel) -> list[tuple[str, Cell]]:
@@ -176,23 +177,25 @@ def _host_cpu(panel: Panel, variant: str) -> str:
     return "; ".join(lines) or _missing(panel, variant, "disk", "network")
 
 
-def boot_times(panel: Panel, variant: str, key: str) -> list[float]:
-    """Seconds of all boots that have it, sorted."""
+def boot_times(panel: Panel, variant: str, name: str) -> list[float]:
+    """Seconds of this phase in all boots that have it, sorted."""
     return sorted(
-        launch.boot_times_s[key]
+        phase.seconds
         for launch in panel.launches
-        if launch.variant == variant and key in launch.boot_times_s
+        if launch.variant == variant
+        for phase in launch.phases
+        if phase.name == name
     )
 
 
 def _boot(panel: Panel, variant: str) -> str:
     if not panel.wall:
         return "not timed here"
-    for key in BOOT_KEYS:
-        seconds = boot_times(panel, variant, key)
+    for name in BOOT_PHASES:
+        seconds = boot_times(panel, variant, name)
         if seconds:
             return f"{number(statistics.median(seconds))} s<br>" + small(
-                f"{key.replace('_', ' ')}, {number(seconds[0])} to {number(seconds[-1])} s over "
+                f"{name}, {number(seconds[0])} to {number(seconds[-1])} s over "
                 + plural(len(seconds), "boot")
             )
     return cells.NOT_MEASURED
@@ -207,12 +210,12 @@ def _launches(panel: Panel, technique: Technique) -> list[Launch]:
 
 
 def _seen_in_guest(panel: Panel, technique: Technique) -> str:
-    """What the running guests said of themselves: evidence whose key begins with `guest: `."""
+    """What the running guests saw of themselves."""
     seen: dict[str, list[str]] = {}
     for launch in _launches(panel, technique):
         seen.setdefault(_told_by(launch), []).append(code(launch.variant))
     for launch in panel.started_otherwise(technique):
-        start = plain(launch.device.get("start", "another way"))
+        start = plain(launch.device.start or "another way")
         told = f"{_told_by(launch)}; booted by {start}"
         seen.setdefault(told, []).append(code(launch.variant))
     return "<br>".join(
@@ -221,12 +224,16 @@ def _seen_in_guest(panel: Panel, technique: Technique) -> str:
 
 
 def _told_by(launch: Launch) -> str:
-    told = [
-        f"{key.removeprefix('guest: ')} {value}"
-        for key, value in sorted(launch.attestation.evidence.items())
-        if key.startswith("guest: ") and value and key not in ("guest: cpu", "guest: kernel")
-    ]
-    return plain("; ".join([f"{launch.kernel} booted", *told]))
+    observed = launch.observed
+    bit = {True: "yes", False: "no", None: ""}[observed.cpuid_hypervisor]
+    told = {
+        "/sys/hypervisor": observed.sys_hypervisor,
+        "CPUID hypervisor bit": bit,
+        "clocksource": observed.clocksource,
+        "hypervisor": "none detected" if observed.hypervisor == "" else observed.hypervisor or "",
+    }
+    parts = [f"{name} {value}" for name, value in told.items() if value.strip()]
+    return plain("; ".join([f"{observed.kernel} booted", *parts]))
 
 
 def _stated(
@@ -266,7 +273,7 @@ def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:
     return "<br>".join(lines) or _stated_cell(gathered, panel, technique, "technology") or NOTHING
 
 
-def _footnotes(text: str) -> list[str]:
+def _footnotes(text: str, panel: Panel) -> list[str]:
     notes = []
     if "<sup>k</sup>" in text:
         notes.append(
@@ -275,7 +282,17 @@ def _footnotes(text: str) -> list[str]:
         )
     if "<sup>s</sup>" in text:
         notes.append(
-            "<sup>s</sup> No ratio: QEMU's user-mode network distorts what it carries, so a "
-            "ratio would measure that stack."
+            f"<sup>s</sup> No ratio: the guest's network passes {_whose_nat(panel)}. A ratio would "
+            "measure that stack."
         )
     return notes
+
+
+def _whose_nat(panel: Panel) -> str:
+    """What translates the addresses of guests here, as their launches say."""
+    found = {
+        launch.capabilities.network_by
+        for launch in panel.launches
+        if launch.capabilities and launch.capabilities.network is NetworkPath.NAT
+    }
+    return " or ".join(sorted(filter(None, found))) or "a network address translation in user mode"

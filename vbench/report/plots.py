@@ -89,16 +89,16 @@ def explained(panel: Panel) -> str | None:
 def boots(panel: Panel) -> str | None:
     """Boot times of each variant: median, and smallest to largest; None without any."""
     legend = panel.launched()
-    keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
+    names = sorted({phase.name for launch in panel.launches for phase in launch.phases})
     rows = []
-    for key in keys:
+    for name in names:
         dots = tuple(
             Dot(i, statistics.median(times), times[0], times[-1])
             for i, variant in enumerate(legend)
-            if (times := boot_times(panel, variant, key))
+            if (times := boot_times(panel, variant, name))
         )
         if dots:
-            rows.append(Row(key.replace("_", " "), dots))
+            rows.append(Row(name, dots))
     if not rows:
         return None
     clock = "seconds" if panel.wall else "seconds of the testbed's clock"

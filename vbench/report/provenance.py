@@ -32,11 +32,11 @@ def _launches(panel: Panel, variant: str, launches: list[Launch]) -> list[str]:
         _pairs(first.attestation.evidence, ("Evidence", "Observed")),
         _pairs(
             {
-                "guest kernel": first.kernel,
                 "image": first.image,
                 **{f"version of {name}": value for name, value in first.versions.items()},
-                **{f"device: {name}": value for name, value in first.device.items()},
-                **{f"guest: {name}": value for name, value in first.guest_facts.items()},
+                **{f"device: {name}": value for name, value in first.device.rows().items()},
+                **{f"guest: {name}": value for name, value in first.observed.rows().items()},
+                **{f"capability: {name}": value for name, value in _can(first).items()},
             },
             ("Launch fact", "Value"),
         ),
@@ -64,10 +64,14 @@ def _launches(panel: Panel, variant: str, launches: list[Launch]) -> list[str]:
     return [part for part in out if part]
 
 
+def _can(launch: Launch) -> Mapping[str, str]:
+    return {} if launch.capabilities is None else launch.capabilities.rows()
+
+
 def _differing(first: Launch, launch: Launch) -> list[str]:
     """What a later boot has that the first has not, which readers must know."""
     both = (
-        ("kernel", first.kernel, launch.kernel),
+        ("kernel", first.observed.kernel, launch.observed.kernel),
         ("image", first.image, launch.image),
         ("attested", first.attestation.summary, launch.attestation.summary),
         *(

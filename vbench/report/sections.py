@@ -208,12 +208,12 @@ def _quantile(panel: Panel, item: Item, name: str) -> str:
 
 def boots(panel: Panel) -> list[str]:
     """Boot times of each variant by what was timed."""
-    keys = sorted({key for launch in panel.launches for key in launch.boot_times_s})
+    names = sorted({phase.name for launch in panel.launches for phase in launch.phases})
     rows = []
     for variant in panel.launched():
         cell = []
-        for key in keys:
-            times = boot_times(panel, variant, key)
+        for name in names:
+            times = boot_times(panel, variant, name)
             cell.append(
                 f"{number(statistics.median(times))} s ({number(times[0])} to {number(times[-1])})"
                 if times
@@ -224,7 +224,7 @@ def boots(panel: Panel) -> list[str]:
             rows.append([code(variant), str(count), *cell])
     if not rows:
         return []
-    return [table(["Variant", "Boots", *(plain(k.replace("_", " ")) for k in keys)], rows)]
+    return [table(["Variant", "Boots", *map(plain, names)], rows)]
 
 
 def unmeasured(gathered: Gathered) -> list[str]:

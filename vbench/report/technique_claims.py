@@ -58,8 +58,8 @@ def translation(panel: Panel) -> Finding | str:
     knowing: list[str] = []
     for variant, _ in found:
         launch = _launch(panel, variant)
-        if launch is not None and "guest: hypervisor" in launch.attestation.evidence:
-            interface = launch.attestation.evidence["guest: hypervisor"]
+        interface = launch.observed.hypervisor if launch else None
+        if interface is not None:
             (unaware if interface in _NO_INTERFACE else knowing).append(code(variant))
     told = f"its kernel detected no hypervisor interface in {', '.join(unaware)}" if unaware else ""
     if knowing:
@@ -107,7 +107,7 @@ def _knows(panel: Panel, variants: Sequence[str]) -> Part:
     holds: list[bool | None] = []
     for variant in variants:
         launch = _launch(panel, variant)
-        interface = launch.attestation.evidence.get("guest: hypervisor") if launch else None
+        interface = launch.observed.hypervisor if launch else None
         if interface is not None:
             holds.append(interface not in _NO_INTERFACE)
             told.append(f"the kernel of {code(variant)} reports {plain(interface) or 'nothing'}")
@@ -145,9 +145,9 @@ def nested_paging(panel: Panel) -> Finding | str:
     """T4: the same hypervisor with nested paging and without."""
     parts = []
     for variant in panel.variants(Technique.HARDWARE):
-        if "nested_paging=off" not in variant:
+        if not panel.declared(variant).shadow_paging:
             continue
-        with_it = ",".join(p for p in variant.split(",") if p != "nested_paging=off")
+        with_it = panel.declared(variant).contrast_to
         order = significance.ordering(_memory(panel, with_it), _memory(panel, variant))
         if order is not None:
             told = (
@@ -156,7 +156,7 @@ def nested_paging(panel: Panel) -> Finding | str:
             )
             parts.append(Part(below(order), told))
     return Finding(tuple(parts)) if parts else (
-        "needs a variant with nested_paging=off beside the same with it"
+        "needs a variant with shadow paging beside the same with nested paging"
     )  # fmt: skip
 
 
@@ -178,11 +178,11 @@ def _fault_costs(panel: Panel, with_it: str, without: str) -> str:
 
 def kernel_module(panel: Panel) -> Finding | str:
     """T5: a module, QEMU's devices, and guest instructions that run on the CPU itself."""
-    launches = [x for x in panel.launches if "host: KVM provider" in x.attestation.evidence]
+    launches = [x for x in panel.launches if x.attestation.module]
     if not launches:
         return no_guest(panel)
     first = launches[0]
-    provider = first.attestation.evidence["host: KVM provider"]
+    provider = first.attestation.module
     devices = Part(
         "qemu" in first.versions,
         f"devices by QEMU {plain(first.versions['qemu'])}: {plain(first.attestation.summary)}"

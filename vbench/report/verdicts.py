@@ -76,8 +76,8 @@ def nested(panel: Panel) -> bool:
 
 
 def default_variants(panel: Panel, technique: Technique) -> list[str]:
-    """A technique's variants without those made to show what it would be like otherwise."""
-    return [v for v in panel.variants(technique) if "nested_paging=off" not in v]
+    """A technique's variants without those made to show what one setting costs."""
+    return [v for v in panel.variants(technique) if not panel.declared(v).contrast_to]
 
 
 def all_hold(found: Sequence[bool | None]) -> bool | None:

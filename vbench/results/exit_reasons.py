@@ -1,4 +1,4 @@
-"""VM exits: the names of their reasons, and which workload measures what one costs.
+"""VM exits: the names of their reasons.
 
 Pure data. Codes are the processors' own, as the kernel's tracepoint kvm:kvm_exit gives them:
 VMX  Intel SDM volume 3, appendix C (arch/x86/include/uapi/asm/vmx.h)
@@ -6,8 +6,6 @@ SVM  AMD APM volume 2, appendix C (arch/x86/include/uapi/asm/svm.h)
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 VMX, SVM = 1, 2  # the tracepoint's field `isa`
 
@@ -80,44 +78,6 @@ def entry(name: str, isa: int) -> str:
     return f"{kind} {_HYPERCALLS.get(int(number), number)}"
 
 
-@dataclass(frozen=True)
-class Trigger:
-    """A workload of category `exit`: what it makes happen, and what to take off its median.
-
-    `control` is a workload whose median holds all but the event. `None`: nothing is like it, so
-    the cost is the guest's median less native's. `reasons` are those by which the event makes a
-    guest leave, as `split` names them; `alone` says that nothing else comes with it.
-    """
-
-    workload: str
-    title: str
-    control: str | None
-    reasons: tuple[str, ...] = ()
-    alone: bool = True
-
-
-CPUID = "exit-cpuid"
-TRIGGERS = {
-    trigger.workload: trigger
-    for trigger in (
-        Trigger(CPUID, "CPUID", "exit-control-empty", ("CPUID",)),
-        Trigger("exit-hypercall", "hypercall", "exit-control-empty", ("VMCALL", "VMMCALL")),
-        Trigger("exit-port-kernel", "port 0x21 (interrupt mask)", "exit-control-read",
-                ("port I/O in kernel",)),
-        Trigger("exit-port-qemu", "port 0x80 (POST)", "exit-control-read",
-                ("port I/O in QEMU",)),
-        Trigger("exit-mmio-qemu", "MMIO (HPET)", "exit-control-empty", ("MMIO in QEMU",)),
-        Trigger("exit-rdmsr", "MSR read", "exit-control-rdmsr", ("MSR", "MSR_READ")),
-        Trigger("exit-wrmsr", "MSR write", "exit-control-wrmsr", ("MSR", "MSR_WRITE")),
-        Trigger("exit-interrupt-timer", "timer interrupt", None,
-                ("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER"), alone=False),
-        Trigger("exit-interrupt-processor", "interprocessor interrupt", "exit-control-syscall"),
-        Trigger("exit-halt", "wake-up from HLT", None, ("HLT",), alone=False),
-        Trigger("exit-pagefault", "page fault (first touch)", None, ("EXCP_PF", "EXCEPTION_NMI"),
-                alone=False),
-        Trigger("exit-control-syscall", "control: system call", "exit-control-empty"),
-    )
-}  # fmt: skip
 _PORT = ("IOIO", "IO_INSTRUCTION")
 _MMIO = ("NPF", "EPT_MISCONFIG")
 

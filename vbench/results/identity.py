@@ -70,11 +70,13 @@ def settings(result: Result, item: Item) -> Key:
 
 
 def _settings(launch: Launch) -> dict[str, str]:
+    can = launch.capabilities
     versions = {n: v for n, v in launch.versions.items() if n != "vbench"}
     return {
         "image": launch.image,
         **{f"version of {name}": version for name, version in versions.items()},
-        **{f"device setting {name}": value for name, value in launch.device.items()},
+        **{f"device setting {name}": value for name, value in launch.device.rows().items()},
+        **({"network": f"{can.network.value}, {can.network_by}"} if can else {}),
     }
 
 

@@ -9,11 +9,9 @@ from typing import Any
 
 from vbench.errors import UnreadableError
 from vbench.model import (
-    Attestation,
     HostFacts,
     HostKind,
     Item,
-    Launch,
     Pair,
     Result,
     Statistic,
@@ -21,8 +19,9 @@ from vbench.model import (
     Technique,
     TimeBase,
 )
+from vbench.results.history import SCHEMA_VERSION, upgraded
 from vbench.results.journal import JOURNAL_NAME
-from vbench.results.store import SCHEMA_VERSION
+from vbench.results.launches import cause_from_json, declaration_from_json, launch_from_json
 
 
 def load(path: Path) -> Result:
@@ -102,14 +101,15 @@ def _is_ours(whole: Any) -> bool:
 def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
     ours = whole["vbench"]
     version = ours["schema_version"]
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise UnreadableError(
             f"{path} has schema version {version}; this vbench reads up to {SCHEMA_VERSION}",
             remedy="upgrade vbench to at least the version that wrote the file"
             f" ({ours.get('vbench_version', 'unknown')})",
         )
     try:
-        return _result(whole, ours)
+        whole = upgraded(whole, version)
+        return _result(whole, whole["vbench"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"{path} is a damaged vbench result",
@@ -139,12 +139,13 @@ def _result(whole: Mapping[str, Any], ours: Mapping[str, Any]) -> Result:
         ),
         variant=ours["variant"],
         items=tuple(items),
-        launches=tuple(_launch(launch) for launch in ours["launches"]),
+        launches=tuple(launch_from_json(launch) for launch in ours["launches"]),
         vbench_version=ours["vbench_version"],
         image=ours["image"],
         started=ours["started"],
         argv=tuple(ours["argv"]),
         facts=ours["facts"],
+        declaration=declaration_from_json(ours["declaration"]),
         unavailable=tuple(
             (entry["backend"], entry["technique"], entry["reason"], entry["remedy"])
             for entry in ours["unavailable"]
@@ -176,6 +177,7 @@ def _item(head: Mapping[str, Any], info: Mapping[str, Any] | None) -> Item:
         commands=head["commands"],
         exits={} if info is None else info.get("exits", {}),
         counted=head.get("counted", True),
+        cause=cause_from_json(head["cause"]),
     )
 
 
@@ -204,19 +206,3 @@ def _pairs(info: Mapping[str, Any]) -> tuple[Pair, ...]:
             )
         )
     return tuple(pairs)
-
-
-def _launch(launch: Mapping[str, Any]) -> Launch:
-    return Launch(
-        id=launch["id"],
-        variant=launch["variant"],
-        boot=launch["boot"],
-        argv=tuple(launch["argv"]),
-        versions=launch["versions"],
-        image=launch["image"],
-        kernel=launch["kernel"],
-        attestation=Attestation(**launch["attestation"]),
-        boot_times_s={k: v for k, v in launch["boot_times_s"].items() if v is not None},
-        guest_facts=launch["guest_facts"],
-        device=launch["device"],
-    )

@@ -15,15 +15,10 @@ from dataclasses import asdict
 from typing import Any
 
 from vbench.errors import StoreError
-from vbench.model import Item, Launch, Result, Status
+from vbench.model import Item, Result, Status
 from vbench.results import stats
-
-# History of the format. Add a line, and a migration in `loading._result`, when it changes.
-#   1  first: pairs with pair_boots, pair_flags, counters and quantiles per pair
-#   2  `exits` of an item: by reason, per unit of work; absent in 1, which counted none
-#   3  `counted` of an item, absent before: true; `pair_equal`, absent before: not known. On the
-#      instruction base a sample is the median of groups of units where the program times such
-SCHEMA_VERSION = 3
+from vbench.results.history import SCHEMA_VERSION
+from vbench.results.launches import cause_to_json, declaration_to_json, launch_to_json
 
 
 def _number(value: float | None) -> float | None:
@@ -59,6 +54,7 @@ def _item_head(item: Item) -> dict[str, Any]:
         "flags": list(item.flags),
         "launch": list(item.launches),
         "commands": dict(item.commands),
+        "cause": cause_to_json(item.cause),
         "status": item.status.value,
         "reason": item.reason,
         "counted": item.counted,
@@ -94,25 +90,6 @@ def _quantile_pair(pair: tuple[float | None, float] | None) -> list[float | None
     return None if pair is None else [_number(pair[0]), _number(pair[1])]
 
 
-def _launch(launch: Launch) -> dict[str, Any]:
-    return {
-        "id": launch.id,
-        "variant": launch.variant,
-        "boot": launch.boot,
-        "argv": list(launch.argv),
-        "versions": dict(launch.versions),
-        "image": launch.image,
-        "kernel": launch.kernel,
-        "attestation": {
-            "summary": launch.attestation.summary,
-            "evidence": dict(launch.attestation.evidence),
-        },
-        "boot_times_s": {name: _number(value) for name, value in launch.boot_times_s.items()},
-        "guest_facts": dict(launch.guest_facts),
-        "device": dict(launch.device),
-    }
-
-
 def top_level(result: Result) -> dict[str, Any]:
     """The top-level `vbench` object: every item without its samples, launches, host."""
     return {
@@ -128,6 +105,7 @@ def top_level(result: Result) -> dict[str, Any]:
             "time_base": result.host.time_base.value,
             "facts": dict(result.host.facts),
         },
+        "declaration": declaration_to_json(result.declaration),
         "facts": {row: dict(fact) for row, fact in result.facts.items()},
         "unavailable": [
             dict(zip(("backend", "technique", "reason", "remedy"), entry, strict=True))
@@ -135,7 +113,7 @@ def top_level(result: Result) -> dict[str, Any]:
         ],
         "reduced_to": list(result.reduced_to),
         "items": [_item_head(item) for item in result.items],
-        "launches": [_launch(launch) for launch in result.launches],
+        "launches": [launch_to_json(launch) for launch in result.launches],
     }
 
 

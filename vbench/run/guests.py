@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import vbench
+from vbench.contract.backend import CountedRun
+from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Variant, with_options
 from vbench.errors import (
@@ -19,8 +22,7 @@ from vbench.errors import (
     UsageError,
     VbenchError,
 )
-from vbench.guest.launch import Guest
-from vbench.model import ImageFiles, Launch
+from vbench.model import ImageFiles, Launch, Technique, WorkloadInfo
 from vbench.run.phases import Phases
 
 # A variant that failed to come up so often in a row is given up for the rest of the run.
@@ -30,12 +32,25 @@ LAUNCH_FAILURES_MAX = 2
 @dataclass(frozen=True)
 class Series:
     """What one result file holds: a variant on a host, on the workloads that match one of
-    `workloads` (globs; empty: all). `boots` bounds those of the plan (0: it does not)."""
+    `workloads` (globs; empty: all) and belong to `part` (None: all do). `boots` bounds those of
+    the plan (0: it does not)."""
 
     host: Host
     variant: Variant
     workloads: tuple[str, ...] = ()
     boots: int = 0
+    part: CountedRun | None = None
+
+    def takes(self, info: WorkloadInfo) -> bool:
+        """Whether it measures a workload, unless somebody asks for others."""
+        if self.part is None:
+            return not self.workloads or any(map(info.matches, self.workloads))
+        if self.part.only and info.category not in self.part.only:
+            return False
+        # what leaves for the hypervisor is a question to hardware-assisted virtualization
+        if info.category == "exit" and self.variant.backend.technique is not Technique.HARDWARE:
+            return False
+        return info.representative or info.category in self.part.whole
 
     @property
     def label(self) -> str:
@@ -64,6 +79,7 @@ class Broker:
         self._key: tuple[str, str, int] | None = None
         self._errors: dict[tuple[str, str, int], VbenchError] = {}
         self._given_up: dict[tuple[str, str], VbenchError] = {}  # a series and a variant
+        self._one_boot: set[str] = set()  # labels of series that cannot be relaunched
         self._failures: dict[tuple[str, str], int] = {}  # running, of the same
 
     def guest(self, series: Series, boot: int, options: str = "") -> Guest:
@@ -75,6 +91,8 @@ class Broker:
         such options.
         """
         variant = self._variant(series, options)
+        if series.label in self._one_boot:
+            boot = 0
         key = (series.label, variant.text, boot)
         if self.current is not None and self._key == key and self.current.alive:
             return self.current
@@ -125,12 +143,22 @@ class Broker:
         except BaseException:
             guest.close()
             raise
+        if not guest.capabilities.relaunchable:
+            self._one_boot.add(series.label)
+            boot = 0
         known = self.launches.setdefault(series.label, [])
-        launch = guest.launch_record(
+        launch = Launch(
             id=f"{series.label}#{len(known) + 1}",
             variant=variant.text,
             boot=boot,
+            argv=guest.argv,
+            versions={**guest.versions, "vbench": vbench.__version__},
+            image=guest.image.digest,
             attestation=attestation,
+            phases=guest.phases,
+            observed=guest.observed,
+            device=guest.device,
+            capabilities=guest.capabilities,
         )
         known.append(launch)
         self._note({"event": "launch", "id": launch.id, "argv": launch.argv, "boot": boot})

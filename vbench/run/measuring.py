@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
-from vbench.guest.launch import Guest
+from vbench.errors import Unsupported
 from vbench.guest.native import Native
 from vbench.measure.comparability import check
 from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import ImageFiles, Pair, Statistic, WorkloadInfo
+from vbench.records import NativeReference, NetworkPath
 from vbench.run.phases import Phases
 
 
@@ -39,36 +41,40 @@ class MeasureFactory:
 
     def make(
         self,
-        host: Host,
         guest: Guest,
         state: State,
         boot: int,
         plan: Plan,
         on_pair: Callable[[Pair], None],
     ) -> Measure:
-        """`host` is where native runs: what launched the guest may be that machine booted on
-        a hypervisor."""
-        vcpus = guest.endpoint.vcpus
-        if state.info.category == "disk":
-            for each in {host, guest.host}:
-                each.fill_scratch()
+        """Native runs where the guest says; a guest without such a host gets absolute values.
+
+        Raises Unsupported."""
+        can, reference, vcpus = guest.capabilities, guest.reference, guest.endpoint.vcpus
+        hosts = {reference or guest.host, guest.host}
+        disks = hosts if state.info.category == "disk" else set()
+        for each in disks:
+            each.fill_scratch()
         native: Native | None = None
         clients: dict[str, Native] = {}
         if state.info.category == "network":
-            clients[GUEST] = self._native(guest.host, vcpus, guest.peer_prefix or (), client=True)
-            network = host.network()
-            if guest.peer_prefix is None:
-                state.outcome.flags.add("slirp")
-            elif network is not None:
-                clients[NATIVE] = self._native(host, vcpus, network.peer_prefix, client=True)
-                native = self._native(host, vcpus, network.native_prefix, network.native_address)
-        elif state.info.statistic is not Statistic.ABSOLUTE:
-            native = self._native(host, vcpus)
-        if native and guest.observed.get("kernel") != host.facts().facts.get("kernel"):
+            if can.network is NetworkPath.NONE:
+                raise Unsupported("its guests have no network for measuring")
+            clients[GUEST] = self._native(guest.host, vcpus, guest.client_prefix, client=True)
+            network = reference.network() if reference else None
+            if can.network is NetworkPath.NAT:
+                state.outcome.flags.add("nat")
+            elif reference is not None and network is not None:
+                clients[NATIVE] = self._native(reference, vcpus, network.peer_prefix, client=True)
+                native = self._native(
+                    reference, vcpus, network.native_prefix, network.native_address
+                )
+        elif reference is not None and state.info.statistic is not Statistic.ABSOLUTE:
+            native = self._native(reference, vcpus)
+        if native and guest.observed.kernel != native.host.facts().facts.get("kernel"):
             state.outcome.flags.add("kernel_differs")
-        if native and guest.device.get("native") == "dom0":
+        if native and can.native is NativeReference.PRIVILEGED_GUEST:
             state.outcome.flags.add("native_is_dom0")
-        disks = {host, guest.host} if state.info.category == "disk" else set()
         unlike = check(state.info.category, guest, native, clients.values(), disks)
         state.outcome.flags.update(unlike)
         state.outcome.notes.update(unlike.values())

@@ -6,7 +6,6 @@ import difflib
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from vbench.contract.host import Host
@@ -41,7 +40,7 @@ def check_names(globs: Sequence[str], infos: Iterable[WorkloadInfo]) -> None:
     """Raises UsageError for a glob that no workload has, with the nearest name."""
     known = list(infos)
     for glob in globs:
-        if not any(_matches(info, glob) for info in known):
+        if not any(info.matches(glob) for info in known):
             names = sorted(info.name for info in known)
             near = difflib.get_close_matches(glob, names, 1)
             raise UsageError(
@@ -92,16 +91,8 @@ def _chosen(
 ) -> Iterator[Workload]:
     for workload in workloads:
         info = workload.info
-        wanted = all(
-            not wished or any(_matches(info, glob) for glob in wished)
-            for wished in (globs, series.workloads)
-        )
+        wanted = series.takes(info) and (not globs or any(map(info.matches, globs)))
         if info.options and not globs:
             wanted = wanted and plan.own_guests
         if wanted and boot < plan.boots_of(info):
             yield workload
-
-
-def _matches(info: WorkloadInfo, glob: str) -> bool:
-    """By name, or by category/name."""
-    return any(fnmatchcase(text, glob) for text in (info.name, f"{info.category}/{info.name}"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry, Variant
 from vbench.errors import ConnectionLost, UnavailableError, UsageError, VbenchError
@@ -14,37 +15,16 @@ from vbench.run.guests import Series
 
 Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 
-# A default run takes to the testbed what this machine cannot do, if hardware-assisted
-# virtualization is among it; binary translation comes along, so that all columns are filled by
-# one clock. It counts and does not time, and emulation is slow: a workload or two of each
-# category, and not those whose programs stop by the clock. A cost of an exit needs the control that
-# is taken off it.
-_TRANSLATED = (
-    *("cpu-prime", "memory-pagefault", "syscall-getppid", "syscall-switch"),
-    *("disk-randread-qd1", "network-rr", "boot-command"),
-)
-_REDUCED = (*_TRANSLATED, "boot-firmware")
-_PRICES = ("exit-control-empty", "exit-control-read", "exit-cpuid", "exit-port-*", "exit-mmio-*")
-IN_TESTBED = ("kvm-emulated", "kvm-virtio", "kvm-virtio,nested_paging=off", "xen-pv", "tcg-virtio")
-# Workloads, and boots if fewer than planned, by variant where one has a set of its own. Translation
-# inside translation runs some 5 M instructions a second and boots in a minute and a half.
-_SETS = {
-    "kvm-virtio": ((*_REDUCED, "exit-*"), 0),
-    "kvm-virtio,nested_paging=off": (("memory-pagefault",), 0),
-}
-_SETS_OF = {
-    Technique.FULL: (_TRANSLATED, 1),
-    Technique.PARA: (_REDUCED, 0),
-    Technique.HARDWARE: ((*_REDUCED, *_PRICES), 0),
-}
-# tcg with other devices: beside it, and unless somebody asks for more, only what goes through a
-# device is measured. (Not so where exits count: their costs are part of what they explain.)
-_PROCESSOR_OF = {"tcg-virtio": "tcg"}
 
-
-def reduced(variant: Variant) -> tuple[tuple[str, ...], int]:
-    """What a counting host measures of a variant where not everything is wanted."""
-    return _SETS.get(variant.text, _SETS_OF[variant.backend.technique])
+def in_testbed(registry: Registry) -> list[tuple[Variant, CountedRun]]:
+    """What a default run takes to the testbed where this machine has no hardware-assisted backend:
+    the variants that backends declare for it. It counts and does not time, and emulation is slow:
+    of each a part."""
+    return [
+        (registry.variant(",".join(filter(None, (name, part.options)))), part)
+        for name, backend in sorted(registry.backends.items())
+        for part in backend.counted
+    ]
 
 
 @dataclass(frozen=True)
@@ -72,7 +52,10 @@ def select(
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
     """
-    everything = [registry.variant(name) for name in sorted(registry.backends)]
+    everything = [
+        registry.variant(name) for name, b in sorted(registry.backends.items()) if b.default
+    ]
+    parts = {variant.text: part for variant, part in in_testbed(registry)}
     with ExitStack() as stack:
         series: list[Series] = []
         unavailable: dict[str, tuple[Unavailable, ...]] = {}
@@ -81,12 +64,12 @@ def select(
             stack.callback(host.close)
             able, not_able = _probe(host, named or everything, must=bool(named))
             if quick and not all_workloads and host.time_base is TimeBase.INSTRUCTIONS:
-                series += [Series(host, variant, *reduced(variant)) for variant in able]
+                series += [_part(host, variant, parts) for variant in able]
                 say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
             else:
-                beside = set() if all_workloads or named else {variant.text for variant in able}
+                others = set() if all_workloads or named else {variant.text for variant in able}
                 for variant in able:
-                    again = _PROCESSOR_OF.get(variant.text) in beside
+                    again = variant.declaration.processor_of in others
                     series.append(Series(host, variant, ON_DEVICES if again else ()))
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
@@ -95,12 +78,12 @@ def select(
             host = find("testbed")
             stack.callback(host.close)
             try:
-                known = [text for text in IN_TESTBED if text.split(",")[0] in registry.backends]
-                able, not_able = _probe(host, list(map(registry.variant, known)), must=False)
+                known = [registry.variant(text) for text in parts]
+                able, not_able = _probe(host, known, must=False)
             except VbenchError as error:
                 say(f"vbench: no testbed: {error}")
             else:
-                series += [Series(host, variant, *reduced(variant)) for variant in able]
+                series += [_part(host, variant, parts) for variant in able]
                 unavailable[host.name] = not_able
                 say("vbench: a reduced set of workloads is measured in the testbed too")
             host.close()  # it is measured last, and takes nothing from the others until then
@@ -118,6 +101,11 @@ def select(
             raise UsageError("a variant is named twice, or a host")
         stack.pop_all()
         return Selection(tuple(series), unavailable)
+
+
+def _part(host: Host, variant: Variant, parts: Mapping[str, CountedRun]) -> Series:
+    part = parts.get(variant.text, CountedRun())
+    return Series(host, variant, boots=part.boots, part=part)
 
 
 def _probe(

@@ -86,14 +86,11 @@ class Session:
                 raise Unsupported(state.unsupported)
             guest = self.broker.guest(series, boot, info.options)
             launched = True
-            launch_id = self.broker.launches[series.label][-1].id
-            if launch_id not in state.launches:
-                state.launches.append(launch_id)
-            call(
-                self._factory.make(
-                    series.host, guest, state, boot, self.plan(series), self._on_pair(task)
-                )
-            )
+            launch = self.broker.launches[series.label][-1]
+            if launch.id not in state.launches:
+                state.launches.append(launch.id)
+            plan, on_pair = self.plan(series), self._on_pair(task)
+            call(self._factory.make(guest, state, launch.boot, plan, on_pair))
         except Unsupported as error:
             state.unsupported = error.what
             return error
@@ -222,15 +219,17 @@ class Session:
             commands=dict(state.outcome.commands),
             exits=dict(state.outcome.exits),
             counted=info.counted,
+            cause=info.cause,
         )
 
     def result(self, series: Series) -> Result:
         """The series as it stands now."""
+        items = self.items(series)
         backend = series.variant.backend
         return Result(
             host=series.host.facts(),
             variant=series.variant.text,
-            items=self.items(series),
+            items=items,
             launches=tuple(self.broker.launches.get(series.label, ())),
             vbench_version=vbench.__version__,
             image=self.image.digest,
@@ -240,8 +239,11 @@ class Session:
                 row: {"text": fact.text, "source": fact.source}
                 for row, fact in backend.facts.items()
             },
+            declaration=series.variant.declaration,
             unavailable=tuple(self._unavailable.get(series.host.name, ())),
-            reduced_to=series.workloads,
+            reduced_to=tuple(sorted(each.workload for each in items))
+            if series.part
+            else series.workloads,
         )
 
     def write(self, series: Series) -> None:

@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from vbench.contract.host import Host
+from vbench.contract.backend import CountedRun
+from vbench.contract.console import kernel_arguments
+from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
+from vbench.contract.host import Host, Network
+from vbench.contract.registry import variant_text
 from vbench.errors import AttestationError, LaunchError, Unsupported
-from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import NATIVE_PORT, Endpoint
+from vbench.guest.booted import BootedGuest
+from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
+from vbench.guest.shell import GuestShell
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
-from vbench.hypervisors.qemu.kvm import evidence as kvm_evidence
+from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY, nested_paging_of, provider
 from vbench.hypervisors.qemu.machine import QemuMachine
-from vbench.model import Attestation, Availability, Fact, ImageFiles, Technique
+from vbench.model import Availability, Fact, ImageFiles, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Declaration,
+    DeviceModel,
+    DeviceSettings,
+    DiskPath,
+    Hypervisor,
+    HypervisorType,
+    NativeReference,
+    NetworkPath,
+    UsageScope,
+)
 from vbench.system.facts import QEMU, qemu_version
 from vbench.system.kvm_probe import HARDWARE
 
 # Some ten times what a guest takes on a busy machine (translated 4-10 s), by accelerator.
 BOOT_TIMEOUT_S = {"tcg": 90.0, "kvm": 40.0}
+TCG = Hypervisor(
+    "QEMU (TCG)",
+    "QEMU project",
+    HypervisorType.TWO,
+    "QEMU documentation, 'Introduction': an ordinary process of the host's operating system",
+)
+KVM = Hypervisor(
+    "KVM",
+    "Linux",
+    HypervisorType.HYBRID,
+    "the kernel's Documentation/virt/kvm: a module makes Linux the hypervisor",
+)
 _MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
 
 
@@ -85,6 +115,9 @@ class QemuBackend:
     iothread: bool = False  # the disk's requests are served in a thread of their own
     multiqueue: bool = False  # the disk has a queue for each vCPU
     vhost: bool = False  # the tap is served by the host's kernel, where it can be
+    processor_of: str = ""  # a backend that differs in its devices only
+    default: bool = True
+    counted: tuple[CountedRun, ...] = ()
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
@@ -95,28 +128,77 @@ class QemuBackend:
             return self.preparable(host, options)
         return usable
 
-    def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
-        """Start a guest and wait until it runs commands. Raises LaunchError."""
-        if self.prepare is None:
-            return self._launch(host, image, options)
-        undo = self.prepare(host, options)
-        try:
-            guest = self._launch(host, image, options)
-        except BaseException:
-            undo()
-            raise
-        guest.at_end(undo)
-        nested = getattr(options, "nested_paging", None)
-        if nested is not None:
-            guest.device = {**guest.device, "nested_paging": "on" if nested else "off"}
-        return guest
+    @property
+    def hypervisor(self) -> Hypervisor:
+        return KVM if self.accel == "kvm" else TCG
 
-    def _launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> Guest:
+    def declare(self, options: QemuOptions) -> Declaration:
+        """Device models are known where disk and network card are of one kind."""
+        kinds = {self.disk == "virtio", self.nic.startswith("virtio")}
+        models = {True: DeviceModel.PARAVIRTUAL, False: DeviceModel.EMULATED}
+        suffix = variant_text(self, options).removeprefix(self.name)
+        shadow, nested = False, options
+        if isinstance(options, KvmOptions):
+            shadow = not options.nested_paging
+            nested = dataclasses.replace(options, nested_paging=True)
+        return Declaration(
+            hypervisor=self.hypervisor,
+            devices=models[kinds.pop()] if len(kinds) == 1 else None,
+            processor_of=f"{self.processor_of}{suffix}" if self.processor_of else "",
+            contrast_to=variant_text(self, nested) if shadow else "",
+            shadow_paging=shadow,
+        )
+
+    def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> BootedGuest:
+        """Start a guest and wait until it runs commands. Raises LaunchError."""
         files = host.upload_image(image)
-        scratch, network = host.scratch(), host.network()
-        cpu = options.cpu or self.cpu
-        if self.accel == "kvm":
-            cpu = ",".join((cpu, *host.kvm_cpu, *(("kvm=off",) if options.firmware else ())))
+        self._check(host, files, options)
+        network = host.network()
+        early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
+        with ExitStack() as stack:
+            if self.prepare is not None:
+                stack.callback(self.prepare(host, options))
+            folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
+            initrd = write_initramfs(host, files, folder, keys, early)
+            spec = self._spec(host, files, options, initrd)
+            watch = Stopwatch(host.clock)
+            machine = QemuMachine(host, argv(spec), network)
+            stack.callback(machine.close)
+            timeout_s = BOOT_TIMEOUT_S[self.accel]
+            watch.kernel(machine.wait_ready(timeout_s * host.timeout_scale))
+            watch.reached("ready")
+            port = machine.forwarded_port(22)
+            ssh = log_in(host, "127.0.0.1", port, keys, timeout_s=timeout_s / 2, machine=machine)
+            stack.callback(ssh.close)
+            shell = GuestShell(machine, ssh, host)
+            observed = observe(shell)
+            watch.reached("command")
+            if not observed.disks:
+                raise LaunchError("the guest sees no disk", evidence=machine.evidence())
+            return BootedGuest(
+                shell=shell,
+                host=host,
+                reference=host,
+                client_prefix=network.peer_prefix if network else (),
+                image=files,
+                versions={"qemu": qemu_version(host) or "unknown"},
+                endpoint=Endpoint(
+                    scratch=f"/dev/{next(iter(observed.disks))}",
+                    scratch_offset_mib=0,
+                    scratch_size_mib=host.scratch().size_mib,
+                    address=network.guest_address.split("/")[0] if network else "127.0.0.1",
+                    port=SERVER_PORT if network else machine.forwarded_port(SERVER_PORT),
+                    vcpus=options.vcpus,
+                ),
+                capabilities=_capabilities(host),
+                device=self._device(spec, options, observed.early if early else ""),
+                observed=observed,
+                phases=watch.phases,
+                cleanup=stack.pop_all(),
+            )
+
+    def _check(self, host: Host, files: ImageFiles, options: QemuOptions) -> None:
+        """Raises Unsupported for what this image or host cannot start."""
         if options.firmware and not files.bzimage:
             raise Unsupported(
                 "the image's kernel came unpacked (vmlinux): firmware starts a bzImage only"
@@ -125,23 +207,25 @@ class QemuBackend:
             raise Unsupported(
                 "to unpack a kernel by translated code on an emulated host takes ten minutes"
             )
+
+    def _spec(self, host: Host, files: ImageFiles, options: QemuOptions, initrd: str) -> GuestSpec:
+        scratch, network = host.scratch(), host.network()
+        cpu = [options.cpu or self.cpu]
+        if self.accel == "kvm":
+            cpu += [hint] if (hint := host.launch_hints.get(HINT_CPU)) else []
+            cpu += ["kvm=off"] if options.firmware else []
         nics = [Nic(self.nic, _user_net(), _MACS[0])]
-        append = [
-            *("console=ttyS0", "quiet", "panic=-1", "net.ifnames=0"),
-            "cryptomgr.notests",  # a tenth of a second of self-tests, and nothing measured
-            "vbench.eth0=10.0.2.15/24",
-        ]
-        vhost = self.vhost and network is not None and _has_vhost(host)
+        addresses = ["10.0.2.15/24"]
         if network is not None:
-            netdev = f"{network.netdev},vhost=on" if vhost else network.netdev
-            nics.append(Nic(self.nic, netdev, _MACS[1]))
-            append.append(f"vbench.eth1={network.guest_address}")
-        spec = GuestSpec(
+            vhost = ",vhost=on" if self.vhost and _has_vhost(host) else ""
+            nics.append(Nic(self.nic, _tap(network) + vhost, _MACS[1]))
+            addresses.append(network.guest_address)
+        return GuestSpec(
             accel=self.accel,
-            cpu=cpu,
+            cpu=",".join(cpu),
             kernel=files.bzimage if options.firmware else files.kernel,
-            initrd="",
-            append=tuple(append),
+            initrd=initrd,
+            append=kernel_arguments("ttyS0", addresses),
             vcpus=options.vcpus,
             memory_mib=options.memory,
             disks=(
@@ -157,109 +241,88 @@ class QemuBackend:
             nics=tuple(nics),
         )
 
-        def start(initrd: str) -> QemuMachine:
-            return QemuMachine(
-                host,
-                argv(dataclasses.replace(spec, initrd=initrd)),
-                network.pass_fds if network else (),
-            )
-
-        def reach(machine: object) -> tuple[str, int]:
-            assert isinstance(machine, QemuMachine)  # noqa: S101 - made by `start` above
-            return "127.0.0.1", machine.forwarded_port(22)
-
-        guest = bring_up(
-            host=host,
-            image=files,
-            start=start,
-            reach=reach,
-            endpoint=Endpoint(
-                scratch="",
-                scratch_offset_mib=0,
-                scratch_size_mib=scratch.size_mib,
-                address=network.guest_address.split("/")[0] if network else "127.0.0.1",
-                port=NATIVE_PORT,
-                vcpus=options.vcpus,
-            ),
-            device={
-                "machine": spec.machine,
-                "start": "firmware, bzImage" if options.firmware else "PVH, vmlinux",
-                "cpu": cpu,
-                "vcpus": str(options.vcpus),
-                "memory_mib": str(options.memory),
-                "disk": self.disk,
-                "cache": options.cache,
-                "aio": options.aio,
-                "nic": self.nic,
-                "netdev": "tap" if network else "slirp",
+    def _device(self, spec: GuestSpec, options: QemuOptions, early: str) -> DeviceSettings:
+        disk = spec.disks[0]
+        vhost = any(",vhost=on" in nic.netdev for nic in spec.nics)
+        return DeviceSettings(
+            machine=spec.machine,
+            start="firmware, bzImage" if options.firmware else "PVH, vmlinux",
+            cpu=spec.cpu,
+            vcpus=spec.vcpus,
+            memory_mib=spec.memory_mib,
+            disk=disk.model,
+            nic=self.nic,
+            nested_paging=options.nested_paging if isinstance(options, KvmOptions) else None,
+            further={
+                "cache": disk.cache,
+                "aio": disk.aio,
+                "iothread": "on" if disk.iothread else "off",
                 "vhost": "on" if vhost else "off",
-                "iothread": "on" if self.iothread else "off",
+                **({"interrupts": early} if early else {}),
             },
-            versions={"qemu": qemu_version(host) or "unknown"},
-            boot_timeout_s=BOOT_TIMEOUT_S[self.accel],
-            early=host.kvm_guest if self.accel == "kvm" else "",
         )
-        try:
-            disk = guest.observed.get("disks", "").split(":")[0]
-            if not disk:
-                raise LaunchError("the guest sees no disk", evidence=guest.machine.evidence())
-            port = guest.endpoint.port
-            if network is None:
-                assert isinstance(guest.machine, QemuMachine)  # noqa: S101
-                port = guest.machine.forwarded_port(NATIVE_PORT)
-            else:
-                guest.peer_prefix = network.peer_prefix
-            guest.endpoint = dataclasses.replace(guest.endpoint, scratch=f"/dev/{disk}", port=port)
-            if self.accel == "kvm" and host.kvm_guest:
-                told = guest.observed.get("early", "") or "as they are"
-                guest.device = {**guest.device, "interrupts": told}
-        except BaseException:
-            guest.close()
-            raise
-        return guest
 
     def attest(self, guest: Guest) -> Attestation:
         """Check accelerator and bound drivers against the label. Raises AttestationError."""
         seen = guest.observed
-        kvm = guest.machine.query("query-kvm") or {}
+        machine = guest.machine
+        kvm = machine.query("query-kvm") if isinstance(machine, QemuMachine) else None
+        kvm = kvm or {}
         evidence: dict[str, str] = {
-            "started by": guest.device.get("start", ""),
+            "started by": guest.device.start,
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
-            **guest.view(),
         }
         problems = []
+        module = ""
         if self.accel == "kvm":
-            about = kvm_evidence(guest.host)
-            evidence |= about
-            behind = about["host: KVM provider"]
-            if behind not in HARDWARE:
-                problems.append(f"the host's KVM is provided by {behind}")
-            paging = about.get("host: nested paging", "unknown").split()[0]
-            if paging != "unknown" and paging != guest.device.get("nested_paging", paging):
-                problems.append(f"the host's nested paging is {paging}")
-            if seen.get("cpuid_hypervisor") != "yes":
+            module = provider(guest.host)
+            if module not in HARDWARE:
+                problems.append(f"the host's KVM is provided by {module or 'no module'}")
+            on, about = nested_paging_of(guest.host)
+            evidence["host: nested paging"] = about
+            if None not in (on, guest.device.nested_paging) and on != guest.device.nested_paging:
+                problems.append(f"the host's nested paging is {about}")
+            if not seen.cpuid_hypervisor:
                 problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
             problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
-        hidden = guest.device.get("start", "").startswith("firmware")
-        kvm_seen = seen.get("hypervisor") == "KVM"
-        if kvm_seen != (self.accel == "kvm" and not hidden):
-            problems.append(f"the guest detected hypervisor {seen.get('hypervisor') or 'none'!r}")
-        for role, key in (("disk", "disks"), ("nic", "nics")):
-            drivers = re.findall(r":(\S+)", seen.get(key, ""))
-            if not drivers or set(drivers) != {self.drivers[role]}:
-                problems.append(
-                    f"{role} driver is {' '.join(drivers) or 'none'}, not {self.drivers[role]}"
-                )
+        hidden = guest.device.start.startswith("firmware")
+        if (seen.hypervisor == "KVM") != (self.accel == "kvm" and not hidden):
+            problems.append(f"the guest detected hypervisor {seen.hypervisor or 'none'!r}")
+        for role, bound in (("disk", seen.disks), ("nic", seen.nics)):
+            if set(bound.values()) != {self.drivers[role]}:
+                drivers = " ".join(bound.values()) or "none"
+                problems.append(f"{role} driver is {drivers}, not {self.drivers[role]}")
         if problems:
+            rows = {**evidence, **seen.rows()}
             raise AttestationError(
                 f"this guest is not {self.name}: {'; '.join(problems)}",
-                evidence="\n".join(f"{key}: {value}" for key, value in evidence.items()),
+                evidence="\n".join(f"{key}: {value}" for key, value in rows.items()),
             )
         how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
-        return Attestation(
-            f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}", evidence
-        )
+        summary = f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}"
+        return Attestation(summary, evidence, module)
+
+
+def _capabilities(host: Host) -> Capabilities:
+    network = host.network()
+    return Capabilities(
+        native=NativeReference.LAUNCHING_HOST,
+        network=NetworkPath.TAP if network else NetworkPath.NAT,
+        network_by=network.tap if network else "QEMU's user-mode stack",
+        disk=DiskPath.BLOCK_DEVICE
+        if host.scratch().path.startswith("/dev/")
+        else DiskPath.IMAGE_FILE,
+        pausable=True,
+        usage=UsageScope.GUEST,
+    )
+
+
+def _tap(network: Network) -> str:
+    """QEMU's -netdev for a host's tap, without its id."""
+    if network.tap_fd is not None:
+        return f"tap,fd={network.tap_fd}"
+    return f"tap,ifname={network.tap},script=no,downscript=no"
 
 
 def _user_net() -> str:
@@ -268,7 +331,7 @@ def _user_net() -> str:
     Port 0 lets QEMU pick, so that no one can take a port between our choice and its use. The
     second forward serves network workloads where the host may not make a tap.
     """
-    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, NATIVE_PORT))
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, SERVER_PORT))
     return f"user,restrict=on,{forwards}"
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from vbench.contract.host import Host
+from vbench.contract.host import Host, Layer
 from vbench.errors import HostError, LaunchError
+from vbench.image import hosting
 from vbench.model import Availability
 from vbench.system import kvm_probe
 from vbench.system.facts import kvm_modules
 from vbench.system.kvm_probe import HARDWARE
+
+# What a host may hint at (`Host.launch_hints`): what a guest must have in its CPU model or do
+# without, as QEMU's -cpu takes it; and shell commands that make it fit to run before it loads
+# drivers, whose output is recorded with the launch.
+HINT_CPU, HINT_EARLY = "kvm.cpu", "kvm.early"
+
+# With which the testbed is booted for KVM's guests.
+LAYER = Layer("KVM", hosting.QEMU, ("kvm_amd", "tun", "veth", "vhost_net"))
 
 # Asking takes up to 3 s, and every KVM backend asks.
 _known: weakref.WeakKeyDictionary[Host, Availability] = weakref.WeakKeyDictionary()
@@ -132,13 +141,10 @@ def _parameter(host: Host, module: str) -> str:
         return ""
 
 
-def evidence(host: Host) -> Mapping[str, str]:
-    """What the host says of its KVM: the provider and nested paging."""
-    behind = provider(host)
-    found = {"host: KVM provider": behind or "none"}
-    if behind in _PARAMETER:
-        name = _PARAMETER[behind]
-        on = {True: "on", False: "off", None: "unknown"}[_nested(host, behind)]
-        value = _parameter(host, behind) or "unknown"
-        found["host: nested paging"] = f"{on} ({name}={value})"
-    return found
+def nested_paging_of(host: Host) -> tuple[bool | None, str]:
+    """Whether the host's KVM uses nested paging, None where that is unknown; and how it says so."""
+    module = provider(host)
+    on = _nested(host, module)
+    name = _PARAMETER.get(module, "no parameter")
+    word = {True: "on", False: "off", None: "unknown"}[on]
+    return on, f"{word} ({name}={_parameter(host, module) or 'unknown'})"

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vbench.contract.host import Host, HostProcess
+from vbench.contract.console import wait_ready
+from vbench.contract.host import Host, HostProcess, Network
 from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
-from vbench.hosts.ready import wait_ready
 from vbench.hypervisors.qemu.qmp import Qmp
 
 QMP_TIMEOUT_S = 10.0
@@ -23,15 +23,15 @@ _RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
 
-    whole_host = False
+    def __init__(self, host: Host, argv: Sequence[str], network: Network | None = None) -> None:
+        """Start QEMU, which inherits the tap of `network`, and greet it.
 
-    def __init__(self, host: Host, argv: Sequence[str], pass_fds: Sequence[int] = ()) -> None:
-        """Start QEMU and greet it. Raises LaunchError with QEMU's own words."""
+        Raises LaunchError with QEMU's own words."""
         self.host = host
         self.argv = tuple(argv)
         self._spent: dict[int, int] = {}  # by thread, nanoseconds
         try:
-            self.process: HostProcess = host.start(argv, pass_fds=pass_fds)
+            self.process: HostProcess = host.start(argv, network=network)
         except HostError as error:
             raise LaunchError(
                 error.what,

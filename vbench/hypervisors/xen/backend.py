@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from vbench.contract.host import Host
+from vbench.contract.backend import CountedRun
+from vbench.contract.console import kernel_arguments
+from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
+from vbench.contract.host import Host, Scratch
 from vbench.errors import AttestationError, HostError, LaunchError
-from vbench.guest.launch import Guest, bring_up
-from vbench.guest.target import NATIVE_PORT, Endpoint
+from vbench.guest.booted import BootedGuest
+from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
+from vbench.guest.shell import GuestShell
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
 from vbench.hypervisors.xen.machine import XlMachine
-from vbench.model import Attestation, Availability, Fact, ImageFiles, Technique
+from vbench.model import Availability, Fact, ImageFiles, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Declaration,
+    DeviceModel,
+    DeviceSettings,
+    DiskPath,
+    Hypervisor,
+    HypervisorType,
+    NativeReference,
+    NetworkPath,
+    UsageScope,
+)
 
 BOOT_TIMEOUT_S = 90.0
 _MAC = "00:16:3e:76:62:01"  # Xen's prefix
-# What Xen's front-end drivers call themselves on their bus.
-DRIVERS = {"disks": "vbd", "nics": "vif"}
+XEN = Hypervisor(
+    "Xen", "Xen Project", HypervisorType.ONE, "Barham et al., SOSP 2003: boots before any kernel"
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +66,17 @@ class XenBackend:
     type: str  # "pv" or "pvh", as xl.cfg(5) has it and the guest's /sys/hypervisor/guest_type
     facts: Mapping[str, Fact]
     options: XenOptions = field(default_factory=XenOptions)
+    default: bool = True
+    counted: tuple[CountedRun, ...] = ()
+
+    def declare(self, options: XenOptions) -> Declaration:
+        del options
+        return Declaration(hypervisor=XEN, devices=DeviceModel.PARAVIRTUAL)
 
     def probe(self, host: Host, options: XenOptions) -> Availability:
         """The host is Xen's dom0, or can be booted as one, and xl answers there."""
         del options
-        machine = host.with_hypervisor("xen")
+        machine = host.with_layer(dom0.LAYER)
         if not dom0.is_dom0(machine):
             return Availability(
                 False,
@@ -78,60 +102,79 @@ class XenBackend:
             )
         return Availability(True)
 
-    def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> Guest:
+    def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> BootedGuest:
         """Start a domain and wait until it runs commands. Raises LaunchError."""
-        machine = host.with_hypervisor("xen")
+        machine = host.with_layer(dom0.LAYER)
         files, scratch = machine.upload_image(image), machine.scratch()
         info = dom0.parse_info(machine.run(["xl", "info"], timeout_s=20).stdout)
         bridge = machine.run(["sh", "-c", dom0.MAKE_BRIDGE], timeout_s=20)
         if bridge.status != 0:
             raise LaunchError("cannot make a bridge in dom0", evidence=bridge.stderr)
-        spec = XlSpec(
+        address = dom0.GUEST_ADDRESS.split("/")[0]
+        with ExitStack() as stack:
+            folder, keys = stack.enter_context(machine.workdir()), LaunchKeys.generate()
+            initrd = write_initramfs(machine, files, folder, keys)
+            spec = self._spec(machine, files, options, initrd)
+            watch = Stopwatch(machine.clock)
+            domain = XlMachine(
+                machine,
+                spec.name,
+                xl_config(spec),
+                f"{folder}/config",
+                f"{files.root}/usr/bin/vbench-probe",
+            )
+            stack.callback(domain.close)
+            watch.kernel(domain.wait_ready(BOOT_TIMEOUT_S * machine.timeout_scale))
+            watch.reached("ready")
+            ssh = log_in(machine, address, 22, keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=domain)
+            stack.callback(ssh.close)
+            shell = GuestShell(domain, ssh, machine)
+            observed = observe(shell)
+            watch.reached("command")
+            guest = BootedGuest(
+                shell=shell,
+                host=machine,
+                reference=host,
+                client_prefix=(),
+                image=files,
+                versions={"xen": info.get("xen_version", "unknown")},
+                endpoint=Endpoint(
+                    "/dev/xvda", 0, scratch.size_mib, address, SERVER_PORT, options.vcpus
+                ),
+                capabilities=_capabilities(
+                    scratch,
+                    NativeReference.LAUNCHING_HOST
+                    if machine is not host
+                    else NativeReference.PRIVILEGED_GUEST,
+                ),
+                device=DeviceSettings(
+                    machine=f"Xen {self.type.upper()} domain",
+                    vcpus=options.vcpus,
+                    memory_mib=options.memory,
+                    disk="xen-blkback",
+                    nic="xen-netback",
+                    further={"tsc_mode": spec.tsc_mode},
+                ),
+                observed=observed,
+                phases=watch.phases,
+                cleanup=stack.pop_all(),
+            )
+        threading.Thread(target=_hang_up, args=(shell,), daemon=True).start()
+        return guest
+
+    def _spec(self, machine: Host, files: ImageFiles, options: XenOptions, initrd: str) -> XlSpec:
+        return XlSpec(
             name=f"vbench-{secrets.token_hex(4)}",
             type=self.type,
             kernel=files.kernel,
-            ramdisk="",
-            cmdline=(
-                *("console=hvc0", "quiet", "panic=-1", "net.ifnames=0", "cryptomgr.notests"),
-                f"vbench.eth0={dom0.GUEST_ADDRESS}",
-            ),
+            ramdisk=initrd,
+            cmdline=kernel_arguments("hvc0", [dom0.GUEST_ADDRESS]),
             memory_mib=options.memory,
             vcpus=options.vcpus,
-            disk=scratch.path,
+            disk=machine.scratch().path,
             bridge=dom0.BRIDGE,
             mac=_MAC,
         )
-        address = dom0.GUEST_ADDRESS.split("/")[0]
-
-        def start(initrd: str) -> XlMachine:
-            config = xl_config(dataclasses.replace(spec, ramdisk=initrd))
-            path = initrd.replace("/initrd", "/config")
-            return XlMachine(machine, spec.name, config, path, f"{files.root}/usr/bin/vbench-probe")
-
-        guest = bring_up(
-            host=machine,
-            image=files,
-            start=start,
-            reach=lambda _: (address, 22),
-            endpoint=Endpoint(
-                "/dev/xvda", 0, scratch.size_mib, address, NATIVE_PORT, options.vcpus
-            ),
-            device={
-                "machine": f"Xen {self.type.upper()} domain",
-                "vcpus": str(options.vcpus),
-                "memory_mib": str(options.memory),
-                "disk": "xen-blkback",
-                "nic": "xen-netback",
-                "netdev": f"bridge {dom0.BRIDGE}",
-                "tsc_mode": spec.tsc_mode,
-                "native": "the same machine booted without Xen" if machine is not host else "dom0",
-            },
-            versions={"xen": info.get("xen_version", "unknown")},
-            boot_timeout_s=BOOT_TIMEOUT_S,
-        )
-        guest.peer_prefix = ()
-        threading.Thread(target=_hang_up, args=(guest,), daemon=True).start()
-        return guest
 
     def attest(self, guest: Guest) -> Attestation:
         """Check what the guest and Xen say against the label. Raises AttestationError."""
@@ -140,28 +183,24 @@ class XenBackend:
         wanted = f"xen {self.type.upper()}"
         domid = ""
         if isinstance(machine, XlMachine):
-            said = guest.host.run(["xl", "domid", machine.name], timeout_s=20)
-            domid = said.stdout.strip() if said.status == 0 else ""
-        evidence = {
-            "xl": f"domain {domid}" if domid else "knows no such domain",
-            "guest: /sys/hypervisor": seen.get("xen", ""),
-            **guest.view(),
-        }
+            found = guest.host.run(["xl", "domid", machine.name], timeout_s=20)
+            domid = found.stdout.strip() if found.status == 0 else ""
+        evidence = {"xl": f"domain {domid}" if domid else "knows no such domain"}
         problems = []
         if not domid:
             problems.append("xl knows no such domain")
-        if seen.get("xen", "").strip() != wanted:
-            problems.append(f"/sys/hypervisor says {seen.get('xen', '').strip() or 'nothing'!r}")
-        if not seen.get("hypervisor", "").startswith("Xen"):
-            problems.append(f"it detected hypervisor {seen.get('hypervisor') or 'none'!r}")
-        for key, driver in DRIVERS.items():
-            bound = {word.partition(":")[2] for word in seen.get(key, "").split()}
-            if bound != {driver}:
-                problems.append(f"{key} are driven by {' '.join(sorted(bound)) or 'none'}")
+        if seen.sys_hypervisor != wanted:
+            problems.append(f"/sys/hypervisor says {seen.sys_hypervisor or 'nothing'!r}")
+        if not (seen.hypervisor or "").startswith("Xen"):
+            problems.append(f"it detected hypervisor {seen.hypervisor or 'none'!r}")
+        for what, bound, driver in (("disks", seen.disks, "vbd"), ("nics", seen.nics, "vif")):
+            if set(bound.values()) != {driver}:
+                problems.append(f"{what} are driven by {' '.join(bound.values()) or 'none'}")
         if problems:
+            rows = {**evidence, **seen.rows()}
             raise AttestationError(
                 f"this guest is not {self.name}: {'; '.join(problems)}",
-                evidence="\n".join(f"{key}: {value}" for key, value in evidence.items()),
+                evidence="\n".join(f"{key}: {value}" for key, value in rows.items()),
             )
         return Attestation(
             f"Xen {guest.versions['xen']} {self.type.upper()} domain; "
@@ -170,12 +209,24 @@ class XenBackend:
         )
 
 
-def _hang_up(guest: Guest) -> None:
+def _capabilities(scratch: Scratch, native: NativeReference) -> Capabilities:
+    device = scratch.path.startswith("/dev/")
+    return Capabilities(
+        native=native,
+        network=NetworkPath.TAP,
+        network_by=f"bridge {dom0.BRIDGE}",
+        disk=DiskPath.BLOCK_DEVICE if device else DiskPath.IMAGE_FILE,
+        pausable=True,
+        usage=UsageScope.HOST,  # dom0 serves the devices of all domains
+    )
+
+
+def _hang_up(shell: GuestShell) -> None:
     """Close the connection to a domain once it has ended.
 
     A domain that is gone answers nothing, not even that it is gone: TCP would wait for minutes.
     """
-    while guest.ssh.alive:
-        if not guest.machine.alive:
-            guest.ssh.close()
+    while shell.ssh.alive:
+        if not shell.machine.alive:
+            shell.ssh.close()
         time.sleep(0.2)

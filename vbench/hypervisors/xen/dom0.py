@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vbench.contract.host import Host
+from vbench.contract.host import Host, Layer
 from vbench.errors import HostError
+from vbench.image import hosting
 
 # Modules of dom0: what its tools talk to, and the back ends of disks and network cards.
-MODULES = (
+_MODULES = (
     *("xen_evtchn", "xen_gntdev", "xen_gntalloc", "xen_privcmd", "xenfs"),
     *("xen_blkback", "xen_netback", "bridge", "loop"),
 )
 
-# Guests lie beside dom0 in the machine's memory. Xen writes to the serial port, and so does dom0
-# through Xen's own console.
-XEN_ARGUMENTS = ("console=com1", "com1=115200,8n1", "dom0_mem=1536M,max:1536M")
-DOM0_CONSOLE = "hvc0"
-
 # Xen's daemons, started as its init scripts would. They go into the background once they serve.
-START = """
+_START = """
 set -e
 mkdir -p /run/xen /run/xenstored /var/lock
 mount -t xenfs xenfs /proc/xen
@@ -27,6 +23,17 @@ oxenstored --pid-file /run/xen/xenstored.pid
 xen-init-dom0
 xenconsoled
 """
+
+# Guests lie beside dom0 in the machine's memory. Xen writes to the serial port, and so does dom0
+# through Xen's own console.
+LAYER = Layer(
+    "Xen",
+    hosting.XEN,
+    _MODULES,
+    _START,
+    beneath=("console=com1", "com1=115200,8n1", "dom0_mem=1536M,max:1536M"),
+    console="hvc0",
+)
 
 BRIDGE = "vbench0"
 BRIDGE_ADDRESS, GUEST_ADDRESS = "10.76.0.1/24", "10.76.0.2/24"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
+from vbench.contract.console import wait_ready
 from vbench.contract.host import Host, HostProcess
 from vbench.errors import (
     UNSUPPORTED_STATUS,
@@ -15,7 +15,6 @@ from vbench.errors import (
     HostError,
     LaunchError,
 )
-from vbench.hosts.ready import wait_ready
 
 # xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
 XL_TIMEOUT_S = 60.0
@@ -40,8 +39,6 @@ _DOMAIN = "VBENCH-DOMAIN "
 
 class XlMachine:
     """A domain, from `xl create` to `xl destroy`."""
-
-    whole_host = True  # dom0's CPU time is told as a whole
 
     def __init__(
         self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
@@ -108,9 +105,6 @@ class XlMachine:
     def alive(self) -> bool:
         """Its console ends with the domain."""
         return self.process.status() is None
-
-    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
-        return None  # no QMP here
 
     def close(self) -> None:
         """Destroy the domain. Never raises for one that has ended."""

@@ -1,0 +1,77 @@
+"""What a plugin registers: a backend, one hypervisor with one device model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vbench.model import Availability, Fact, ImageFiles, Technique
+from vbench.records import Attestation, Declaration
+
+if TYPE_CHECKING:
+    from vbench.contract.guest import Guest
+    from vbench.contract.host import Host
+
+
+@dataclass(frozen=True)
+class CountedRun:
+    """A variant that a run takes by itself to a host that counts instructions.
+
+    `options` make the variant, "" is the backend's own. Of each category it measures the
+    workloads that are marked as representative; of `whole` categories all, and with `only` no
+    other category. `boots` bounds those of the plan (0: it does not).
+    """
+
+    options: str = ""
+    only: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    boots: int = 0
+
+
+class Backend(Protocol):
+    """A plugged-in way to get a guest: one hypervisor and one device model.
+
+    `options` is a frozen dataclass with defaults: each field is an option of the variant
+    string, `NAME,field=value`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def technique(self) -> Technique: ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `vbench backends`."""
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """The stated rows of the table: "windows", "usage", "technology", "guest_os"."""
+
+    @property
+    def options(self) -> Any:
+        """An instance of the frozen options dataclass, holding the defaults."""
+
+    @property
+    def default(self) -> bool:
+        """Whether a run that names no backend takes it."""
+
+    @property
+    def counted(self) -> tuple[CountedRun, ...]:
+        """Its variants in a run that counts instructions although nobody named them."""
+
+    def declare(self, options: Any) -> Declaration:
+        """What the report must know of the variant with these options."""
+
+    def probe(self, host: Host, options: Any) -> Availability:
+        """Whether it can run there, found out without launching a guest."""
+
+    def launch(self, host: Host, image: ImageFiles, options: Any) -> Guest:
+        """A guest that is ready for commands. No fallback to anything else, ever.
+
+        Raises LaunchError, and Unsupported for options that this host or image cannot have."""
+
+    def attest(self, guest: Guest) -> Attestation:
+        """Observe what really runs. Raises AttestationError if it is not this backend."""

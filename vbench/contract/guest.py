@@ -1,0 +1,114 @@
+"""What a backend returns: a guest that is complete, with the records that the core asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vbench.model import ImageFiles, Output
+from vbench.records import Capabilities, DeviceSettings, Observed, Phase
+
+if TYPE_CHECKING:
+    from vbench.contract.host import Host
+    from vbench.errors import GuestLost
+
+# Where the server of a network workload listens, in a guest and natively: iperf3's own port.
+SERVER_PORT = 5201
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a command finds what it needs on its target."""
+
+    scratch: str  # the disk under test: a block device or file
+    scratch_offset_mib: int  # the region that this side may use in this round
+    scratch_size_mib: int
+    address: str  # where a client reaches this target's server
+    port: int
+    vcpus: int
+
+
+class Target(Protocol):
+    """What a workload runs on: a guest or native."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    def run(self, command: str, *, timeout_s: float) -> Output:
+        """Run a shell command to its end. Raises WorkloadTimeout, GuestLost."""
+
+    def server(self, command: str) -> AbstractContextManager[None]:
+        """Keep `command` running while the context lasts."""
+
+
+class Guest(Target, Protocol):
+    """A guest that is ready for commands. Nothing of it is assigned after it was returned.
+
+    `vbench.guest` makes one of a machine that booted the image and answers over SSH.
+    """
+
+    @property
+    def host(self) -> Host:
+        """Where it runs: its clock, and the clients of its servers."""
+
+    @property
+    def reference(self) -> Host | None:
+        """Where native runs. None: it has no native partner, and gets absolute values only."""
+
+    @property
+    def client_prefix(self) -> tuple[str, ...]:
+        """argv prefix of a client on `host` that reaches its server."""
+
+    @property
+    def image(self) -> ImageFiles:
+        """The image that it runs, as it lies on its host."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What started it, as it can be pasted into a terminal of its host."""
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Of what runs it: "qemu": "7.2.22"."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def device(self) -> DeviceSettings: ...
+
+    @property
+    def observed(self) -> Observed: ...
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """How long its launch took, by whose clock. Empty where nothing was launched."""
+
+    @property
+    def machine(self) -> object:
+        """What drives it. For attestation and observers that know this hypervisor."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output: ...
+
+    def interact(self, terminal: str) -> int:
+        """A shell on our own terminal; returns its exit status. Raises GuestLost."""
+
+    def lost(self, why: str) -> GuestLost:
+        """The error that says how it was lost, with evidence such as the console's last lines."""
+
+    def pause(self) -> None:
+        """Stop its CPUs; nothing where it is not `pausable`. Raises GuestLost."""
+
+    def resume(self) -> None: ...
+
+    def usage(self) -> Mapping[str, float]:
+        """Monotonic seconds, of whom `capabilities.usage` says: `host_cpu_s`, `vcpu_cpu_s` and
+        `vcpu_wait_s`, each only where it is known. Raises GuestLost."""
+
+    def close(self) -> None:
+        """End it and everything made for it. Safe to repeat."""
