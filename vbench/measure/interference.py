@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, HostError
 from vbench.model import TimeBase
+from vbench.system.cgroups import stat_files
 
 # Shares of the round's wall time above which its pair is flagged. A guest and our own SSH client
 # on two busy cores alone cause a few per cent of pressure; a tenth is somebody else, or a
@@ -24,7 +25,7 @@ class InterferenceSample:
     at_s: float
     steal_s: float | None
     pressure_s: float | None
-    throttled: int | None
+    throttled: float | None  # periods
 
 
 class InterferenceMonitor:
@@ -33,16 +34,27 @@ class InterferenceMonitor:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._active = host.time_base is TimeBase.WALL
+        self._throttle_files: list[str] | None = None  # unknown until the first sample
 
     def sample(self) -> InterferenceSample | None:
         if not self._active:
             return None
         steal = self._number("/proc/stat", r"^cpu (?: \d+){7} (\d+)", 100)
         pressure = self._number("/proc/pressure/cpu", r"^some .*total=(\d+)", 1e6)
-        throttled = self._number("/sys/fs/cgroup/cpu.stat", r"^nr_throttled (\d+)", 1)
-        return InterferenceSample(
-            time.monotonic(), steal, pressure, None if throttled is None else int(throttled)
-        )
+        return InterferenceSample(time.monotonic(), steal, pressure, self._throttled())
+
+    def _throttled(self) -> float | None:
+        """How often the own control group and those above it were held back so far."""
+        if self._throttle_files is None:
+            texts = (self._text("/proc/self/cgroup"), self._text("/proc/self/mountinfo"))
+            self._throttle_files = stat_files(*texts)
+        counts = {
+            path: self._number(path, r"^nr_throttled (\d+)", 1) for path in self._throttle_files
+        }
+        # a group without the CPU controller has no such line
+        self._throttle_files = [path for path, count in counts.items() if count is not None]
+        found = [count for count in counts.values() if count is not None]
+        return sum(found) if found else None
 
     def flags_since(self, before: InterferenceSample | None) -> tuple[str, ...]:
         """Flags for the time since `before`: "steal", "cpu-pressure", "throttled"."""
@@ -60,13 +72,16 @@ class InterferenceMonitor:
         return tuple(flags)
 
     def _number(self, path: str, pattern: str, per_second: float) -> float | None:
-        try:
-            match = re.search(pattern, self._host.read(path), re.MULTILINE)
-        except (HostError, ConnectionLost):
-            # No PSI or no cgroup v2 in this kernel; or whoever uses the host next is told that it
-            # is gone, and a finished pair is kept.
-            return None
+        match = re.search(pattern, self._text(path), re.MULTILINE)
         return int(match[1]) / per_second if match else None
+
+    def _text(self, path: str) -> str:
+        try:
+            return self._host.read(path)
+        except (HostError, ConnectionLost):
+            # No PSI or no control groups in this kernel; or whoever uses the host next is told
+            # that it is gone, and a finished pair is kept.
+            return ""
 
 
 def _grew(before: float | None, now: float | None) -> float:

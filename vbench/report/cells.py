@@ -17,8 +17,8 @@ ENOUGH_BOOTS = 3
 FLAGS = {
     "budget": "the item's time budget ended before all its rounds were taken",
     "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
-    "cpu-pressure": "tasks waited for a CPU of the host during this round; they may be the "
-    "workload's own, two on one CPU",
+    "cpu-pressure": "tasks waited for a CPU of the host during this round. In every round: it is "
+    "no disturbance; the workload's own processes share a CPU, or the host is always busy",
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
     "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
@@ -35,7 +35,8 @@ FLAGS = {
     "results: no ratio; the launch facts say whose",
     "steal": "the host's own hypervisor took CPU time away during this round",
     "tcp_differs": "TCP is set differently in the guest and beside it: no word",
-    "throttled": "the host's cgroup was throttled during this round",
+    "throttled": "a CPU quota of vbench's control group, or of one above it, held it back during "
+    "this round",
 }
 # Differences that decide a figure: it gets no word.
 UNLIKE = ("not_direct", "tcp_differs")

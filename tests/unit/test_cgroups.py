@@ -1,0 +1,48 @@
+"""Which control groups may hold us back: our own and all above it, of both versions."""
+
+from __future__ import annotations
+
+from vbench.system.cgroups import stat_files
+
+V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
+V2 = "41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate"
+OTHERS = (
+    "23 1 254:0 / / rw - ext4 /dev/vda rw\n37 31 0:34 / /sys/fs/cgroup/x rw - cgroup cgroup rw,x"
+)
+
+
+def test_version_2_from_the_own_group_to_the_root() -> None:
+    assert stat_files("0::/user.slice/a.scope\n", f"{OTHERS}\n{V2}\n") == [
+        "/sys/fs/cgroup/user.slice/a.scope/cpu.stat",
+        "/sys/fs/cgroup/user.slice/cpu.stat",
+        "/sys/fs/cgroup/cpu.stat",
+    ]
+
+
+def test_version_1_has_a_hierarchy_for_the_cpu() -> None:
+    text = "9:memory:/elsewhere\n4:cpu,cpuacct:/jobs/7\n1:name=systemd:/x\n0::/\n"
+    assert stat_files(text, f"{OTHERS}\n{V1}\n") == [
+        "/sys/fs/cgroup/cpu,cpuacct/jobs/7/cpu.stat",
+        "/sys/fs/cgroup/cpu,cpuacct/jobs/cpu.stat",
+        "/sys/fs/cgroup/cpu,cpuacct/cpu.stat",
+    ]
+
+
+def test_both_versions_may_be_mounted() -> None:
+    files = stat_files("1:cpu:/a\n0::/b\n", f"{V1}\n{V2.replace('/cgroup ', '/cgroup/unified ')}\n")
+    assert "/sys/fs/cgroup/cpu,cpuacct/a/cpu.stat" in files
+    assert "/sys/fs/cgroup/unified/b/cpu.stat" in files
+
+
+def test_a_container_sees_the_part_that_is_mounted() -> None:
+    mounted = V2.replace(" / /sys", " /docker/c0de /sys")
+    assert stat_files("0::/docker/c0de/job\n", mounted) == [
+        "/sys/fs/cgroup/job/cpu.stat",
+        "/sys/fs/cgroup/cpu.stat",
+    ]
+    # the own group lies outside of it
+    assert stat_files("0::/../other\n", V2) == ["/sys/fs/cgroup/cpu.stat"]
+
+
+def test_without_control_groups_there_is_none() -> None:
+    assert stat_files("", "") == []
