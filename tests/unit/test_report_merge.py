@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -139,3 +140,17 @@ def test_another_vbench_alone_is_no_other_guest() -> None:
     launches = (launch("tcg", 0, versions={"qemu": "7.2.22", "vbench": "9"}),)
     later = result(item("a", pairs(1.5)), launches=launches, started="2026-03-03T00:00:00Z")
     assert len(gather([result(item("a", pairs(1.5))), later]).panels) == 1
+
+
+def test_the_time_of_many_variants_does_not_run_away() -> None:
+    """A walk through all items for each cell took 14 s; benchmarks/report_speed.py has more."""
+    results = []
+    for number in range(100):
+        variant = f"tcg,vcpus={number}"
+        items = [
+            item(f"cpu-{i}", pairs(1.5, boots=2, rounds=1), variant=variant) for i in range(20)
+        ]
+        results.append(result(*items, launches=()))
+    before = time.process_time()
+    markdown(*results)
+    assert time.process_time() - before < 5

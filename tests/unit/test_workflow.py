@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from vbench.cli.main import parser
+from vbench.contract.registry import Registry
+from vbench.run.collecting import collect
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action.yml"
@@ -105,6 +107,15 @@ def test_the_workflows_use_inputs_that_the_action_has() -> None:
     assert all(set(each) <= set(inputs) for each in used)
     text = ACTION.read_text()
     assert all(f"inputs.{name} " in text for name in inputs)
+
+
+def test_workloads_and_backends_that_workflows_name_are_there() -> None:
+    registry = Registry.load()
+    known = {workload.info.name for workload in collect(registry.workload_files())}
+    for _, step in all_steps():
+        if step.get("uses") == "./":
+            assert set(step["with"].get("workloads", "").split()) <= known
+            assert all(registry.variant(text) for text in step["with"]["backend"].split())
 
 
 class Runner:
