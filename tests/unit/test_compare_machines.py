@@ -141,6 +141,13 @@ def test_machines_of_another_class_are_refused_by_key(fact: str, value: str, key
     assert row.verdict is Verdict.REGRESSION
 
 
+def test_counts_that_are_gone_are_missing_though_the_times_are_there() -> None:
+    timed = result(item("a", pairs(1.5)))
+    got = compare([timed, counted(1000)], [timed], 10)
+    assert [row.verdict for row in got.rows] == [Verdict.MISSING, Verdict.SAME]
+    assert got.status == NOT_COMPARED
+
+
 def test_two_cpus_under_one_name_are_not_pooled() -> None:
     intel, amd = runner(1), replace(runner(1, cpu_model="AMD"), identity="local:runner-1")
     base = [on(intel, item("a", pairs(1.5, seed=1))), on(amd, item("a", pairs(3.0, seed=2)))]

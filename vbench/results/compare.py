@@ -19,7 +19,7 @@ from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, identity, moderation, significance, stats
 from vbench.results.change import EXACT, Change, Count, Machines
 from vbench.results.comparison import Comparison, Row, Verdict
-from vbench.results.sides import Class, Series, Side
+from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
 
 # The quantiles that are compared; the largest of all is too wild to tell anything.
@@ -122,14 +122,13 @@ def _built_otherwise(old: Side, young: Side) -> list[str]:
 # ---------------------------------------------------------------- one series
 
 
-def _series_rows(
-    old: Side, young: Side, name: tuple[str, str], letters: Mapping[Class, str]
-) -> list[Row]:
+def _series_rows(old: Side, young: Side, name: Name, letters: Mapping[Class, str]) -> list[Row]:
     known = next(
         item for side in (young, old) for of in side.series.get(name, {}).values()
         for item in of.items.values()
     )  # fmt: skip
-    blank = Row(*name, category=known.category, verdict=Verdict.UNUSABLE)
+    workload, variant, base = name
+    blank = Row(workload, variant, known.category, Verdict.UNUSABLE, time_base=base)
     before, after = old.measured(name), young.measured(name)
     failed = young.statuses(name, Status.FAILED)
     rows = []
@@ -168,7 +167,7 @@ def _class_rows(blank: Row, kind: identity.Key, base: Series, new: Series) -> li
         return [replace(blank, verdict=Verdict.REFUSED, note=f"another workload: {other[0]}")]
     before, after = base.measured(), new.measured()
     first = next(iter(after.values()))
-    blank = replace(blank, time_base=first.time_base, counts=(len(before), len(after)))
+    blank = replace(blank, counts=(len(before), len(after)))
     rows = []
     known = identity.cpu_known(kind)
     for quantity, logs in _quantities(first, [*before.values(), *after.values()], known):

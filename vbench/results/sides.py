@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vbench.model import Item, Result, Status
+from vbench.model import Item, Result, Status, TimeBase
 from vbench.results import identity
 from vbench.results.identity import Key
 from vbench.results.merge import boots_used, distinct, joined, moved
 
-Name = tuple[str, str]  # workload, variant
+Name = tuple[str, str, TimeBase]  # workload, variant, and what a second of it is
 Class = tuple[tuple[str, str], ...]  # the items of a machine class's key
 Machine = tuple[str, ...]  # the values of a machine's key
 
@@ -64,7 +64,8 @@ class Side:
             boots[machine, result.variant] = offset + boots_used(result)
             for item in result.items:
                 key = {"definition": item.definition, **identity.settings(result, item)}
-                classes = self.series.setdefault((item.workload, item.variant), {})
+                name = (item.workload, item.variant, result.host.time_base)
+                classes = self.series.setdefault(name, {})
                 classes.setdefault(kind, Series()).add(machine, key, moved(item, offset))
 
     def statuses(self, name: Name, status: Status) -> list[Item]:
