@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sample_results import item, pairs
 from scipy import stats as scipy_stats
 
-from vbench.model import Pair, Statistic, Status
+from vbench.model import Item, Pair, Statistic, Status, TimeBase
 from vbench.report import verdicts
 from vbench.results import significance, stats
 from vbench.results.stats import Overhead
@@ -57,6 +58,43 @@ def test_one_boot_takes_its_rounds() -> None:
 def test_one_pair_has_no_interval() -> None:
     assert stats.overhead([Pair(1.0, 2.0, 0)]) == Overhead(2.0, None, None, 1, 1)
     assert not Overhead(2.0, None, None, 1, 1).significant
+
+
+def counted(ratio: float, *others: float, variant: str = "v") -> Item:
+    """An item of the testbed: a pair a boot, with these ratios."""
+    sample = [Pair(1.0, value, boot) for boot, value in enumerate((ratio, *others))]
+    return replace(
+        item("cpu-prime", sample, time_base=TimeBase.INSTRUCTIONS), backend=variant, variant=variant
+    )
+
+
+def test_counted_instructions_have_a_range_and_no_t() -> None:
+    got = stats.overhead_of(counted(1.004, 1.006))
+    assert got is not None
+    assert (got.low, got.high) == (pytest.approx(1.004), pytest.approx(1.006))
+    by_t = stats.overhead(counted(1.004, 1.006).pairs)
+    assert by_t is not None
+    assert by_t.low is not None
+    assert by_t.low < 0.995  # t of two boots has 12.7 standard errors
+
+
+def test_two_counted_boots_decide_near_native_and_an_order() -> None:
+    """T3 at x1.005 was undecided by Student's t over two boots."""
+    mean = stats.geometric_mean([counted(1.005, 1.0052)])
+    assert mean is not None
+    assert stats.equivalent(mean.overhead)
+    order = significance.ordering([counted(1.10, 1.12, variant="a")], [counted(1.3, 1.32)])
+    assert order is not None
+    assert (order.low, order.high) == (pytest.approx(1.10 / 1.32), pytest.approx(1.12 / 1.3))
+
+
+def test_the_range_of_a_mean_over_one_boot_is_the_mean_of_ranges() -> None:
+    one = replace(counted(1.0), pairs=(Pair(1.0, 1.0, 0), Pair(1.0, 1.1, 0)))
+    other = replace(one, workload="cpu-other", pairs=(Pair(1.0, 2.0, 0), Pair(1.0, 2.2, 0)))
+    mean = stats.geometric_mean([one, other])
+    assert mean is not None
+    assert mean.overhead.low == pytest.approx(math.sqrt(2.0))
+    assert mean.overhead.high == pytest.approx(math.sqrt(2.2 * 1.1))
 
 
 def test_missing_native_is_missing_not_zero() -> None:

@@ -14,6 +14,7 @@ from vbench.model import Item
 from vbench.results.stats import (
     CONFIDENCE,
     exp,
+    is_counted,
     log_ratios,
     mean_of_workloads,
     overhead_of,
@@ -43,8 +44,9 @@ def ordering(a_items: Iterable[Item], b_items: Iterable[Item]) -> Ordering | Non
     a = {i.workload: i for i in a_items if overhead_of(i) is not None}
     b = {i.workload: i for i in b_items if overhead_of(i) is not None}
     common = tuple(sorted(w for w in a if w in b and a[w].definition == b[w].definition))
-    mean_a = mean_of_workloads({w: log_ratios(a[w].pairs) for w in common})
-    mean_b = mean_of_workloads({w: log_ratios(b[w].pairs) for w in common})
+    counted = any(is_counted(a[w]) for w in common)
+    mean_a = mean_of_workloads({w: log_ratios(a[w].pairs) for w in common}, counted)
+    mean_b = mean_of_workloads({w: log_ratios(b[w].pairs) for w in common}, counted)
     if mean_a is None or mean_b is None:
         return None
     difference = mean_a[0].minus(mean_b[0])

@@ -4,6 +4,8 @@ Everything is done on logarithms, where ratios add up. A boot is the unit of rep
 rounds of one boot share its memory layout and placement, so pooling rounds of boots that
 differ by 2 % makes a nominal 95 % interval cover 56-76 % (simulated; tests/unit/test_stats.py
 does it again). Hence: mean per boot first, then Student's t over boots.
+
+Counted instructions do not vary at random: their interval is the range over boots.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vbench.model import Item, Pair, Statistic, Status
+from vbench.model import Item, Pair, Statistic, Status, TimeBase
 from vbench.results import student
 
 CONFIDENCE = 0.95
@@ -25,7 +27,8 @@ MEDIUM_MAX = 2.0
 
 @dataclass(frozen=True)
 class Overhead:
-    """guest / native, 1.00 = free, with the bounds of its 95 % interval.
+    """guest / native, 1.00 = free, with the bounds of its 95 % interval; where instructions are
+    counted, those of its range over boots.
 
     `boots` == 1 means that the interval is over the rounds of this boot only and says nothing
     about the next one. `low` and `high` are None where one pair is all there is.
@@ -47,23 +50,29 @@ class Overhead:
 class Estimate:
     """A mean of logarithms, the variance of that mean, and its degrees of freedom.
 
-    `df` is 0 where nothing repeats, so nothing is known about the spread.
+    `df` is 0 where nothing repeats, so nothing is known about the spread. Of counted instructions
+    `extremes` are the least and the most that was observed, and there is no variance.
     """
 
     mean: float
     variance: float
     df: float
+    extremes: tuple[float, float] | None = None
 
     def interval(self) -> tuple[float, float] | None:
-        """Bounds of the 95 % interval, as logarithms."""
-        if self.df <= 0:
-            return None
+        """Bounds of the 95 % interval, or the extremes of what is counted, as logarithms."""
+        if self.df <= 0 or self.extremes is not None:
+            return self.extremes
         half = student.quantile((1 + CONFIDENCE) / 2, self.df) * math.sqrt(self.variance)
         return self.mean - half, self.mean + half
 
     def minus(self, other: Estimate) -> Estimate:
         """Difference of independent estimates; Welch-Satterthwaite degrees of freedom."""
-        return _combine(self.mean - other.mean, (self, other), 1)
+        whole = _combine(self.mean - other.mean, (self, other), 1)
+        if self.extremes is None or other.extremes is None:
+            return whole
+        low, high = self.extremes[0] - other.extremes[1], self.extremes[1] - other.extremes[0]
+        return replace(whole, extremes=(low, high))
 
 
 def _combine(mean: float, parts: Sequence[Estimate], divisor: int) -> Estimate:
@@ -77,19 +86,21 @@ def _combine(mean: float, parts: Sequence[Estimate], divisor: int) -> Estimate:
     return Estimate(mean, total / divisor**2, df)
 
 
-def _of_values(values: Sequence[float]) -> Estimate:
+def _of_values(values: Sequence[float], counted: bool) -> Estimate:
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return Estimate(mean, 0.0, 0)
+    if counted:
+        return Estimate(mean, 0.0, len(values) - 1, (min(values), max(values)))
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return Estimate(mean, variance / len(values), len(values) - 1)
 
 
-def of_boots(boots: Mapping[int, Sequence[float]]) -> Estimate:
-    """Mean per boot, then over boots; with one boot, over its rounds."""
+def of_boots(boots: Mapping[int, Sequence[float]], counted: bool = False) -> Estimate:
+    """Mean per boot, then over boots; with one boot, over its rounds. `counted`: instructions."""
     if len(boots) == 1:
-        return _of_values(next(iter(boots.values())))
-    return _of_values([math.fsum(v) / len(v) for _, v in sorted(boots.items())])
+        return _of_values(next(iter(boots.values())), counted)
+    return _of_values([math.fsum(v) / len(v) for _, v in sorted(boots.items())], counted)
 
 
 def log_ratios(pairs: Iterable[Pair]) -> dict[int, list[float]]:
@@ -129,22 +140,27 @@ def _overhead(estimate: Estimate, n: int, boots: int) -> Overhead:
     return Overhead(math.exp(estimate.mean), low, high, n, boots)
 
 
-def overhead(pairs: Iterable[Pair]) -> Overhead | None:
+def overhead(pairs: Iterable[Pair], counted: bool = False) -> Overhead | None:
     """exp(mean of log(guest / native)) with a 95 % interval; None without any native partner.
 
-    On the instruction base it is the ratio of instruction counts.
+    `counted`: it is the ratio of instruction counts, with its range.
     """
     boots = log_ratios(pairs)
     if not boots:
         return None
-    return _overhead(of_boots(boots), sum(map(len, boots.values())), len(boots))
+    return _overhead(of_boots(boots, counted), sum(map(len, boots.values())), len(boots))
+
+
+def is_counted(item: Item) -> bool:
+    """Whether the samples of an item are instructions."""
+    return item.time_base is TimeBase.INSTRUCTIONS
 
 
 def overhead_of(item: Item) -> Overhead | None:
     """`overhead` of an item; None also where its statistic forbids a ratio."""
     if item.statistic is not Statistic.RATIO or item.status is not Status.OK:
         return None
-    return overhead(item.pairs)
+    return overhead(item.pairs, is_counted(item))
 
 
 def typical(boots: Mapping[int, Sequence[float]]) -> float | None:
@@ -213,7 +229,7 @@ class GeometricMean:
 
 
 def mean_of_workloads(
-    logs: Mapping[str, Mapping[int, Sequence[float]]],
+    logs: Mapping[str, Mapping[int, Sequence[float]]], counted: bool = False
 ) -> tuple[Estimate, int, int] | None:
     """(estimate, boots, pairs used) of the mean over workloads, each workload weighing alike.
 
@@ -225,14 +241,18 @@ def mean_of_workloads(
     used = {name: {b: boots[b] for b in sorted(common)} for name, boots in logs.items()}
     n = sum(len(values) for boots in used.values() for values in boots.values())
     if len(common) == 1:
-        parts = [of_boots(boots) for boots in used.values()]
+        parts = [of_boots(boots, counted) for boots in used.values()]
         mean = math.fsum(part.mean for part in parts) / len(parts)
-        return _combine(mean, parts, len(parts)), 1, n
+        whole = _combine(mean, parts, len(parts))
+        if ranges := [part.extremes for part in parts if part.extremes is not None]:
+            low, high = (math.fsum(bounds) / len(parts) for bounds in zip(*ranges, strict=True))
+            whole = replace(whole, extremes=(low, high)) if whole.df > 0 else whole
+        return whole, 1, n
     means = [
         math.fsum(math.fsum(boots[b]) / len(boots[b]) for boots in used.values()) / len(used)
         for b in sorted(common)
     ]
-    return _of_values(means), len(common), n
+    return _of_values(means, counted), len(common), n
 
 
 def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
@@ -247,7 +267,7 @@ def geometric_mean(items: Iterable[Item]) -> GeometricMean | None:
     if len({(item.category, item.variant, item.host) for item in usable.values()}) > 1:
         raise ValueError("a geometric mean stays inside one category, variant and host")
     logs = {name: log_ratios(item.pairs) for name, item in sorted(usable.items())}
-    whole = mean_of_workloads(logs)
+    whole = mean_of_workloads(logs, any(map(is_counted, usable.values())))
     if whole is None:
         return None
     estimate, boots, n = whole
