@@ -72,7 +72,8 @@ for offset in 5 9; do
 done
 """
 
-# The same random MiB over and over: what matters is that every page of the RAM disk is there.
+# The same random MiB over and over: what matters is that every page of the RAM disk is there, and
+# none in the page cache, where direct I/O would have to look first: 340 of 5,900 instructions.
 _FILL = f"""
 set -e
 dd if=/dev/urandom of={_FILES}/random bs=1M count=1
@@ -82,6 +83,7 @@ while [ $i -lt {SCRATCH_MIB} ]; do
   i=$((i + 1))
 done
 sync
+echo 1 > /proc/sys/vm/drop_caches
 """
 
 # tap0 for guests here, veth1 for native servers in a network namespace of their own; the

@@ -123,9 +123,9 @@ def test_boots_answers_over_ssh_and_powers_off(files: ImageFiles, tmp_path: Path
             assert "1777" in seen
             probe = ssh.run("vbench-probe getppid 1000", timeout_s=20)
             assert json.loads(probe.stdout)["units"] == 1000
-            for program in ("fio", "iperf3", "sysbench"):
-                found = ssh.run(f"{program} --version", timeout_s=30)
-                assert (found.status, found.stderr) == (0, ""), program
+            for command in ("iperf3 --version", "openssl version"):
+                found = ssh.run(command, timeout_s=30)
+                assert (found.status, found.stderr) == (0, ""), command
             ssh.run("poweroff -f &", timeout_s=20)
         finally:
             ssh.close()

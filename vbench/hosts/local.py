@@ -206,3 +206,5 @@ def _fill(file: BinaryIO) -> None:
         file.write(os.urandom(1 << 20))
     file.flush()
     os.fsync(file.fileno())
+    # out of the page cache, where direct I/O would have to look first
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -317,7 +317,8 @@ class SshHost:
         path = self.scratch().path
         if not self._scratch_filled:
             fill = ("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={SCRATCH_MIB}")
-            self._must(*fill, "conv=notrunc,fsync", timeout_s=120.0)
+            # nocache: out of the page cache, where direct I/O would have to look first
+            self._must(*fill, "conv=notrunc,fsync", "oflag=nocache", timeout_s=120.0)
             self._scratch_filled = True
 
     def network(self) -> Network | None:

@@ -14,11 +14,8 @@ from vbench.image.elf import Elf
 PROGRAMS = {
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
-    "sysbench": "sysbench",
-    "fio": "fio",
     "iperf3": "iperf3",
     "openssl": "openssl",
-    "chrt": "util-linux",
     "setpriv": "util-linux",
     "taskset": "util-linux",
     "unshare": "util-linux",

@@ -1,8 +1,8 @@
-"""Stand-ins for large libraries that a benchmark program needs to start but never to measure.
+"""Stand-ins for libraries that a program needs to start but that no measurement uses.
 
-Debian's fio links the clients of Ceph, GlusterFS and others, sysbench those of two databases:
-80 MB that every boot would unpack and every start would relocate. A stub exports the names that
-the programs import; a program that calls one gets an error message and ends.
+Debian's QEMU, which the testbed adds to the image, links drivers for InfiniBand and persistent
+memory. A stub exports the names that the programs import; a program that calls one gets an error
+message and ends.
 """
 
 from __future__ import annotations
@@ -13,15 +13,7 @@ from pathlib import Path
 from vbench.image import tools
 from vbench.image.elf import Elf
 
-STUBBED = frozenset(
-    {
-        # fio's engines for remote storage and persistent memory
-        *("libgfapi.so.0", "libnbd.so.0", "libibverbs.so.1", "librdmacm.so.1"),
-        *("librados.so.2", "librbd.so.1", "libpmem.so.1", "libpmemblk.so.1"),
-        # sysbench's database drivers
-        *("libmariadb.so.3", "libpq.so.5"),
-    }
-)
+STUBBED = frozenset({"libibverbs.so.1", "libpmem.so.1", "librdmacm.so.1"})
 
 # Without a C library, so that a stub fits whichever the image holds.
 SOURCE = """\

@@ -15,7 +15,7 @@ from vbench.contract.guest import Guest, Target
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
 from vbench.guest.native import Native
 from vbench.measure.execution import Command, Execution, Server, client_of, serving
-from vbench.measure.interference import InterferenceMonitor
+from vbench.measure.interference import IdleMonitor, InterferenceMonitor
 from vbench.measure.parsers import Reader
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
 from vbench.model import Pair, Reading, TimeBase
@@ -105,6 +105,7 @@ class Measure:
         self._exit_histogram = histogram
         self._phase = phase
         self._monitor = monitor or InterferenceMonitor(guest.host)
+        self._idle = IdleMonitor(guest.host)
         self.round = 0
 
     def __call__(
@@ -282,7 +283,7 @@ class Measure:
         """One round. Without `start`, whose counts are taken off, nothing is counted."""
         readings: dict[str, Reading] = {}
         counters: dict[str, float] = {}
-        before = self._monitor.sample()
+        before, idle_before = self._monitor.sample(), self._idle.sample()
         for side in order(self.round, self.boot):
             if side not in runs:
                 continue
@@ -299,7 +300,11 @@ class Measure:
                         raise
                     self._without_native(runs, error)
         self.round += 1
-        flags = set(self._monitor.flags_since(before))
+        measured_s = sum(reading.elapsed_s for reading in readings.values())
+        flags = {
+            *self._monitor.flags_since(before),
+            *self._idle.flags_since(idle_before, measured_s),
+        }
         for run in runs.values():
             flags |= run.flags
         native, guest = readings.get(NATIVE), readings[GUEST]

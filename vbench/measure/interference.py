@@ -1,4 +1,4 @@
-"""Was this round disturbed? Steal time, CPU pressure and cgroup throttling of a host."""
+"""Was this round disturbed? Steal time, CPU pressure, throttling and idle time of a host."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from vbench.system.cgroups import stat_files
 # workload of two processes on one.
 STEAL_SHARE = 0.01
 PRESSURE_SHARE = 0.10
+# On the instruction base an idle machine's clock goes on by the wall. /proc/uptime counts
+# hundredths of a second, so two readings of two figures are wrong by 0.02 s at most.
+IDLE_SHARE = 0.01
+_IDLE_RESOLUTION_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,42 @@ class InterferenceSample:
     steal_s: float | None
     pressure_s: float | None
     throttled: float | None  # periods
+
+
+@dataclass(frozen=True)
+class IdleSample:
+    """What a host of one CPU has been up and idle for, in seconds of its clock."""
+
+    uptime_s: float
+    idle_s: float
+
+
+class IdleMonitor:
+    """Whether a host whose clock counts instructions was idle while a program measured itself.
+
+    Not on Xen, where dom0 is idle while its guest runs.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._active = (
+            host.time_base is TimeBase.INSTRUCTIONS
+            and _text(host, "/sys/hypervisor/type").strip() != "xen"
+        )
+
+    def sample(self) -> IdleSample | None:
+        words = _text(self._host, "/proc/uptime").split() if self._active else []
+        return IdleSample(float(words[0]), float(words[1])) if len(words) == 2 else None
+
+    def flags_since(self, before: IdleSample | None, measured_s: float) -> tuple[str, ...]:
+        """ "idle" if of `measured_s`, which programs measured since `before`, some was idle: what
+        is more than all the time outside of their loops."""
+        now = self.sample()
+        if before is None or now is None:
+            return ()
+        outside_s = now.uptime_s - before.uptime_s - measured_s
+        idle_s = now.idle_s - before.idle_s - outside_s
+        return ("idle",) if idle_s > IDLE_SHARE * measured_s + _IDLE_RESOLUTION_S else ()
 
 
 class InterferenceMonitor:
@@ -46,7 +86,10 @@ class InterferenceMonitor:
     def _throttled(self) -> float | None:
         """How often the own control group and those above it were held back so far."""
         if self._throttle_files is None:
-            texts = (self._text("/proc/self/cgroup"), self._text("/proc/self/mountinfo"))
+            texts = (
+                _text(self._host, "/proc/self/cgroup"),
+                _text(self._host, "/proc/self/mountinfo"),
+            )
             self._throttle_files = stat_files(*texts)
         counts = {
             path: self._number(path, r"^nr_throttled (\d+)", 1) for path in self._throttle_files
@@ -72,16 +115,17 @@ class InterferenceMonitor:
         return tuple(flags)
 
     def _number(self, path: str, pattern: str, per_second: float) -> float | None:
-        match = re.search(pattern, self._text(path), re.MULTILINE)
+        match = re.search(pattern, _text(self._host, path), re.MULTILINE)
         return int(match[1]) / per_second if match else None
 
-    def _text(self, path: str) -> str:
-        try:
-            return self._host.read(path)
-        except (HostError, ConnectionLost):
-            # No PSI or no control groups in this kernel; or whoever uses the host next is told
-            # that it is gone, and a finished pair is kept.
-            return ""
+
+def _text(host: Host, path: str) -> str:
+    try:
+        return host.read(path)
+    except (HostError, ConnectionLost):
+        # No PSI or no control groups in this kernel; or whoever uses the host next is told that it
+        # is gone, and a finished pair is kept.
+        return ""
 
 
 def _grew(before: float | None, now: float | None) -> float:

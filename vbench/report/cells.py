@@ -20,6 +20,8 @@ FLAGS = {
     "cpu-pressure": "tasks waited for a CPU of the host during this round. In every round: it is "
     "no disturbance; the workload's own processes share a CPU, or the host is always busy",
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
+    "idle": "the testbed was idle in part of this round, so the speed of the machine beneath it is "
+    "in the figure",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
     "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
     "limits_differ": "native inherited a limit, mask or personality that the guest does not have",

@@ -1,0 +1,56 @@
+"""Every workload that comes with vbench, in a real guest: its command runs, its output is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Vbench
+from vbench import workloads
+
+pytestmark = pytest.mark.tcg
+
+# What a guest under QEMU's translator does not have, or what a host may not have natively.
+MAY_BE_UNSUPPORTED = {
+    "exit-hypercall": "no hypervisor answers a hypercall here",
+    "exit-interrupt-processor": "needs two CPUs",
+}
+# They need a network of their own between guest and host, which not every host may make.
+NETWORK = {"network-receive", "network-send", "network-rr"}
+
+
+def shipped() -> set[str]:
+    return {
+        name.replace("_", "-")
+        for path in Path(workloads.__path__[0]).glob("bench_*.py")
+        for name in re.findall(r"^def bench_(\w+)", path.read_text(), re.MULTILINE)
+    }
+
+
+def test_every_shipped_workload_is_measured_in_a_real_guest(vbench: Vbench) -> None:
+    done = vbench.measure("--quick", "--boots", "1", "--rounds", "1", "--workload", "*")
+    items = {item["workload"]: item for item in vbench.json()["vbench"]["items"]}
+    measured = {
+        entry["extra_info"]["vbench"]["workload"]: entry["extra_info"]["vbench"]
+        for entry in vbench.json()["benchmarks"]
+    }
+
+    assert set(items) == shipped()
+    wrong = {
+        name: item["reason"]
+        for name, item in items.items()
+        if item["status"] != "ok"
+        and not (
+            item["status"] == "unsupported" and MAY_BE_UNSUPPORTED.get(name, "\0") in item["reason"]
+        )
+    }
+    assert not wrong, json.dumps(wrong, indent=1) + done.stderr
+    for name, item in measured.items():
+        assert all(guest_s > 0 for _, guest_s in item["pairs"]), name
+        if item["statistic"] == "ratio" and name not in NETWORK:
+            assert all(native_s > 0 for native_s, _ in item["pairs"]), name
+        if "vbench-probe" in item["commands"].get("guest", ""):
+            assert all(0 < equal <= 1 for _, equal in item["pair_equal"]), name
