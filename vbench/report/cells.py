@@ -23,7 +23,7 @@ FLAGS = {
     "idle": "the testbed was idle in part of this round, so the speed of the machine beneath it is "
     "in the figure",
     "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
-    "faults and disk paths differ by more than the virtualization; `--kernel host` settles it",
+    "faults and disk paths differ by more than the virtualization",
     "limits_differ": "native inherited a limit, mask or personality that the guest does not have",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
     "not_direct": "direct I/O on the scratch disk was not proven to reach a device, so the figures "

@@ -278,7 +278,8 @@ def _footnotes(text: str, panel: Panel) -> list[str]:
     if "<sup>k</sup>" in text:
         notes.append(
             "<sup>k</sup> No word: native ran under another kernel than the guest, and system "
-            "calls, page faults and disk paths differ between kernels. `--kernel host` settles it."
+            "calls, page faults and disk paths differ between kernels. Where "
+            "the file of the host's kernel is installed, `--kernel host` removes this difference."
         )
     if "<sup>s</sup>" in text:
         notes.append(
