@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -178,7 +179,7 @@ class TestbedHost(SshHost):
         with ExitStack() as stack:
             folder, keys = stack.enter_context(here.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(here, files, folder, keys)
-            spec = self._spec(base, files, initrd)
+            spec = self._spec(base, files, initrd, stack)
             watch = Stopwatch(here.clock)
             machine = QemuMachine(here, argv(spec))
             stack.callback(machine.close)
@@ -204,13 +205,16 @@ class TestbedHost(SshHost):
                 cleanup=stack.pop_all(),
             )
 
-    def _spec(self, base: ImageFiles, files: ImageFiles, initrd: str) -> GuestSpec:
+    def _spec(
+        self, base: ImageFiles, files: ImageFiles, initrd: str, stack: ExitStack
+    ) -> GuestSpec:
         layer = self._layer
         linux = kernel_arguments(
             layer.console, ["10.0.2.15/24"], modules=layer.modules, hostname="testbed"
         )
         if layer.beneath:  # multiboot modules, each with its command line: the first is dom0
-            modules = (f"{files.kernel} {' '.join(linux)}", initrd)
+            kernel = _without_blanks(files.kernel, stack)
+            modules = (f"{kernel} {' '.join(linux)}", _without_blanks(initrd, stack))
             initrd = ",".join(map(escape, modules))
         return GuestSpec(
             accel="tcg,thread=single",
@@ -312,3 +316,15 @@ class TestbedHost(SshHost):
                 native_address="10.78.0.2",
             )
         return self._network
+
+
+def _without_blanks(path: str, stack: ExitStack) -> str:
+    """A name of the file without blanks while `stack` lasts.
+
+    QEMU takes the name of a multiboot module to end at the first blank, and knows no escape.
+    """
+    if " " not in path:
+        return path
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"

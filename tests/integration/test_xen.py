@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ssh_program
+from tests.integration.conftest import Vbench, ssh_program
 from vbench import image
 from vbench.contract.guest import Guest, Target
 from vbench.contract.host import Host
@@ -261,3 +261,16 @@ def test_a_dom0_reached_by_ssh(
         assert domains(dom0) == {"Domain-0"}
     finally:
         remote.close()
+
+
+def test_a_cache_and_a_tmp_with_blanks_in_their_paths(vbench: Vbench) -> None:
+    """QEMU takes the name of a multiboot module to end at the first blank."""
+    cache, tmp = vbench.root / "a cache", vbench.root / "a tmp"
+    cache.symlink_to(image.cache_dir())
+    tmp.mkdir()
+    done = vbench.run(
+        *("exec", "--host", "testbed", "xen-pv", "--", "cat", "/sys/hypervisor/type"),
+        VBENCH_CACHE=str(cache),
+        VBENCH_TMP=str(tmp),
+    )
+    assert (done.returncode, done.stdout) == (0, "xen\n"), done.stderr
