@@ -74,7 +74,7 @@ def operations(panel: Panel) -> None:
         print(
             f"  {one.item.variant:30} {one.item.workload:20} {exits.total(one.item):8.2f} exits  "
             f"overhead {one.measured * 1e9:+12,.0f}  exits {one.predicted * 1e9:+12,.0f} {share}  "
-            f"beside the vCPU {(one.beside or 0) * 1e9:+12,.0f}"
+            f"beside the vCPU {(one.io_threads or 0) * 1e9:+12,.0f}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sample_results import LOCAL, TESTBED, item, launch, pairs, result
-from test_report_exits import event, judged, kvm_result, panel_of
+from test_report_exits import event, judged, kvm_result, panel_of, shown
 
 from vbench.model import HostFacts, Item, Pair, Result, Technique
 from vbench.records import (
@@ -217,7 +217,7 @@ def test_nothing_that_a_subtraction_drowns_is_shown() -> None:
 
     def cost(*medians: float) -> str:
         empty = one(80, 80, workload="exit-control-empty")
-        return "".join(exits.costs(panel_of(result(empty, one(*medians)))))
+        return shown(exits.costs(panel_of(result(empty, one(*medians)))))
 
     assert "below the clock's step of 10.0 ns" in cost(82, 84)
     assert "not above its control" in cost(75, 100)
@@ -229,4 +229,4 @@ def test_counters_that_drown_in_the_program_s_start_are_not_shown() -> None:
     negative = item("a", [Pair(1.0, 2.0, b, (), {"host_cpu_s": n, "vm": n})
                           for b, n in ((0, -1.0), (1, 3.0))])  # fmt: skip
     panel = panel_of(result(negative))
-    assert "Host CPU" not in "".join(sections.workloads(panel))
+    assert "Host CPU" not in shown(sections.workloads(panel))

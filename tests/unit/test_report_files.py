@@ -56,7 +56,7 @@ def test_same_bytes_from_another_folder_hash_seed_and_locale(tmp_path: Path) -> 
             check=True,
         )
         files = sorted(path for path in out.rglob("*") if path.is_file())
-        assert len(files) == 5  # the report, two plots of overheads, two of boots
+        assert len(files) == 6  # report, commands, two plots of overheads, two of boots
         content = [(str(f.relative_to(out)), f.read_bytes()) for f in files]
         digests.add(hashlib.sha256(repr(content).encode()).hexdigest())
     assert len(digests) == 1

@@ -124,11 +124,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("files", nargs="*", type=Path, metavar="FILE", help="workloads of your own")
     _common(run)
-    report = add("report", _report, "write the report of result files")
-    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JSON files or folders")
-    report.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
-    )
+    _report_options(add("report", _report, "write the report of result files"))
     _compare_options(add("compare", _compare, "find regressions between two results"))
     doctor = add("doctor", _doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -282,16 +278,53 @@ def _run(arguments: argparse.Namespace) -> int:
     return runner.run(_options(arguments))
 
 
+def _report_options(report: argparse.ArgumentParser) -> None:
+    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JSON files or folders")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
+    )
+    report.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file")
+    report.add_argument(
+        "--format",
+        choices=("markdown", "json", "bencher", "openmetrics", "csv"),
+        default="markdown",
+        help="markdown, or the figures as data; default %(default)s",
+    )
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from vbench import report
     from vbench.results import loading
+    from vbench.results.journal import write_atomic
 
+    for written in filter(None, (arguments.output, arguments.html)):
+        _spare_results(written, arguments.paths)
     results = loading.load_all(arguments.paths)
-    if arguments.output:
+    if arguments.html:
+        write_atomic(arguments.html, report.html_page(results))
+    if arguments.format != "markdown":
+        figures = report.text(results, arguments.format)
+        if arguments.output:
+            write_atomic(arguments.output, figures)
+        else:
+            sys.stdout.write(figures)
+    elif arguments.output:
         report.write(results, arguments.output)
-    else:
+    elif not arguments.html:
         sys.stdout.write(report.render(results, plots_dir=None).markdown)
     return 0
+
+
+def _spare_results(written: Path, inputs: Sequence[Path]) -> None:
+    """Raises UsageError where writing would destroy what is to be read."""
+    target = written.resolve()
+    folders = [target, *target.parents]
+    if (
+        target.is_file()
+        and target.suffix == ".json"
+        and any(p.resolve() in folders for p in inputs)
+    ):
+        raise UsageError(f"{written} is one of the results", remedy="name another file")
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 from vbench.model import Item, Statistic, Status, Technique
 from vbench.report import cells, exits
+from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.report.verdicts import default_variants
 from vbench.results import exit_reasons as words
 from vbench.results import significance
-from vbench.results.formatting import NOTHING, TIMES, code, duration, plain, small, table
+from vbench.results.formatting import NOTHING, TIMES, code, duration, plain, small
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
 WORTH_EXPLAINING = 1.05
-IO_THREAD_TIME = "beside the vCPU"
+IO_THREAD_TIME = "device threads"
 
 
 @dataclass(frozen=True)
 class Attribution:
     """Where an item's overhead goes, in seconds per unit of work.
 
-    `parts` are exit reasons with count times price, largest first; `beside` is the CPU time of
+    `parts` are exit reasons with count times price, largest first; `io_threads` is the CPU time of
     what serves the guest's devices: QEMU's threads that are no vCPU, or dom0; None if it was not
     counted. `measured` is guest less native.
     """
@@ -30,7 +31,7 @@ class Attribution:
     item: Item
     native: float
     parts: tuple[tuple[str, float], ...]
-    beside: float | None
+    io_threads: float | None
     measured: float
 
     @property
@@ -44,7 +45,7 @@ class Attribution:
 
     @property
     def explained(self) -> float:
-        return self.predicted + (self.beside or 0.0)
+        return self.predicted + (self.io_threads or 0.0)
 
     def share(self, seconds: float) -> float:
         """As a share of the measured overhead."""
@@ -71,11 +72,11 @@ def attributions(panel: Panel) -> list[Attribution]:
                 continue
             parts.append((reason, count * exit_costs.get(reason, min(exit_costs.values()))))
         parts.sort(key=lambda part: (-part[1], part[0]))
-        out.append(Attribution(item, native, tuple(parts), _beside(item), guest - native))
+        out.append(Attribution(item, native, tuple(parts), _io_threads(item), guest - native))
     return out
 
 
-def _beside(item: Item) -> float | None:
+def _io_threads(item: Item) -> float | None:
     """CPU time per unit of work on the host that was not the vCPUs', mean over boots. None if it
     was not counted, or drowns in what starting the program takes."""
     boots: dict[int, list[float]] = {}
@@ -125,7 +126,7 @@ def _shares(one: Attribution) -> str:
     return f"{share(one.share(one.predicted))}, {share(one.share(one.explained))}"
 
 
-def told(panel: Panel) -> list[str]:
+def told(panel: Panel) -> list[Block]:
     """The table of all of them."""
     found = attributions(panel)
     if not found:
@@ -135,14 +136,14 @@ def told(panel: Panel) -> list[str]:
         sign = "-" if seconds < 0 else "+"
         return f"{sign}{duration(abs(seconds), panel.host.time_base)}" if seconds else "0"
 
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             f"{plain(one.item.workload)}<br>{small('per ' + plain(one.item.unit))}",
             code(one.item.variant),
-            signed(one.measured),
-            signed(one.predicted),
-            NOTHING if one.beside is None else signed(one.beside),
-            signed(one.rest),
+            Cell(signed(one.measured), one.measured, panel.series(one.item)),
+            Cell(signed(one.predicted), one.predicted),
+            NOTHING if one.io_threads is None else Cell(signed(one.io_threads), one.io_threads),
+            Cell(signed(one.rest), one.rest),
             _shares(one) if _worth(panel, one) else NOTHING,
             "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
         ]
@@ -153,17 +154,20 @@ def told(panel: Panel) -> list[str]:
         "Variant",
         "Measured overhead",
         f"Exits {TIMES} cost",
-        f"B{IO_THREAD_TIME[1:]}",
+        f"{IO_THREAD_TIME[0].upper()}{IO_THREAD_TIME[1:]}",
+        "Rest",
+        "Explained",
+        "Largest exits",
     ]
-    body = table([*headings, "Rest", "Explained", "Largest exits"], rows)
+    body = Table(headings, rows)
     note = (
-        "Measured is guest less native. Beside the vCPU: CPU time of QEMU's other threads, for Xen "
-        "of dom0, which do the input and output of the guest's devices. Where they run on another "
-        "CPU while the vCPU goes on they may delay nothing; and part of that work is natively done "
-        "too. Explained: by exits, and by both, where the overhead is more than "
-        f"{WORTH_EXPLAINING - 1:.0%} of native. A reason that none of the events above makes is "
-        "priced as the cheapest of them, and none as cheaper. The rest is what a device model does "
-        "inside an exit, the host's kernel, waiting, caches and TLB, and what those costs are "
-        "wrong by; below 0, more is explained than there is."
+        "Measured is guest less native. Device threads: CPU time of QEMU's threads that are no "
+        "vCPU, for Xen of dom0; they do the guest's input and output. This time can overlap with "
+        "the vCPU's, and native I/O needs part of it as well, so it is an upper bound. Explained: "
+        "by exits, and by both, where the overhead is surely more than "
+        f"{WORTH_EXPLAINING - 1:.0%} of native. Exit reasons without a measured cost are assumed "
+        "to cost as much as the cheapest measured one. The rest is device models at work inside "
+        "an exit, the host's kernel, waiting, caches and TLB; below 0, more is explained than "
+        "there is."
     )
     return ["**Overhead explained by exits**", body, note]

@@ -22,12 +22,14 @@ FLAGS = {
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
     "idle": "the testbed was idle in part of this round, so the speed of the machine beneath it is "
     "in the figure",
-    "kernel_differs": "native ran under another kernel than the guest, so system calls, page "
-    "faults and disk paths differ by more than the virtualization",
+    "kernel_differs": "native ran under another kernel than the guest, so all that runs kernel "
+    "code differs by more than the virtualization",
     "limits_differ": "native inherited a limit, mask or personality that the guest does not have",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
     "not_direct": "direct I/O on the scratch disk was not proven to reach a device, so the figures "
     "may be those of memory: no word",
+    "not_exact": "the instructions of this workload cannot be counted exactly: it waits, so the "
+    "speed of the machine beneath the testbed is in them",
     "one_boot": "measured on one boot; the interval says nothing about the next boot",
     "outlier": "pairs further than 3.5 robust standard deviations from the median (modified "
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
@@ -50,6 +52,11 @@ def no_word(item: Item) -> bool:
     faults = "fault" in f"{item.workload} {item.unit}"
     alone = item.category == "cpu" or (item.category == "memory" and not faults)
     return "kernel_differs" in item.flags and not alone
+
+
+def judged(item: Item) -> bool:
+    """Whether a word about this item would judge nothing but the virtualization."""
+    return not no_word(item) and not any(flag in UNLIKE for flag in item.flags)
 
 
 def no_ratio(item: Item) -> bool:
@@ -127,6 +134,8 @@ def conditions(item: Item) -> frozenset[str]:
     what it was measured under."""
     every = [set(pair.flags) for pair in item.pairs]
     found = set(item.flags) | (set.intersection(*every) if every else set())
+    if item.time_base is TimeBase.INSTRUCTIONS and not item.counted:
+        found.add("not_exact")
     if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
         found.add("one_boot")
     return frozenset(found)

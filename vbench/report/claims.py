@@ -6,15 +6,21 @@ medium, low), and are stated in the report. Pure: the same results give the same
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vbench.report import exit_claims, host_claims, technique_claims
+from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered
 from vbench.report.verdicts import Judge, verdict
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, code, table
+from vbench.results.formatting import NOTHING, code
 
-TITLE = "What the document says, and what we measured"
+TITLE = "The introduction's claims"
+_DOCUMENT = (
+    "vbench checks one text: an introduction to virtualization fundamentals and to hypervisors of "
+    "type 1 and type 2. Its statements stand here in our words, with a verdict and its number."
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Claim:
     everywhere: bool = False
 
 
-def section(gathered: Gathered) -> list[str]:
+def section(gathered: Gathered) -> list[Block]:
     """The table of all claims over all panels, and the thresholds behind the verdicts."""
     rows = []
     for claim in CLAIMS:
@@ -49,7 +55,8 @@ def section(gathered: Gathered) -> list[str]:
             rows.append([claim.key if first else "", claim.statement if first else "",
                          judged, told, where])  # fmt: skip
     return [
-        table(["", "The document", "Verdict", "Number [95 % interval]", "Where"], rows),
+        f"{_count(rows)} {_DOCUMENT}",
+        Table(["", "The introduction says", "Verdict", "Number [95 % interval]", "Where"], rows),
         f"Thresholds: high is above {stats.MEDIUM_MAX:g} by the whole interval; near native is an "
         f"interval within {1 / stats.LOW_MAX:.2f} and {stats.LOW_MAX:.2f} (two one-sided tests at "
         f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; within "
@@ -59,6 +66,15 @@ def section(gathered: Gathered) -> list[str]:
         "exit, how often, and how much code runs; about time they are *consistent* with a claim "
         "or not. *Nested*: the host is itself a virtual machine.",
     ]
+
+
+def _count(rows: Sequence[Sequence[str]]) -> str:
+    """How many verdicts of each kind there are, in a sentence."""
+    kinds = ("confirmed", "consistent", "refuted", "not consistent", "inconclusive")
+    found = [row[2].removeprefix("nested: ") for row in rows]
+    told = [f"{n} {kind}" for kind in kinds if (n := sum(v.startswith(kind) for v in found))]
+    missing = sum(verdict.startswith("not measured") for verdict in found)
+    return f"Verdicts: {', '.join([*told, f'{missing} not measured here'])}."
 
 
 def _not_here(why: str) -> str:
@@ -86,11 +102,11 @@ CLAIMS = (
           technique_claims.kernel_module),
     Claim("R1", "Before hardware support a guest's kernel ran in ring 1.", _RINGS),
     Claim("R2", "With hardware support it runs in ring 0, and the hypervisor below it.", _RINGS),
-    Claim("E1", "Port I/O, some MSRs, interrupts, CPUID, and without EPT page faults make a guest "
-          "leave.", exit_claims.triggers),
+    Claim("E1", "Port I/O, some MSRs, interrupts, CPUID, and without EPT page faults cause VM "
+          "exits.", exit_claims.triggers),
     Claim("E2", "One exit costs hundreds to thousands of cycles.", exit_claims.exit_cost),
-    Claim("E3", "How fast a guest is depends on how often it leaves.", exit_claims.frequency),
-    Claim("E4", "Paravirtual drivers such as VirtIO leave less often for the same I/O.",
+    Claim("E3", "How fast a guest is depends on how often it exits.", exit_claims.frequency),
+    Claim("E4", "Paravirtual drivers such as VirtIO cause fewer exits for the same I/O.",
           exit_claims.drivers),
     Claim("Q1", "A type 1 hypervisor has lower overhead than a type 2.", _TYPES),
     Claim("Q2", "KVM joins the speed of type 1 and the convenience of type 2.", _TYPES),

@@ -9,9 +9,10 @@ from itertools import pairwise
 from vbench.model import Item, Technique
 from vbench.records import Cause
 from vbench.report import published
+from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.results import exit_reasons
-from vbench.results.formatting import NOTHING, code, duration, number, plain, small, table
+from vbench.results.formatting import NOTHING, code, duration, number, plain, small
 
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 LEAST_PER_UNIT = 0.005
@@ -131,6 +132,16 @@ def _by_processor(item: Item) -> bool:
     return bool(item.exits) and item.technique is Technique.HARDWARE
 
 
+def all_costs(panel: Panel) -> list[Cost]:
+    """The cost of every event that was measured together with its control."""
+    return [
+        found
+        for variant in panel.variants()
+        for item, _ in causing(panel, variant)
+        if (found := cost(panel, variant, item.workload)) is not None
+    ]
+
+
 def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
     """What one exit costs by reason, in seconds, for all that could be priced.
 
@@ -171,9 +182,31 @@ def _tick_rate(item: Item) -> float | None:
     return statistics.median(rates) if rates else None
 
 
-def costs(panel: Panel) -> list[str]:
+def sentence(panel: Panel) -> str:
+    """Opens the chapter: the cheapest and the dearest exit that was measured by itself."""
+    found = [
+        (each.net, cause.event, variant)
+        for variant in panel.variants()
+        for item, cause in causing(panel, variant)
+        if cause.alone
+        and (each := cost(panel, variant, item.workload)) is not None
+        and not each.drowned
+        and left(each.item) >= PER_EVENT
+    ]
+    if not found:
+        return "No event that was measured here is known to have caused an exit."
+    cheap, dear = min(found), max(found)
+    told = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
+    told += f" ({duration(cheap[0], panel.host.time_base)})"
+    if dear[0] > cheap[0]:
+        told += f", the dearest {dear[1]} in {code(dear[2])}"
+        told += f" ({duration(dear[0], panel.host.time_base)})"
+    return f"{told}."
+
+
+def costs(panel: Panel) -> list[Block]:
     """What one event costs, as a distribution, for each event and variant."""
-    rows = []
+    rows: list[list[Cell | str]] = []
     found = [(item, cause, v) for v in panel.variants() for item, cause in causing(panel, v)]
     for workload in dict.fromkeys(item.workload for item, *_ in found):
         for item, cause, variant in found:
@@ -185,7 +218,11 @@ def costs(panel: Panel) -> list[str]:
                 [
                     plain(cause.event),
                     code(variant),
-                    _net(panel, net),
+                    Cell(
+                        _net(panel, net),
+                        None if net is None or net.drowned else net.net,
+                        panel.series(item),
+                    ),
                     *([_ticks(net)] if panel.wall else []),
                     f"{left(item):.2f}" if cause.reasons and _by_processor(item) else NOTHING,
                     *(exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
@@ -195,16 +232,16 @@ def costs(panel: Panel) -> list[str]:
     if not rows:
         return []
     headings = ["Event", "Variant", "Cost", *(["TSC ticks"] if panel.wall else []), "Exits"]
-    text = [
+    text: list[Block] = [
         "**What one event costs**",
-        table([*headings, "min", "median", "p99", "mean", "native median"], rows),
-        "Cost is the median less the median of the same without the event (the same system call "
-        "on `/dev/zero`, an MSR that is the guest's own, nothing but the clock); for timer "
-        "interrupt, wake-up and page fault, less native's median, each without its reading of the "
-        "clock, because nothing else is like them. In brackets: the least and the most of any "
-        "boot, where boots differ. Exits: how often the event made the guest leave for its own "
-        "reason. The MSR is IA32_PAT (0x277). KVM answers port 0x21 itself and passes port 0x80 "
-        "and the HPET on to QEMU; other hypervisors differ.",
+        Table([*headings, "min", "median", "p99", "mean", "native median"], rows),
+        "The cost is the median less the median of the same loop without the event: the same "
+        "system call on `/dev/zero`, an MSR that the guest may read itself, or nothing but the "
+        "clock. Nothing is like a timer interrupt, a wake-up or a page fault; from them native's "
+        "median is taken off. In brackets: the least and the most of any boot, where boots "
+        "differ. Exits: how often the event caused an exit for its own reason. The MSR is IA32_PAT "
+        "(0x277). KVM answers port 0x21 itself, and passes port 0x80 and the HPET on to QEMU; "
+        "other hypervisors differ.",
     ]
     if panel.wall:
         text.append(
@@ -259,7 +296,7 @@ def _ticks(found: Cost | None) -> str:
     return f"{found.ticks:,.0f}"
 
 
-def per_operation(panel: Panel) -> list[str]:
+def per_operation(panel: Panel) -> list[Block]:
     """Exits per unit of work, by reason, variants side by side."""
     counted = [item for item in panel.items if item.exits and item.category != "exit"]
     if not counted:
@@ -273,8 +310,8 @@ def per_operation(panel: Panel) -> list[str]:
         rows.append([f"{plain(workload)}<br>{small('per ' + plain(unit))}", *cell])
     return [
         "**Exits per unit of work**",
-        table(["Workload", *map(code, variants)], rows),
-        "Counted by the kernel's tracepoints in rounds of their own, which are not timed; what "
+        Table(["Workload", *map(code, variants)], rows),
+        "The kernel's tracepoints count them in rounds of their own, which are not timed. What "
         "starting the program causes is taken off. Names are the processor's (NPF: nested page "
         "fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; EXCP_NM: "
         "floating-point unit used again); port I/O and MMIO are told apart by who answers. For "

@@ -43,6 +43,7 @@ class Unavailable:
 class Panel:
     """What may be compared: one host, one clock, one image."""
 
+    number: int  # from 1, in the order of the report
     host: HostFacts
     image: str
     items: tuple[Item, ...]  # by category, workload, variant
@@ -59,6 +60,10 @@ class Panel:
     @property
     def wall(self) -> bool:
         return self.host.time_base is TimeBase.WALL
+
+    def series(self, item: Item) -> str:
+        """The name of an item's series, unique in a report: its samples go by it."""
+        return f"{self.number} {item.name}"
 
     def variants(self, technique: Technique | None = None) -> list[str]:
         """Variants in the order of the columns, of one technique or all."""
@@ -122,7 +127,7 @@ def gather(results: Sequence[Result]) -> Gathered:
             groups.append(group)
         group.add(result)
     refused = _apart(groups)
-    panels = [_panel(group.results, refused) for group in groups]
+    panels = [_panel(n + 1, group.results, refused) for n, group in enumerate(groups)]
     facts: dict[Technique, dict[str, Mapping[str, Mapping[str, str]]]] = {}
     for result in ordered:
         for item in result.items:
@@ -181,7 +186,7 @@ def _apart(groups: Sequence[_Group]) -> list[str]:
     ]
 
 
-def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
+def _panel(number: int, results: Sequence[Result], refused: list[str]) -> Panel:
     first = results[0]
     definitions: dict[str, tuple[str, str]] = {}  # workload -> definition, who had it first
     items: dict[str, Item] = {}
@@ -222,6 +227,7 @@ def _panel(results: Sequence[Result], refused: list[str]) -> Panel:
     overheads = {i.name: value for i in shown if (value := cells.overhead(i)) is not None}
     whole = {one.variant for one in results if not one.reduced_to}
     return Panel(
+        number=number,
         host=first.host,
         image=first.image,
         items=tuple(shown),

@@ -1,13 +1,13 @@
-"""The first screen: the comparison table, its columns filled with what was measured."""
+"""The comparison of the techniques at length: every variant, its intervals, sources, evidence."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 
 from vbench.model import Item, Launch, Statistic, Technique
 from vbench.records import NetworkPath
 from vbench.report import cells, reference
+from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.results import stats
@@ -23,7 +23,6 @@ from vbench.results.formatting import (
     share,
     small,
     span,
-    table,
     times,
     unit_bytes,
 )
@@ -34,46 +33,59 @@ BOOT_PHASES = ("launch to command", "launch to ready", "kernel to userspace")
 Cell = Callable[[Panel, str], str]
 
 
-def comparison(gathered: Gathered, panel: Panel) -> str:
-    """The document's table for one panel, with its footnotes."""
+def techniques(gathered: Gathered, panel: Panel) -> list[Block]:
+    """What each technique is, costs the CPU, and was attested to be, for one panel."""
     rows = [["**Measured as**", *(_measured_as(panel, t) for t in Technique)]]
     rows.append(
         ["**Guest OS modification**", *_stated(gathered, panel, "guest_os", _seen_in_guest)]
     )
-    for name, cell in _measured_rows(panel):
-        rows.append([f"**{name}**", *(_column(panel, t, cell) for t in Technique)])
+    rows += _rows(panel, _cpu_rows())
     rows.append(["**Windows support**", *_stated(gathered, panel, "windows")])
     rows.append(["**Key technology**", *(_technology(gathered, panel, t) for t in Technique)])
     rows.append(["**Current usage**", *_stated(gathered, panel, "usage")])
+    return _with_footnotes(rows, panel)
+
+
+def io(panel: Panel) -> list[Block]:
+    """Disk and network of each technique, for one panel."""
+    return _with_footnotes(_rows(panel, _io_rows(panel)), panel)
+
+
+def _rows(panel: Panel, rows: Sequence[tuple[str, Cell]]) -> list[list[str]]:
+    return [[f"**{name}**", *(_column(panel, t, cell) for t in Technique)] for name, cell in rows]
+
+
+def _with_footnotes(rows: list[list[str]], panel: Panel) -> list[Block]:
     headings = ["Aspect", *(t.value[0].upper() + t.value[1:] for t in Technique)]
-    text = table(headings, rows)
-    return "\n\n".join([text, *_footnotes(text, panel)])
+    return [Table(headings, rows), *_footnotes("".join(map("".join, rows)), panel)]
 
 
-def _measured_rows(panel: Panel) -> list[tuple[str, Cell]]:
-    def mean(of: ReferenceSet, shown: Callable[[stats.Overhead], str] = _overhead) -> Cell:
-        return lambda panel, variant: _mean(panel, variant, of, shown)
+def _mean_cell(of: ReferenceSet, shown: Callable[[stats.Overhead], str]) -> Cell:
+    return lambda panel, variant: _mean(panel, variant, of, shown)
 
+
+def _cpu_rows() -> list[tuple[str, Cell]]:
+    return [
+        ("CPU overhead: computing", _mean_cell(reference.COMPUTING, _overhead)),
+        ("CPU overhead: memory", _mean_cell(reference.MEMORY, _overhead)),
+        ("CPU overhead: system calls", _mean_cell(reference.SYSTEM_CALLS, _overhead)),
+    ]
+
+
+def _io_rows(panel: Panel) -> list[tuple[str, Cell]]:
     if panel.wall:
-        io: list[tuple[str, Cell]] = [
-            ("Disk throughput", mean(reference.DISK_THROUGHPUT, share)),
-            ("Disk time per operation", mean(reference.DISK_OPERATIONS)),
-            ("Network throughput", mean(reference.NETWORK_THROUGHPUT, share)),
-            ("Network time per operation", mean(reference.NETWORK_OPERATIONS)),
+        rows: list[tuple[str, Cell]] = [
+            ("Disk throughput", _mean_cell(reference.DISK_THROUGHPUT, share)),
+            ("Disk time per operation", _mean_cell(reference.DISK_OPERATIONS, _overhead)),
+            ("Network throughput", _mean_cell(reference.NETWORK_THROUGHPUT, share)),
+            ("Network time per operation", _mean_cell(reference.NETWORK_OPERATIONS, _overhead)),
         ]
     else:
-        io = [
+        rows = [
             ("Disk: extra instructions", lambda p, v: _extra(p, v, "disk")),
             ("Network: extra instructions", lambda p, v: _extra(p, v, "network")),
         ]
-    return [
-        ("CPU overhead: computing", mean(reference.COMPUTING)),
-        ("CPU overhead: memory", mean(reference.MEMORY)),
-        ("CPU overhead: system calls", mean(reference.SYSTEM_CALLS)),
-        *io,
-        ("Host CPU per I/O operation", _host_cpu),
-        ("Boot", _boot),
-    ]
+    return [*rows, ("Host CPU per operation", _host_cpu)]
 
 
 def _measured_as(panel: Panel, technique: Technique) -> str:
@@ -188,19 +200,6 @@ def boot_times(panel: Panel, variant: str, name: str) -> list[float]:
     )
 
 
-def _boot(panel: Panel, variant: str) -> str:
-    if not panel.wall:
-        return "not timed here"
-    for name in BOOT_PHASES:
-        seconds = boot_times(panel, variant, name)
-        if seconds:
-            return f"{number(statistics.median(seconds))} s<br>" + small(
-                f"{name}, {number(seconds[0])} to {number(seconds[-1])} s over "
-                + plural(len(seconds), "boot")
-            )
-    return cells.NOT_MEASURED
-
-
 def _launches(panel: Panel, technique: Technique) -> list[Launch]:
     """The first launch of each variant."""
     found: dict[str, Launch] = {}
@@ -277,9 +276,9 @@ def _footnotes(text: str, panel: Panel) -> list[str]:
     notes = []
     if "<sup>k</sup>" in text:
         notes.append(
-            "<sup>k</sup> No word: native ran under another kernel than the guest, and system "
-            "calls, page faults and disk paths differ between kernels. Where "
-            "the file of the host's kernel is installed, `--kernel host` removes this difference."
+            "<sup>k</sup> No word: native ran under another kernel than the guest, and kernels "
+            "differ in what this measures. Where the file of the host's kernel is installed, "
+            "`--kernel host` removes this difference."
         )
     if "<sup>s</sup>" in text:
         notes.append(

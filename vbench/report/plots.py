@@ -10,7 +10,7 @@ from vbench.report.overview import boot_times
 from vbench.report.stacked import Bar, stacked_plot
 from vbench.report.svg import Axis, Dot, Row, dot_plot
 from vbench.results import stats
-from vbench.results.formatting import TIMES
+from vbench.results.formatting import TIMES, interval, number, times
 
 
 def overheads(panel: Panel) -> str | None:
@@ -25,7 +25,13 @@ def overheads(panel: Panel) -> str | None:
     category = ""
     for workload in dict.fromkeys(item.workload for item, _ in shown):
         dots = tuple(
-            Dot(legend.index(item.variant), value.ratio, value.low, value.high)
+            Dot(
+                legend.index(item.variant),
+                value.ratio,
+                value.low,
+                value.high,
+                f"{item.workload} on {item.variant}: {times(value.ratio)} {interval(value)}",
+            )
             for item, value in shown
             if item.workload == workload
         )
@@ -66,7 +72,7 @@ def explained(panel: Panel) -> str | None:
     legend = [*named, "other exits", IO_THREAD_TIME]
     bars = []
     for one in shown:
-        shares = [0.0] * len(named) + [0.0, one.share(one.beside or 0.0)]
+        shares = [0.0] * len(named) + [0.0, one.share(one.io_threads or 0.0)]
         for reason, seconds in one.parts:
             at = named.index(reason) if reason in named else len(named)
             shares[at] += one.share(seconds)
@@ -79,8 +85,8 @@ def explained(panel: Panel) -> str | None:
         )
     return stacked_plot(
         "Overhead explained by exits",
-        "exits per unit of work times what one costs, and what serves devices beside the vCPU, as "
-        "a share of guest less native",
+        "exits per unit of work times what one costs, and the CPU time of device threads, as a "
+        "share of guest less native",
         bars,
         legend,
     )
@@ -93,9 +99,16 @@ def boots(panel: Panel) -> str | None:
     rows = []
     for name in names:
         dots = tuple(
-            Dot(i, statistics.median(times), times[0], times[-1])
+            Dot(
+                i,
+                statistics.median(seconds),
+                seconds[0],
+                seconds[-1],
+                f"{variant}: {number(statistics.median(seconds))} s, "
+                f"{number(seconds[0])} to {number(seconds[-1])} s",
+            )
             for i, variant in enumerate(legend)
-            if (times := boot_times(panel, variant, name))
+            if (seconds := boot_times(panel, variant, name))
         )
         if dots:
             rows.append(Row(name, dots))

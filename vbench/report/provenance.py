@@ -1,36 +1,34 @@
-"""Where the numbers come from: hosts, launches as commands that can be run again, evidence."""
+"""Where the numbers come from: hosts, launches, evidence, and commands that can be run again."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from html import escape
 
 from vbench.model import Launch
-from vbench.report.gather import Panel
-from vbench.results.formatting import NOTHING, block, code, details, plain, plural, table
+from vbench.report.document import Block, Fold, Table
+from vbench.report.gather import Gathered, Panel
+from vbench.results.formatting import NOTHING, code, plain, plural
 
 
-def of_panel(panel: Panel) -> list[str]:
-    """Host facts, the runs, and a folded part for each variant."""
-    out = [_pairs({**panel.host.facts, "image": panel.image}, ("Host fact", "Value"))]
-    if panel.runs:
-        out.append("Measured by:\n\n" + block("\n".join(panel.runs)))
+def of_panel(panel: Panel) -> list[Block]:
+    """Host facts, and a folded part for each variant."""
+    facts = _pairs({**panel.host.facts, "image": panel.image}, ("Host fact", "Value"))
+    out: list[Block] = [Fold(f"Host {code(panel.host.identity)}", facts)]
     for variant in panel.launched():
         launches = [launch for launch in panel.launches if launch.variant == variant]
         if launches:
-            boots = plural(len(launches), "boot")
-            summary = f"<code>{escape(variant)}</code>: {boots}"
-            out.append(details(summary, "\n\n".join(_launches(panel, variant, launches))))
+            summary = f"{code(variant)}: {plural(len(launches), 'boot')}"
+            out.append(Fold(summary, _launches(launches)))
     return out
 
 
-def _launches(panel: Panel, variant: str, launches: list[Launch]) -> list[str]:
+def _launches(launches: list[Launch]) -> list[Block]:
     first = launches[0]
-    out = [
+    out: list[Block] = [
         f"Attested: {plain(first.attestation.summary)}",
-        _pairs(first.attestation.evidence, ("Evidence", "Observed")),
-        _pairs(
+        *_pairs(first.attestation.evidence, ("Evidence", "Observed")),
+        *_pairs(
             {
                 "image": first.image,
                 **{f"version of {name}": value for name, value in first.versions.items()},
@@ -44,24 +42,32 @@ def _launches(panel: Panel, variant: str, launches: list[Launch]) -> list[str]:
     for launch in launches[1:]:
         differing = _differing(first, launch)
         if differing:
-            out.append(f"Boot {launch.boot} differs: " + "; ".join(differing))
-    # ports and private folders differ from boot to boot: every command is shown, each once
-    commands: dict[str, list[str]] = {}
-    for launch in launches:
-        commands.setdefault(shlex.join(launch.argv), []).append(str(launch.boot))
-    lines = [f"# boot {', '.join(boots)}\n{argv}" for argv, boots in commands.items() if argv]
-    if lines:
-        out += ["Launched as:", block("\n".join(lines), "sh")]
-    runs = [
-        f"# {item.workload}, {side}\n{command}"
-        for item in panel.items
-        if item.variant == variant
-        for side, command in sorted(item.commands.items())
-        if command
-    ]
-    if runs:
-        out += ["Workloads as run:", block("\n".join(runs), "sh")]
-    return [part for part in out if part]
+            out.append(f"Boot {launch.boot + 1} differs: " + "; ".join(differing))
+    return out
+
+
+def commands(gathered: Gathered) -> str:
+    """Every command line of every panel, for a shell: runs, launches, workloads."""
+    return "\n".join(line for panel in gathered.panels for line in _commands(panel)) + "\n"
+
+
+def _commands(panel: Panel) -> list[str]:
+    out = [f"## {panel.host.identity}, {panel.host.time_base.value}", ""]
+    out += ["# Measured by", *(f"# {run}" for run in panel.runs), ""]
+    for variant in panel.launched():
+        # ports and private folders differ from boot to boot: every command is shown, each once
+        launched: dict[str, list[str]] = {}
+        for launch in panel.launches:
+            if launch.variant == variant and launch.argv:
+                launched.setdefault(shlex.join(launch.argv), []).append(str(launch.boot + 1))
+        for argv, boots in launched.items():
+            out += [f"# {variant}, launched: boot {', '.join(boots)}", argv, ""]
+        for item in panel.items:
+            if item.variant == variant:
+                for side, command in sorted(item.commands.items()):
+                    if command:
+                        out += [f"# {variant}, {item.workload}, {side}", command, ""]
+    return out
 
 
 def _can(launch: Launch) -> Mapping[str, str]:
@@ -82,9 +88,9 @@ def _differing(first: Launch, launch: Launch) -> list[str]:
     return [f"{name} {plain(new)} instead of {plain(old)}" for name, old, new in both if old != new]
 
 
-def _pairs(facts: Mapping[str, str], headings: tuple[str, str]) -> str:
+def _pairs(facts: Mapping[str, str], headings: tuple[str, str]) -> list[Block]:
     rows = [[plain(name.replace("_", " ")), _value(value)] for name, value in sorted(facts.items())]
-    return table(headings, rows) if rows else ""
+    return [Table(headings, rows)] if rows else []
 
 
 def _value(text: str) -> str:

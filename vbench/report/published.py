@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vbench.results.formatting import TIMES, code, table
+from vbench.report.document import Block, Table
+from vbench.results.formatting import TIMES, code
 
 INTRODUCTION = (
     "For orientation, published figures of real hardware: not measured by vbench, and not "
@@ -29,11 +30,11 @@ CPUID_CYCLES = (500.0, 2200.0)
 _INTERPRETED_CYCLES = 40_000.0
 
 
-def figures() -> str:
-    return table(["On hardware", "Published", "Source"], [list(row) for row in _FIGURES])
+def figures() -> Table:
+    return Table(["On hardware", "Published", "Source"], [list(row) for row in _FIGURES])
 
 
-def beside(wall: bool, cpuid: Mapping[str, float], nested: bool) -> list[str]:
+def beside(wall: bool, cpuid: Mapping[str, float], nested: bool) -> list[Block]:
     """Published figures beside ours (the instruction base shows them on its first screen), and
     the likely cause where CPUID is far outside them. `cpuid`: ticks or instructions, by variant."""
     if not wall:

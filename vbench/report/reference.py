@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from vbench.model import Item, Statistic
 from vbench.report.gather import Panel
 
+# What reference workloads were called in results of earlier versions.
+_FORMER = {"cpu-prime": "cpu-sysbench", "memory-stream": "memory-sysbench"}
+
 
 @dataclass(frozen=True)
 class ReferenceSet:
@@ -58,10 +61,11 @@ def measured(panel: Panel, variant: str, *sets: ReferenceSet) -> list[Item]:
 
 def asked(panel: Panel, variant: str, *sets: ReferenceSet) -> list[Item]:
     """The variant's measured items of these sets, with an overhead or without."""
-    names = {name for each in sets for name in each.workloads}
     categories: Sequence[str] = [each.category for each in sets]
-    return [
-        item
-        for item in panel.of(variant, *categories)
-        if item.workload in names and item.statistic is Statistic.RATIO
+    measured = {item.workload: item for item in panel.of(variant, *categories)}
+    found = [
+        measured.get(name) or measured.get(_FORMER.get(name, ""))
+        for each in sets
+        for name in each.workloads
     ]
+    return [item for item in found if item and item.statistic is Statistic.RATIO]

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from vbench.model import CATEGORIES, ON_DEVICES, Item, Statistic, Status
 from vbench.report import cells
+from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
-from vbench.results import stats
 from vbench.results.formatting import (
     NOTHING,
     TIMES,
     code,
-    details,
     duration,
     number,
     per_unit,
     plain,
+    plural,
     small,
-    table,
+    times,
     unit_bytes,
 )
 
@@ -54,10 +54,27 @@ TITLES = {
 }
 
 
-def workloads(panel: Panel) -> list[str]:
+def sentence(panel: Panel) -> str:
+    """Opens the chapter: how many workloads were measured, and the largest overhead."""
+    rated = [
+        (value.ratio, item)
+        for item in panel.items
+        if (value := panel.overheads.get(item.name)) is not None
+    ]
+    count = len({item.workload for item in panel.items if item.status is Status.OK})
+    if not rated:
+        return f"{plural(count, 'workload')} measured, none with a ratio to native."
+    ratio, item = max(rated, key=lambda pair: (pair[0], pair[1].name))
+    return (
+        f"Of {plural(count, 'workload')}, {plain(item.workload)} under {code(item.variant)} has "
+        f"the largest overhead: {times(ratio)}."
+    )
+
+
+def workloads(panel: Panel) -> list[Block]:
     """A table per category: overhead, samples, absolute times, host CPU, vCPU wait, flags."""
     measured = [item for item in panel.items if item.status is Status.OK]
-    out = []
+    out: list[Block] = []
     for category in sorted({item.category for item in measured}, key=_category_order):
         items = [
             item
@@ -66,10 +83,12 @@ def workloads(panel: Panel) -> list[str]:
         ]
         if items:
             rows = [_row(panel, item) for item in items]
-            kept = [i for i in range(len(_HEADINGS)) if any(row[i] != NOTHING for row in rows)]
+            kept = [
+                i for i in range(len(_HEADINGS)) if any(_text(row[i]) != NOTHING for row in rows)
+            ]
             out.append(f"**{TITLES.get(category, plain(category))}**{_conditions(panel, items)}")
             out.append(
-                table([_HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in rows])
+                Table([_HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in rows])
             )
     return out
 
@@ -77,6 +96,10 @@ def workloads(panel: Panel) -> list[str]:
 def _category_order(category: str) -> tuple[int, str]:
     known = category in CATEGORIES
     return (CATEGORIES.index(category) if known else len(CATEGORIES)), category
+
+
+def _text(cell: Cell | str) -> str:
+    return cell.text if isinstance(cell, Cell) else cell
 
 
 def _conditions(panel: Panel, items: Sequence[Item]) -> str:
@@ -95,7 +118,7 @@ def _conditions(panel: Panel, items: Sequence[Item]) -> str:
     return f"; in all rounds: {', '.join(told)}" if told else ""
 
 
-def _row(panel: Panel, item: Item) -> list[str]:
+def _row(panel: Panel, item: Item) -> list[Cell | str]:
     base = panel.host.time_base
     flags = [
         f"{plain(flag)} ({count})" if count else plain(flag)
@@ -112,10 +135,14 @@ def _row(panel: Panel, item: Item) -> list[str]:
     return [
         plain(item.workload) + unit,
         code(item.variant),
-        cells.overhead_cell(item, panel.overheads.get(item.name)),
+        Cell(
+            cells.overhead_cell(item, panel.overheads.get(item.name)),
+            panel.overheads[item.name].ratio if item.name in panel.overheads else None,
+            panel.series(item),
+        ),
         cells.rounds(item.pairs),
         " → ".join(absolute),
-        *(_cost(panel, item, name) for name in _OWN_COLUMNS),
+        *(Cell(_cost(panel, item, name), cells.counter(item, name)) for name in _OWN_COLUMNS),
         "<br>".join(flags) or NOTHING,
     ]
 
@@ -129,26 +156,26 @@ def _cost(panel: Panel, item: Item, name: str) -> str:
     return duration(value, panel.host.time_base) if value > 0 else "0"
 
 
-def counters(panel: Panel) -> list[str]:
+def counters(panel: Panel) -> list[Block]:
     """All other counters, per unit of work: VM exits and the like."""
     names = sorted(
         {name for item in panel.items for pair in item.pairs for name in pair.counters}
         - {*_OWN_COLUMNS, *_SHOWN_ELSEWHERE}
     )
-    rows = []
+    rows: list[list[Cell | str]] = []
     for item in panel.items:
         values = [cells.counter(item, name) for name in names]
         if any(value is not None for value in values):
-            told = [_count(value) for value in values]
+            told = [Cell(_count(value), value) for value in values]
             rows.append([plain(item.workload), code(item.variant), plain(item.unit), *told])
     if not rows:
         return []
-    body = table(["Workload", "Variant", "per", *map(plain, names)], rows)
+    body = Table(["Workload", "Variant", "per", *map(plain, names)], rows)
     note = (
         f"0: fewer than {LEAST_PER_UNIT:g} per unit of work. {NOTHING}: not counted, or fewer than "
         "starting the program causes, which is taken off."
     )
-    return [details("<b>Counters per unit of work</b>", f"{body}\n\n{note}")]
+    return [Fold("**Counters per unit of work**", [body, note])]
 
 
 def _count(value: float | None) -> str:
@@ -167,7 +194,7 @@ def _quantile_order(name: str) -> tuple[float, str]:
         return (101.0, name)
 
 
-def quantiles(panel: Panel) -> list[str]:
+def quantiles(panel: Panel) -> list[Block]:
     """Latency distributions, native and guest beside each other. No ratio: tails do not scale."""
     items = [i for i in panel.items if i.status is Status.OK and i.statistic is Statistic.QUANTILES]
     names = sorted(
@@ -189,10 +216,9 @@ def quantiles(panel: Panel) -> list[str]:
     headings = ["Workload", "Variant", _ROUNDS, *(f"{n}: native → guest" for n in names)]
     return [
         "**Latency distributions**",
-        table([*headings, "Flags"], rows),
+        Table([*headings, "Flags"], rows),
         "Each figure is the median over rounds of that quantile; `max` is the largest of all "
-        "rounds. Distributions get no ratio: a mean of log ratios would hide the tail, which is "
-        "what they are measured for.",
+        "rounds. A distribution gets no ratio: a mean of ratios would hide its tail.",
     ]
 
 
@@ -206,7 +232,7 @@ def _quantile(panel: Panel, item: Item, name: str) -> str:
     return f"{native} → {duration(condense(g for _, g in both), panel.host.time_base)}"
 
 
-def boots(panel: Panel) -> list[str]:
+def boots(panel: Panel) -> list[Block]:
     """Boot times of each variant by what was timed."""
     names = sorted({phase.name for launch in panel.launches for phase in launch.phases})
     rows = []
@@ -224,10 +250,10 @@ def boots(panel: Panel) -> list[str]:
             rows.append([code(variant), str(count), *cell])
     if not rows:
         return []
-    return [table(["Variant", "Boots", *map(plain, names)], rows)]
+    return [Table(["Variant", "Boots", *map(plain, names)], rows)]
 
 
-def unmeasured(gathered: Gathered) -> list[str]:
+def unmeasured(gathered: Gathered) -> list[Block]:
     """What could not be measured, why, and what to do; the same reason once."""
     rows = []
     for panel in gathered.panels:
@@ -256,10 +282,10 @@ def unmeasured(gathered: Gathered) -> list[str]:
             rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
     if not rows:
         return ["Everything that was asked for was measured."]
-    return [table(["Host", "What", "Why not", "What to do"], rows)]
+    return [Table(["Host", "What", "Why not", "What to do"], rows)]
 
 
-def flags(gathered: Gathered) -> list[str]:
+def flags(gathered: Gathered) -> list[Block]:
     """The meaning of each flag that occurs."""
     found = sorted(
         {
@@ -274,22 +300,6 @@ def flags(gathered: Gathered) -> list[str]:
     return ["\n".join(f"- **{plain(f)}**: {cells.FLAGS.get(f, 'set by a plugin')}" for f in found)]
 
 
-def refused(gathered: Gathered) -> list[str]:
+def refused(gathered: Gathered) -> list[Block]:
     """Unlike things that were not put into one cell."""
     return ["\n".join(f"- {note}" for note in gathered.refused)] if gathered.refused else []
-
-
-def how_to_read(panels: Sequence[Panel]) -> str:
-    """The rules behind the numbers, in one paragraph."""
-    text = (
-        f"**How to read this.** {TIMES}1.00 is the speed of the same binaries on the host, without "
-        "a guest. Each figure is the geometric mean of guest / native over pairs of runs taken "
-        "within the same seconds, averaged within a boot first; brackets hold the 95 % interval "
-        "over boots (Student's t). A category's figure is a geometric mean over its workloads, "
-        f"with its extremes. **low**: the whole interval at or below {stats.LOW_MAX:.2f}; "
-        f"**medium**: above that and at or below {stats.MEDIUM_MAX:g}; **high**: above "
-        f"{stats.MEDIUM_MAX:g}; **between**: the interval crosses a bound."
-    )
-    if len({panel.host.identity for panel in panels}) > 1:
-        text += " The report joins files of several hosts, each in a panel of its own."
-    return text

@@ -50,6 +50,7 @@ def stacked_plot(title: str, axis: str, bars: Sequence[Bar], legend: Sequence[st
                 f'<text class="m" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">'
                 f"{share:.0%}</text>"
             )
+    named = {series % _REST: name for series, name in enumerate(legend)} | {_REST: "not explained"}
     for i, bar in enumerate(bars):
         y = top + _GAP + i * (_TALL + _GAP)
         out.append(
@@ -63,7 +64,8 @@ def stacked_plot(title: str, axis: str, bars: Sequence[Bar], legend: Sequence[st
                 hollow = ' style="fill-opacity:.25"' if series == _REST else ""
                 out.append(
                     f'<rect class="s{series}"{hollow} x="{left + at * scale:.1f}" y="{y}" '
-                    f'width="{shown * scale:.1f}" height="{_TALL}"/>'
+                    f'width="{shown * scale:.1f}" height="{_TALL}"><title>'
+                    f"{escape(f'{bar.label}: {named[series]} {share:.0%}')}</title></rect>"
                 )
             at += max(shown, 0.0)
     out.append(f'<text class="m" x="16" y="{bottom + 34}">{escape(axis)}</text>')

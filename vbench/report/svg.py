@@ -34,12 +34,14 @@ text{fill:#f0f6fc}.m{fill:#9198a1}.card{fill:#0d1117;stroke:#3d444d}.grid{stroke
 
 @dataclass(frozen=True)
 class Dot:
-    """One value with its interval; `series` is an index into the legend."""
+    """One value with its interval; `series` is an index into the legend. `told` is what a pointer
+    on it shows."""
 
     series: int
     value: float
     low: float | None
     high: float | None
+    told: str
 
 
 @dataclass(frozen=True)
@@ -165,13 +167,13 @@ def dot_plot(title: str, axis: Axis, rows: Sequence[Row], legend: Sequence[str])
 
 
 def _dot(dot: Dot, x_of: Callable[[float], float], y: float) -> list[str]:
-    out = []
+    out = [f"<g><title>{escape(dot.told)}</title>"]
     if dot.low is not None and dot.high is not None:
         out.append(
             f'<line class="l{dot.series % len(_LIGHT)}" stroke-width="2" '
             f'x1="{x_of(dot.low):.1f}" x2="{x_of(dot.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-    return [*out, _mark(dot.series, x_of(dot.value), y)]
+    return [*out, _mark(dot.series, x_of(dot.value), y), "</g>"]
 
 
 def _grid(

@@ -1,0 +1,147 @@
+# ruff: noqa: RUF001 - the report shows a multiplication sign
+"""The first screen: fits, answers, has the introduction's shape, and never says too much."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sample_results import LOCAL, full_run, item, pairs, result
+
+from vbench import report
+from vbench.model import Pair, Result, Technique
+from vbench.records import Declaration, DeviceModel
+from vbench.report import sentences
+from vbench.report.document import slug
+from vbench.report.gather import gather
+from vbench.results import loading, stats
+
+SHIPPED = Path(__file__).parents[2] / "reports" / "development-machine"
+
+
+def screen(*results: Result) -> str:
+    """From the title to the first chapter."""
+    return report.render(results, plots_dir="p").markdown.split("\n## ")[0]
+
+
+def table(text: str) -> list[list[str]]:
+    rows = [line for line in text.splitlines() if line.startswith("| **")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+@pytest.mark.parametrize("results", [full_run(), loading.load_all([SHIPPED])])
+def test_it_fits_one_screen(results: list[Result]) -> None:
+    wrapped = [
+        part
+        for line in screen(*results).splitlines()
+        for part in textwrap.wrap(re.sub(r"\]\(#[^)]*\)", "]", line), 120) or [""]
+    ]
+    assert len(wrapped) <= 40
+
+
+def test_the_table_is_the_introduction_s() -> None:
+    rows = table(screen(*full_run()))[:6]
+    assert [row[0] for row in rows] == [
+        f"**{name}**"
+        for name in ("Guest OS modification", "CPU overhead", "I/O performance",
+                     "Windows support", "Key technology", "Current usage")
+    ]  # fmt: skip
+    assert all(len(row) == 4 for row in rows)
+    assert not any("<br>" in cell for row in rows for cell in row)
+
+
+def test_a_machine_without_kvm_has_one_table_with_both_clocks_marked() -> None:
+    text = screen(*full_run())
+    assert text.count("| **CPU overhead**") == 1
+    _, full, para, hardware = table(text)[1]
+    assert re.fullmatch(r"\*\*medium\*\* ×1\.5\d / ×14\.\d / ×3\.\d\d `tcg-virtio`", full)
+    assert para == "not measured"
+    assert hardware == "**low** ×1.010 / — / — `kvm-virtio` †"
+    assert "† counted" in text
+    assert "it says nothing" in text or "they say nothing about time" in text
+
+
+def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
+    text = sentences.answer(gather(full_run()))
+    assert "computing under full virtualization (`tcg`) takes 1.5 times as long" in text
+    assert "Counted in instructions" in text
+    assert "hardware-assisted virtualization (/dev/kvm interprets \\| 1.3 M instructions/s)" in text
+    nothing = sentences.answer(gather([result(item("a", pairs(2.0)))]))
+    assert "No computing was measured" in nothing
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (stats.Overhead(7.81, 7.4, 8.3, 10, 5), "takes 7.8 times as long"),
+        (stats.Overhead(1.02, 1.01, 1.03, 10, 5), "takes 2 % more time"),
+        (stats.Overhead(0.97, 0.95, 0.99, 10, 5), "takes 3 % less time"),
+        (stats.Overhead(1.2, 0.8, 1.7, 4, 2), "takes 20 % more time (too few boots to be certain)"),
+        (stats.Overhead(1.2, 1.1, 1.3, 4, 1), "takes 20 % more time (one boot: not certain)"),
+        (stats.Overhead(1.01, 0.99, 1.03, 9, 5), "takes 1 % more time"),  # equivalent: certain
+        (stats.Overhead(42.0, 0.9, 2051.0, 2, 2), "takes 42 times as long (too few boots to be "
+         "certain)"),
+    ],
+)  # fmt: skip
+def test_a_sentence_says_no_more_than_its_interval(value: stats.Overhead, told: str) -> None:
+    assert sentences.cost(value, wall=True) == told
+
+
+def test_a_word_spans_what_the_intervals_span() -> None:
+    mixed = result(
+        item("cpu-aes", pairs(1.02)),
+        item("memory-random", pairs(1.5), category="memory"),
+        item("syscall-switch", pairs(9.0), category="syscall", flags=("kernel_differs",)),
+    )
+    assert table(screen(mixed))[1][1].startswith("**low to medium** ×")  # no word for the kernel's
+    once = result(item("cpu-aes", pairs(9.0, boots=1)))
+    assert table(screen(once))[1][1] == "×8.80 / — / — `tcg`"
+
+
+def test_each_technique_is_shown_with_its_usual_devices() -> None:
+    made = []
+    for variant, devices in (
+        ("tcg", DeviceModel.EMULATED),
+        ("tcg-virtio", DeviceModel.PARAVIRTUAL),
+    ):
+        for technique in (Technique.FULL, Technique.HARDWARE):
+            named = f"{variant}-{technique.name}".lower()
+            of = item("disk-read-1m", pairs(2.0), category="disk", variant=named, backend=named,
+                      technique=technique)  # fmt: skip
+            made.append(result(of, declaration=Declaration(devices=devices)))
+    row = table(screen(*made))[2]
+    assert "`tcg-full`" in row[1]
+    assert "`tcg-virtio-hardware`" in row[3]
+
+
+def test_by_the_clock_goes_before_counted() -> None:
+    counted = full_run()[2]
+    timed = replace(
+        counted,
+        host=replace(LOCAL, identity="ssh://kvm"),
+        items=(
+            replace(
+                item("cpu-prime", [Pair(1.0, 1.05, b) for b in range(3)], variant="kvm-virtio"),
+                technique=Technique.HARDWARE,
+                host="ssh://kvm",
+            ),
+        ),
+    )
+    assert "†" not in table(screen(counted, timed))[1][3]
+
+
+def test_links_lead_to_chapters() -> None:
+    text = report.render(full_run(), plots_dir="p").markdown
+    titles = {slug(title) for title in re.findall(r"^#+ (.+)$", text, flags=re.M)}
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert links
+    assert links <= titles
+
+
+def test_what_to_do_next_is_said_once_for_each_remedy() -> None:
+    text = screen(*full_run())
+    assert text.count("use --host testbed") == 1
+    assert "- `kvm-virtio`: use --host testbed." in text

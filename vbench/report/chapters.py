@@ -1,0 +1,138 @@
+"""The document of a report: its first screen and its chapters, in the order of reading. Pure."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Sequence
+
+from vbench.report import (
+    attribution,
+    claims,
+    exits,
+    first,
+    overview,
+    plots,
+    provenance,
+    published,
+    reading,
+    sections,
+    sentences,
+)
+from vbench.report.document import Block, Document, Picture, Section, link
+from vbench.report.gather import Gathered, Panel
+from vbench.results.formatting import plain
+
+PanelBlocks = Callable[[Panel], list[Block]]
+
+TITLE = "What virtualization costs on this machine"
+_INSTRUCTIONS = (
+    "In the testbed the guest's host is itself an emulated machine whose clock counts "
+    "instructions. A figure says how many more instructions the software path executes: which "
+    "events exit, how often, and how much hypervisor code each runs. It says nothing about time: "
+    "the microcode of a world switch, TLB misses, page walks and caches cost no instruction."
+)
+
+
+def document(gathered: Gathered) -> Document:
+    """The whole report."""
+    chapters = [
+        *_chapter(reading.TITLE, reading.section(gathered.panels)),
+        *_per_panel("The three techniques", gathered, lambda p: _techniques(gathered, p)),
+        *_per_panel("Disk and network", gathered, _io),
+        *_per_panel("VM exits and their cost", gathered, _exits),
+        *_per_panel("Boot times", gathered, _boots),
+        *_chapter(claims.TITLE, claims.section(gathered)),
+        *_per_panel("Every workload", gathered, _workloads),
+        *_chapter("What could not be measured", sections.unmeasured(gathered)),
+        *_chapter("Results that were not merged", sections.refused(gathered)),
+        *_chapter("Flags", sections.flags(gathered)),
+        *_chapter(reading.GLOSSARY, reading.glossary()),
+        *_per_panel("Provenance", gathered, provenance.of_panel),
+    ]
+    contents = " · ".join(link(each.title) for each in chapters if each.level == 2)
+    return Document(
+        TITLE,
+        first.screen(gathered, f"**Read on:** {contents}"),
+        chapters,
+        provenance.commands(gathered),
+    )
+
+
+def _chapter(title: str, blocks: Sequence[Block]) -> list[Section]:
+    return [Section(title, blocks)] if blocks else []
+
+
+def _per_panel(title: str, gathered: Gathered, of: PanelBlocks) -> list[Section]:
+    """A chapter with a part for each panel that has something to say."""
+    parts = [(panel, blocks) for panel in gathered.panels if (blocks := of(panel))]
+    if not parts:
+        return []
+    if len(gathered.panels) == 1:
+        return [Section(title, parts[0][1])]
+    return [
+        Section(title, []),
+        *(Section(f"{title}: {name(panel)}", blocks, 3) for panel, blocks in parts),
+    ]
+
+
+def _techniques(gathered: Gathered, panel: Panel) -> list[Block]:
+    more: list[Block] = [] if panel.wall else [_INSTRUCTIONS]
+    return [sentences.techniques(panel), *overview.techniques(gathered, panel), *more]
+
+
+def _io(panel: Panel) -> list[Block]:
+    return [sentences.io(panel), *overview.io(panel)]
+
+
+def _exits(panel: Panel) -> list[Block]:
+    blocks = [*exits.costs(panel), *exits.per_operation(panel), *attribution.told(panel)]
+    if not blocks:
+        return []
+    if not panel.wall:
+        blocks += [published.INTRODUCTION, published.figures()]
+    alt = f"Overhead explained by exits, {name(panel)}: the figures of the table"
+    return [exits.sentence(panel), *blocks, *_picture(panel, "exits", plots.explained(panel), alt)]
+
+
+def _boots(panel: Panel) -> list[Block]:
+    tables = sections.boots(panel)
+    if not tables:
+        return []
+    medians = {
+        variant: statistics.median(seconds)
+        for variant in panel.launched()
+        for key in overview.BOOT_PHASES[:1]
+        if (seconds := overview.boot_times(panel, variant, key))
+    }
+    alt = f"Boot times by variant, {name(panel)}: the figures of the table"
+    told: list[Block] = [sentences.boots(panel, medians)] if medians else []
+    if not panel.wall:
+        told.append(
+            "A second of the testbed's clock is 10⁹ instructions, or a second of waiting: it is no "
+            "time of a real machine, and not to be compared with one."
+        )
+    return [*told, *_picture(panel, "boot", plots.boots(panel), alt), *tables]
+
+
+def _workloads(panel: Panel) -> list[Block]:
+    alt = f"Overhead of each workload by variant, {name(panel)}: the figures of the tables"
+    blocks = [
+        *_picture(panel, "overhead", plots.overheads(panel), alt),
+        *sections.workloads(panel),
+        *sections.quantiles(panel),
+        *sections.counters(panel),
+    ]
+    return [sections.sentence(panel), *blocks] if blocks else []
+
+
+def _picture(panel: Panel, kind: str, svg: str | None, alt: str) -> list[Block]:
+    if svg is None:
+        return []
+    slug = re.sub(r"[^a-z0-9]+", "-", panel.host.identity.lower()).strip("-")
+    return [Picture(f"{kind}-{panel.number}-{slug}.svg", svg, alt)]
+
+
+def name(panel: Panel) -> str:
+    """A panel in a heading: its host and its clock."""
+    return f"{plain(panel.host.identity)}, {'by the clock' if panel.wall else 'counted'}"

@@ -1,0 +1,174 @@
+"""The first screen: the answer, the comparison table, the two types, and what to do next.
+
+One short line a cell: a word where one may be given, the numbers, the backend, and a mark for what
+was counted. All of it is said at length in the chapters below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vbench.model import HostKind, Technique
+from vbench.report import sentences
+from vbench.report.choice import CPU, DISK, NETWORK, Choice, choose, launched
+from vbench.report.document import Block, Table
+from vbench.report.gather import Gathered, Panel
+from vbench.report.reference import ReferenceSet
+from vbench.results import stats
+from vbench.results.formatting import NOTHING, TIMES, code, number, plain, times
+
+COUNTED = "†"
+_NONE = "not measured"
+
+
+def screen(gathered: Gathered, contents: str) -> list[Block]:
+    """All of it, from the answer to the links to the chapters."""
+    table = comparison(gathered)
+    return [
+        sentences.answer(gathered),
+        table,
+        _notes(table),
+        "<br>".join(map(machine, _machines(gathered.panels))),
+        *_next_steps(gathered),
+        contents,
+    ]
+
+
+def comparison(gathered: Gathered) -> Table:
+    """The introduction's table of the three techniques, as it has it: six rows, three columns."""
+    headings = ["Aspect", "Full virtualization", "Paravirtualization", "Hardware-assisted"]
+    rows = (
+        ("Guest OS modification", [_guest_os(gathered, t) for t in Technique]),
+        ("CPU overhead", [_cpu(gathered, t) for t in Technique]),
+        ("I/O performance", [_io(gathered, t) for t in Technique]),
+        ("Windows support", [_stated(gathered, t, "windows") for t in Technique]),
+        ("Key technology", [_technology(gathered, t) for t in Technique]),
+        ("Current usage", [_stated(gathered, t, "usage") for t in Technique]),
+    )
+    return Table(headings, [[f"**{name}**", *cells] for name, cells in rows])
+
+
+def _marked(choice: Choice, text: str) -> str:
+    mark = "" if choice.panel.wall else f" {COUNTED}"
+    return f"{text} {code(choice.variant)}{mark}"
+
+
+def _cpu(gathered: Gathered, technique: Technique) -> str:
+    found = choose(gathered.panels, technique, CPU)
+    return _NONE if found is None else cpu_cell(found)
+
+
+def cpu_cell(choice: Choice) -> str:
+    """The word, then the ratios of computing, memory and system calls."""
+    values = [choice.mean(each) for each in CPU]
+    told = " / ".join(NOTHING if value is None else times(value.ratio) for value in values)
+    word = choice.word(CPU)
+    return _marked(choice, f"**{word}** {told}" if word else told)
+
+
+def _io(gathered: Gathered, technique: Technique) -> str:
+    found = choose(gathered.panels, technique, (*DISK, *NETWORK))
+    if found is None:
+        return _NONE
+    told = [
+        f"{name} {_io_share(found, sets)}"
+        for name, sets in (("disk", DISK), ("net", NETWORK))
+        if _first(found, sets) is not None
+    ]
+    return _marked(found, ", ".join(told)) if told else _NONE
+
+
+def _first(choice: Choice, sets: Sequence[ReferenceSet]) -> stats.Overhead | None:
+    return next((value for each in sets if (value := choice.mean(each)) is not None), None)
+
+
+def _io_share(choice: Choice, sets: Sequence[ReferenceSet]) -> str:
+    value = _first(choice, sets)
+    assert value is not None  # noqa: S101 - the caller looked
+    return f"{number(100 / value.ratio)} %" if choice.panel.wall else times(value.ratio)
+
+
+def _short(text: str) -> str:
+    """A fact up to its first explanation."""
+    for end in (":", ";", ","):
+        text = text.partition(end)[0]
+    return plain(text.removeprefix("modification "))
+
+
+def _stated(gathered: Gathered, technique: Technique, row: str) -> str:
+    known = gathered.facts.get(technique, {})
+    texts = dict.fromkeys(_short(facts[row]["text"]) for facts in known.values() if row in facts)
+    return ", ".join(texts) or NOTHING
+
+
+def _guest_os(gathered: Gathered, technique: Technique) -> str:
+    """What is stated, and what was observed of it in a guest."""
+    text = _stated(gathered, technique, "guest_os")
+    for panel in gathered.panels:
+        for launch in panel.started_otherwise(technique):
+            return f"{text}: booted by firmware {code(launch.variant.partition(',')[0])}"
+    found = launched(gathered, technique)
+    if found is not None and found.launch is not None:
+        interface = found.launch.observed.hypervisor
+        if interface:
+            return f"{text}: reports {plain(interface)} {code(found.variant)}"
+    return text
+
+
+def _technology(gathered: Gathered, technique: Technique) -> str:
+    found = choose(gathered.panels, technique, CPU) or launched(gathered, technique)
+    if found is None or found.launch is None:
+        return _stated(gathered, technique, "technology")
+    return f"{plain(found.launch.attestation.summary.partition(';')[0])} {code(found.variant)}"
+
+
+def _notes(table: Table) -> str:
+    """What the numbers of the table are."""
+    told = [
+        f"CPU overhead: computing / memory / system calls, guest ÷ native; {TIMES}1.00 is free. "
+        "I/O: share of native speed."
+    ]
+    if any(COUNTED in cell.text for row in table.cells() for cell in row):
+        told.append(
+            f"{COUNTED} counted: instructions in an emulated machine ÷ native's; they say nothing "
+            "about time (I/O: instructions per operation)."
+        )
+    return " ".join(told)
+
+
+def _next_steps(gathered: Gathered) -> list[Block]:
+    """What to do to measure the rest: each remedy once."""
+    remedies: dict[str, list[str]] = {}
+    for panel in gathered.panels:
+        for entry in panel.unavailable:
+            names = remedies.setdefault(plain(entry.remedy), [])
+            if code(entry.backend) not in names:
+                names.append(code(entry.backend))
+    lines = [f"- {', '.join(names)}: {text}." for text, names in remedies.items() if text]
+    return ["**To measure the rest:**\n" + "\n".join(lines)] if lines else []
+
+
+def _machines(panels: Sequence[Panel]) -> list[Panel]:
+    """A panel of each host."""
+    return list({panel.host.identity: panel for panel in reversed(panels)}.values())[::-1]
+
+
+def machine(panel: Panel) -> str:
+    """The host in one sentence."""
+    facts = panel.host.facts
+    told = [plain(facts.get("cpu_model", "unknown CPU"))]
+    if "cpus" in facts:
+        told.append("1 CPU" if facts["cpus"] == "1" else f"{plain(facts['cpus'])} CPUs")
+    if "kernel" in facts:
+        told.append(f"Linux {plain(facts['kernel'])}")
+    under = "testbed" if panel.host.kind is HostKind.TESTBED else facts.get("virtualization", "")
+    sentence = f"**{plain(panel.host.identity)}** ({panel.host.kind.value}): {', '.join(told)}"
+    if under == "none":
+        return f"{sentence}, on bare hardware."
+    if under == "testbed":
+        return f"{sentence}; an emulated machine on the real one."
+    if under in ("", "unknown"):
+        return f"{sentence}; whether it is itself virtualized is unknown."
+    return (
+        f"{sentence}; **itself a virtual machine** ({plain(under)}), so native is not bare metal."
+    )

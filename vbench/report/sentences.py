@@ -1,0 +1,143 @@
+"""One plain sentence about a figure, which never says more than its interval does. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from vbench.model import Technique
+from vbench.report.choice import CPU, DISK, NETWORK, Choice, choose
+from vbench.report.gather import Gathered, Panel
+from vbench.report.reference import COMPUTING
+from vbench.results import stats
+from vbench.results.formatting import code, number, plain
+
+_NAMES = {
+    Technique.FULL: "full virtualization",
+    Technique.PARA: "paravirtualization",
+    Technique.HARDWARE: "hardware-assisted virtualization",
+}
+# From this ratio on "x times as long" reads better than per cent.
+_TIMES_FROM = 1.5
+
+
+def cost(value: stats.Overhead, *, wall: bool) -> str:
+    """`takes 7.8 times as long`; `executes 1.5 % more instructions`."""
+    if value.ratio >= _TIMES_FROM:
+        much = f"{_brief(value.ratio)} times"
+        text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
+    else:
+        part = f"{_brief(abs(value.ratio - 1) * 100)} %"
+        more = value.ratio > 1
+        if wall:
+            text = f"takes {part} {'more' if more else 'less'} time"
+        else:
+            text = f"executes {part} {'more' if more else 'fewer'} instructions"
+    return text + doubt(value)
+
+
+def _brief(value: float) -> str:
+    """Two digits are enough for a sentence."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def doubt(value: stats.Overhead) -> str:
+    """What the reader must know before believing a small difference."""
+    if value.low is None or value.high is None or value.boots < 2:
+        return " (one boot: not certain)"
+    if value.low <= 1 <= value.high and not stats.equivalent(value):
+        return " (too few boots to be certain)"
+    return ""
+
+
+def answer(gathered: Gathered) -> str:
+    """What the report found, in a sentence per clock and one for what could not run."""
+    timed: list[str] = []
+    counted: list[str] = []
+    absent: list[str] = []
+    for technique in Technique:
+        found = choose(gathered.panels, technique, (COMPUTING,))
+        value = found.mean(COMPUTING) if found else None
+        if found is None or value is None:
+            absent += _absent(gathered, technique)
+        else:
+            told = (
+                f"{_NAMES[technique]} ({code(found.variant)}) {cost(value, wall=found.panel.wall)}"
+            )
+            (timed if found.panel.wall else counted).append(told)
+            if not found.panel.wall:
+                absent += _absent(gathered, technique)
+    out = []
+    if timed:
+        out.append(f"**By the clock, computing under {_joined(timed)}.**")
+    if counted:
+        out.append(f"**Counted in instructions in an emulated machine, computing under "
+                   f"{_joined(counted)}.**")  # fmt: skip
+    if not out:
+        out.append("**No computing was measured, so nothing can be said about the CPU's cost.**")
+    if absent:
+        out.append(f"This machine itself cannot run {' nor '.join(dict.fromkeys(absent))}.")
+    return " ".join(out)
+
+
+def _absent(gathered: Gathered, technique: Technique) -> list[str]:
+    """A technique that could not be timed on the machine itself, with the first reason in short."""
+    for panel in gathered.panels:
+        here = [e for e in panel.unavailable if e.technique == technique.value]
+        if here and panel.wall and not panel.variants(technique):
+            reason = re.split(r":| \(", here[0].reason)[0]
+            return [f"{_NAMES[technique]} ({plain(reason)})"]
+    return []
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{'; '.join(parts[:-1])}; under {parts[-1]}"
+
+
+def techniques(panel: Panel) -> str:
+    """Opens the chapter of techniques for one panel."""
+    told = []
+    for technique in Technique:
+        found = choose([panel], technique, CPU)
+        value = found.mean(COMPUTING) if found else None
+        if found is not None and value is not None:
+            told.append(f"under {code(found.variant)} computing {cost(value, wall=panel.wall)}")
+    if not told:
+        return "No workload of computing was measured here."
+    return _sentence(told)
+
+
+def io(panel: Panel) -> str:
+    """Opens the chapter of input and output for one panel."""
+    told = []
+    for name, sets in (("disk", DISK), ("network", NETWORK)):
+        rated = [
+            (value.ratio, variant)
+            for variant in panel.variants()
+            for each in sets[::-1]
+            if (value := Choice(panel, variant).mean(each)) is not None
+        ]
+        if rated:
+            best, worst = min(rated), max(rated)
+            what = "time" if panel.wall else "instructions"
+            text = f"{name} operations cost {_brief(best[0])} times native's {what} "
+            text += f"under {code(best[1])}"
+            if worst != best:
+                text += f" and {_brief(worst[0])} times under {code(worst[1])}"
+            told.append(text)
+    return _sentence(told) if told else "No disk or network workload has a ratio to native here."
+
+
+def boots(panel: Panel, medians: dict[str, float]) -> str:
+    """Opens the chapter of boots: the quickest and the slowest variant, in seconds."""
+    order = sorted(medians, key=lambda variant: (medians[variant], variant))
+    quick, slow = order[0], order[-1]
+    clock = "" if panel.wall else " of the testbed's clock"
+    text = f"{code(quick)} is ready {number(medians[quick])} s{clock} after its launch"
+    if slow != quick:
+        text += f", {code(slow)} after {number(medians[slow])} s"
+    return f"{text}."
+
+
+def _sentence(parts: list[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
