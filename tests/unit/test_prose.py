@@ -51,7 +51,7 @@ def test_the_readme_shows_the_first_table_of_the_shipped_report() -> None:
     made = report.render(loading.load_all([shipped]), plots_dir=None).markdown
     table = re.search(r"^\| Aspect.*?(?=\n\n)", made, flags=re.S | re.M)
     assert table is not None
-    assert table[0] in README
+    assert table[0] in README, f"README.md should show:\n{table[0]}"
 
 
 def test_every_command_of_the_readme_is_one() -> None:

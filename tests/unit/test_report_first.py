@@ -7,18 +7,27 @@ import re
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sample_results import LOCAL, full_run, item, pairs, result
+from sample_results import LOCAL, full_run, item, launch, pairs, result
+from test_report_exits import judged
 
 from vbench import report
 from vbench.model import Pair, Result, Technique
-from vbench.records import Declaration, DeviceModel
+from vbench.records import (
+    Attestation,
+    Declaration,
+    DeviceModel,
+    Hypervisor,
+    HypervisorType,
+)
 from vbench.report import sentences
 from vbench.report.document import slug
 from vbench.report.gather import gather
 from vbench.results import loading, stats
 
+BARE = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "none"})
 SHIPPED = Path(__file__).parents[2] / "reports" / "development-machine"
 
 
@@ -34,11 +43,9 @@ def table(text: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("results", [full_run(), loading.load_all([SHIPPED])])
 def test_it_fits_one_screen(results: list[Result]) -> None:
-    wrapped = [
-        part
-        for line in screen(*results).splitlines()
-        for part in textwrap.wrap(re.sub(r"\]\(#[^)]*\)", "]", line), 120) or [""]
-    ]
+    shown = re.sub(r"\]\(#[^)]*\)|\*\*|`|^\|:-.*\n", "", screen(*results), flags=re.M)
+    lines = [line for part in shown.split("<br>") for line in part.splitlines()]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 120) or [""]]
     assert len(wrapped) <= 40
 
 
@@ -59,7 +66,7 @@ def test_a_machine_without_kvm_has_one_table_with_both_clocks_marked() -> None:
     _, full, para, hardware = table(text)[1]
     assert re.fullmatch(r"\*\*medium\*\* ×1\.5\d / ×14\.\d / ×3\.\d\d `tcg-virtio`", full)
     assert para == "not measured"
-    assert hardware == "**low** ×1.010 / — / — `kvm-virtio` †"
+    assert hardware == "**low** ×1.01 / — / — `kvm-virtio` †"
     assert "† counted" in text
     assert "it says nothing" in text or "they say nothing about time" in text
 
@@ -99,6 +106,52 @@ def test_a_word_spans_what_the_intervals_span() -> None:
     assert table(screen(mixed))[1][1].startswith("**low to medium** ×")  # no word for the kernel's
     once = result(item("cpu-aes", pairs(9.0, boots=1)))
     assert table(screen(once))[1][1] == "×8.80 / — / — `tcg`"
+
+
+def of_type(name: str, kind: HypervisorType, overhead: float, **changes: Any) -> Result:
+    made = item("cpu-prime", pairs(overhead, seed=name), variant=name, backend=name,
+                technique=changes.pop("technique", Technique.HARDWARE))  # fmt: skip
+    declared = Declaration(Hypervisor(name.upper(), "its vendor", kind, "its manual"))
+    return result(made, host=BARE, declaration=declared, **changes)
+
+
+def test_the_table_of_types_is_the_introduction_s() -> None:
+    xen = of_type("xen", HypervisorType.ONE, 1.02)
+    box = of_type("box", HypervisorType.TWO, 1.4)
+    rows = table(screen(xen, box))[6:]
+    assert [row[0] for row in rows] == [
+        f"**{name}**"
+        for name in ("Installation", "Performance", "Primary use", "Management complexity",
+                     "Key products")
+    ]  # fmt: skip
+    assert rows[1][1].startswith("XEN ×1.0")
+    assert rows[1][2].startswith("BOX ×1.4")
+    assert rows[4][1].endswith("measured: XEN")
+    assert rows[3][1:] == ["not measured", "not measured"]
+
+
+def test_types_are_compared_by_one_technique_only() -> None:
+    xen = of_type("xen", HypervisorType.ONE, 1.02)
+    box = of_type("box", HypervisorType.TWO, 1.4)
+    assert judged(xen, box)["Q1"][2] == "confirmed"
+    slower = of_type("xen", HypervisorType.ONE, 1.9)
+    assert judged(slower, box)["Q1"][2] == "refuted"
+    translated = of_type("box", HypervisorType.TWO, 7.0, technique=Technique.FULL)
+    assert judged(xen, translated)["Q1"][2].startswith("not measured here")
+
+
+def test_claims_about_types() -> None:
+    rows = judged(of_type("xen", HypervisorType.ONE, 1.02), of_type("box", HypervisorType.TWO, 1.4))
+    assert (rows["H1"][2], rows["H2"][2]) == ("confirmed", "confirmed")
+    rows = judged(of_type("xen", HypervisorType.ONE, 3.0), of_type("box", HypervisorType.TWO, 1.01))
+    assert (rows["H1"][2], rows["H2"][2]) == ("refuted", "refuted")
+    module = Attestation("KVM", module="kvm_amd")
+    kvm = of_type("kvm", HypervisorType.HYBRID, 1.02,
+                  launches=(launch("kvm", 0, attestation=module),))  # fmt: skip
+    assert judged(kvm)["H3"][2] == "confirmed"
+    assert judged(kvm, of_type("xen", HypervisorType.ONE, 1.02))["Q2"][2] == "inconclusive"
+    slow = of_type("kvm", HypervisorType.HYBRID, 1.5)
+    assert judged(slow, of_type("xen", HypervisorType.ONE, 1.02))["Q2"][2] == "refuted"
 
 
 def test_each_technique_is_shown_with_its_usual_devices() -> None:

@@ -19,7 +19,7 @@ def test_boots_of_several_files_add_up() -> None:
     first = result(item("a", pairs(1.5, seed=1, boots=2)))
     later = result(item("a", pairs(1.5, seed=2, boots=2)), started="2026-03-03T00:00:00Z")
     text = markdown(later, first)
-    assert "`tcg`, 4 boots" in cell(text, "## The three techniques", "**Measured as**", 1)
+    assert "`tcg`, 4 boots" in cell(text, "## Techniques", "**Measured as**", 1)
     assert cell(text, "**Computing**", "a<br>", 3) == "4 × 3"
     assert "<code>tcg</code>: 4 boots" in text
 

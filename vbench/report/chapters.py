@@ -38,16 +38,15 @@ def document(gathered: Gathered) -> Document:
     """The whole report."""
     chapters = [
         *_chapter(reading.TITLE, reading.section(gathered.panels)),
-        *_per_panel("The three techniques", gathered, lambda p: _techniques(gathered, p)),
+        *_per_panel("Techniques", gathered, lambda p: _techniques(gathered, p)),
         *_per_panel("Disk and network", gathered, _io),
-        *_per_panel("VM exits and their cost", gathered, _exits),
+        *_per_panel("VM exits", gathered, _exits),
         *_per_panel("Boot times", gathered, _boots),
         *_chapter(claims.TITLE, claims.section(gathered)),
         *_per_panel("Every workload", gathered, _workloads),
-        *_chapter("What could not be measured", sections.unmeasured(gathered)),
+        *_chapter("Not measured", sections.unmeasured(gathered)),
         *_chapter("Results that were not merged", sections.refused(gathered)),
-        *_chapter("Flags", sections.flags(gathered)),
-        *_chapter(reading.GLOSSARY, reading.glossary()),
+        *_chapter(reading.GLOSSARY, [*reading.glossary(), *sections.flags(gathered)]),
         *_per_panel("Provenance", gathered, provenance.of_panel),
     ]
     contents = " · ".join(link(each.title) for each in chapters if each.level == 2)

@@ -12,7 +12,9 @@ from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.report.verdicts import default_variants
 from vbench.results import stats
+from vbench.results.formatting import NOTHING, TIMES
 
+COUNTED = "†"  # marks what was counted in the testbed
 CPU = (reference.COMPUTING, reference.MEMORY, reference.SYSTEM_CALLS)
 DISK = (reference.DISK_THROUGHPUT, reference.DISK_OPERATIONS)
 NETWORK = (reference.NETWORK_THROUGHPUT, reference.NETWORK_OPERATIONS)
@@ -35,6 +37,11 @@ class Choice:
         found = stats.geometric_mean(reference.measured(self.panel, self.variant, of))
         return None if found is None else found.overhead
 
+    def overheads(self) -> str:
+        """The ratios of computing, memory and system calls, in short."""
+        values = (self.mean(each) for each in CPU)
+        return " / ".join(NOTHING if value is None else brief(value.ratio) for value in values)
+
     def word(self, sets: Iterable[ReferenceSet]) -> str:
         """low, medium, high, or from one to the other: of all sets that may be judged."""
         rated: list[int] = []
@@ -51,6 +58,11 @@ class Choice:
         return low if low == high else f"{low} to {high}"
 
 
+def brief(ratio: float) -> str:
+    """A ratio with as many digits as a glance takes in."""
+    return f"{TIMES}{ratio:,.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
+
+
 _WORDS = ("low", "medium", "high")
 
 
@@ -59,17 +71,26 @@ def _rank(bound: float) -> int:
 
 
 def choose(
-    panels: Iterable[Panel], technique: Technique | None, sets: Iterable[ReferenceSet]
+    panels: Iterable[Panel],
+    technique: Technique | None,
+    sets: Iterable[ReferenceSet],
+    *,
+    hypervisor: str = "",
 ) -> Choice | None:
-    """The variant that fills a cell: by the clock before counted, then the one that measured most
-    of the reference workloads, then the one with the devices that are usual for the technique."""
+    """The variant that fills a cell, of one `hypervisor` if it is named. By the clock goes before
+    counted; then the one that measured most of the reference workloads; then the one with the
+    devices that are usual for the technique."""
     sets = tuple(sets)
     found = []
     for at, panel in enumerate(panels):
-        variants = panel.variants() if technique is None else default_variants(panel, technique)
+        variants = [v for t in Technique for v in default_variants(panel, t)]
+        if technique is not None:
+            variants = default_variants(panel, technique)
         for order, variant in enumerate(variants):
             covered = len(reference.measured(panel, variant, *sets))
-            if covered:
+            kind = panel.declared(variant).hypervisor
+            named = not hypervisor or (kind is not None and kind.name == hypervisor)
+            if covered and named:
                 unusual = _emulated(panel, variant) != (technique is Technique.FULL)
                 rank = (not panel.wall, -covered, unusual, at, order)
                 found.append((rank, Choice(panel, variant)))

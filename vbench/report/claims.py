@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vbench.report import exit_claims, host_claims, technique_claims
+from vbench.report import exit_claims, host_claims, hypervisor_types, technique_claims
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered
 from vbench.report.verdicts import Judge, verdict
@@ -87,7 +87,6 @@ def _not(why: str) -> Judge:
 
 _YET = _not("not measured yet")
 _RINGS = _not("the privilege level of a guest's kernel is not recorded")
-_TYPES = _not("needs guests of both types of hypervisor on one machine")
 
 CLAIMS = (
     Claim("T1", "Binary translation runs an unmodified system, at a high cost for the CPU.",
@@ -108,8 +107,10 @@ CLAIMS = (
     Claim("E3", "How fast a guest is depends on how often it exits.", exit_claims.frequency),
     Claim("E4", "Paravirtual drivers such as VirtIO cause fewer exits for the same I/O.",
           exit_claims.drivers),
-    Claim("Q1", "A type 1 hypervisor has lower overhead than a type 2.", _TYPES),
-    Claim("Q2", "KVM joins the speed of type 1 and the convenience of type 2.", _TYPES),
+    Claim("Q1", "A type 1 hypervisor has lower overhead than a type 2.",
+          hypervisor_types.lower_overhead),
+    Claim("Q2", "KVM joins the speed of type 1 and the convenience of type 2.",
+          hypervisor_types.both_types),
     Claim("Q3", "A hypercall has less overhead than an instruction that is trapped and emulated.",
           exit_claims.hypercall),
     Claim("W1", "Consolidation lifts utilization from 15-20 % to 60-80 %.", _YET),
@@ -117,11 +118,10 @@ CLAIMS = (
     Claim("W3", "A machine is provisioned within minutes.", host_claims.provisioning),
     Claim("W4", "Snapshots allow recovery, and migration without downtime.", _YET),
     Claim("H1", "ESXi, Hyper-V, Xen and KVM are of type 1: fast, for servers.",
-          _TYPES),
+          hypervisor_types.first_is_fast),
     Claim("H2", "VirtualBox, VMware Workstation and Fusion, Parallels are of type 2: medium, for "
-          "desktops.", _TYPES),
-    Claim("H3", "KVM is a hybrid of both types.",
-          _not("a definition: its module makes Linux the hypervisor, and guests are processes")),
+          "desktops.", hypervisor_types.second_is_medium),
+    Claim("H3", "KVM is a hybrid of both types.", hypervisor_types.hybrid),
     Claim("D1", "The CPU shows vmx or svm.", host_claims.cpu_flag, everywhere=True),
     Claim("D2", "KVM's modules are loaded.", host_claims.modules, everywhere=True),
     Claim("D3", "A virtual machine can be created.", host_claims.created, everywhere=True),

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.model import HostKind, Technique
-from vbench.report import sentences
-from vbench.report.choice import CPU, DISK, NETWORK, Choice, choose, launched
+from vbench.report import hypervisor_types, sentences
+from vbench.report.choice import COUNTED, CPU, DISK, NETWORK, Choice, brief, choose, launched
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES, code, number, plain, times
+from vbench.results.formatting import NOTHING, TIMES, code, number, plain
 
-COUNTED = "†"
 _NONE = "not measured"
 
 
@@ -27,8 +26,8 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
     return [
         sentences.answer(gathered),
         table,
-        _notes(table),
-        "<br>".join(map(machine, _machines(gathered.panels))),
+        hypervisor_types.table(gathered),
+        "<br>".join([_notes(table), *map(machine, _machines(gathered.panels))]),
         *_next_steps(gathered),
         contents,
     ]
@@ -60,8 +59,7 @@ def _cpu(gathered: Gathered, technique: Technique) -> str:
 
 def cpu_cell(choice: Choice) -> str:
     """The word, then the ratios of computing, memory and system calls."""
-    values = [choice.mean(each) for each in CPU]
-    told = " / ".join(NOTHING if value is None else times(value.ratio) for value in values)
+    told = choice.overheads()
     word = choice.word(CPU)
     return _marked(choice, f"**{word}** {told}" if word else told)
 
@@ -85,7 +83,7 @@ def _first(choice: Choice, sets: Sequence[ReferenceSet]) -> stats.Overhead | Non
 def _io_share(choice: Choice, sets: Sequence[ReferenceSet]) -> str:
     value = _first(choice, sets)
     assert value is not None  # noqa: S101 - the caller looked
-    return f"{number(100 / value.ratio)} %" if choice.panel.wall else times(value.ratio)
+    return f"{number(100 / value.ratio)} %" if choice.panel.wall else brief(value.ratio)
 
 
 def _short(text: str) -> str:
@@ -125,13 +123,13 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
 def _notes(table: Table) -> str:
     """What the numbers of the table are."""
     told = [
-        f"CPU overhead: computing / memory / system calls, guest ÷ native; {TIMES}1.00 is free. "
+        f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
         "I/O: share of native speed."
     ]
     if any(COUNTED in cell.text for row in table.cells() for cell in row):
         told.append(
-            f"{COUNTED} counted: instructions in an emulated machine ÷ native's; they say nothing "
-            "about time (I/O: instructions per operation)."
+            f"{COUNTED} counted: instructions in an emulated machine ÷ native's (I/O: per "
+            "operation); they say nothing about time."
         )
     return " ".join(told)
 

@@ -13,7 +13,7 @@ from vbench.results import stats
 from vbench.results.formatting import TIMES, code, interval, per_unit, plain, plural, times
 
 TITLE = "How to read this"
-GLOSSARY = "Glossary"
+GLOSSARY = "Words and flags"
 
 _WORDS = (
     ("native", "the same binaries on the host itself, without a guest"),

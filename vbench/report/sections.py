@@ -297,7 +297,8 @@ def flags(gathered: Gathered) -> list[Block]:
     )
     if not found:
         return ["No round and no item carries a flag."]
-    return ["\n".join(f"- **{plain(f)}**: {cells.FLAGS.get(f, 'set by a plugin')}" for f in found)]
+    rows = [[f"**{plain(flag)}**", cells.FLAGS.get(flag, "set by a plugin")] for flag in found]
+    return [Table(["Flag", "Meaning"], rows)]
 
 
 def refused(gathered: Gathered) -> list[Block]:

@@ -22,7 +22,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table. Cells are Markdown already: see `plain` for text from outside."""
     # disable_numparse: tabulate would turn "1e3" or "007" into other text
     text = tabulate(rows, headings, tablefmt="pipe", disable_numparse=True)
-    if max(map(len, text.splitlines())) <= 160:
+    if max(map(len, text.splitlines())) <= 120:
         return text
     # padding to the widest of such cells helps nobody and makes the file several times as long
     return re.sub(r" {2,}\|", " |", re.sub(r":-+\|", ":---|", text))
