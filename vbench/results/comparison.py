@@ -243,4 +243,4 @@ def _median(shares: Sequence[float | None]) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{number(100 * share)} %"
+    return f"{number(100 * share)} %" if share < 10 else "> 1,000 %"
