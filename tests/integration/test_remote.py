@@ -20,6 +20,7 @@ from vbench import image
 from vbench.errors import ConnectionLost, GuestLost, HostTimeout, UsageError
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
+from vbench.system.facts import LocalReader, address, machine_id
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
 pytestmark = [
@@ -134,6 +135,8 @@ def test_facts(host: SshHost) -> None:
     facts = host.facts()
     assert facts.identity == f"remote:{socket.gethostname()}"
     assert facts.facts["kernel"] == os.uname().release
+    assert facts.facts["machine_id"] == machine_id(LocalReader())
+    assert facts.facts["address"] == address(LocalReader())
 
 
 def test_the_image_is_brought_once_and_whole(host: SshHost, remote: Remote) -> None:
@@ -228,6 +231,6 @@ def test_an_unknown_host_is_refused_in_opensshs_words(
 
 
 def test_a_malformed_address_is_a_usage_error() -> None:
-    for address in ("ssh://", "ssh://host:port", "ssh://user:secret@host", "ssh://host/path"):
+    for url in ("ssh://", "ssh://host:port", "ssh://user:secret@host", "ssh://host/path"):
         with pytest.raises(UsageError):
-            SshHost(address).run(["true"], timeout_s=10)
+            SshHost(url).run(["true"], timeout_s=10)
