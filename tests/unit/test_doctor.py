@@ -14,7 +14,7 @@ import pytest
 from vbench.errors import HostError
 from vbench.model import Check, Output
 from vbench.system import doctor
-from vbench.system.facts import CPU, Asked, LocalReader, facts
+from vbench.system.facts import CPU, LocalReader, Reader, facts
 from vbench.system.packages import PACKAGES
 
 PARAMETERS = "/sys/module/kvm_amd/parameters"
@@ -89,7 +89,7 @@ class FakeHost:
         return found
 
 
-def found_on(host: Asked) -> dict[str, Check]:
+def found_on(host: Reader) -> dict[str, Check]:
     return {check.name: check for check in doctor.checks(host, PACKAGES)}
 
 

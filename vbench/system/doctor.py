@@ -16,8 +16,8 @@ from vbench.system.facts import (
     CPU,
     QEMU,
     UNKNOWN,
-    Asked,
     LocalReader,
+    Reader,
     cpuinfo,
     facts,
     governor,
@@ -25,8 +25,8 @@ from vbench.system.facts import (
     listing,
     memory_mib,
     mitigations,
+    output,
     qemu_version,
-    said,
     shell,
     smt,
     text,
@@ -48,14 +48,14 @@ NEEDED_REMOTELY = tuple(package for package in PACKAGES if package.need is Need.
 SYMBOLS = {"ok": "✔", "warn": "!", "bad": "✘", "info": "·"}
 
 
-def checks(host: Asked, needed: Iterable[Package]) -> list[Check]:
+def checks(host: Reader, needed: Iterable[Package]) -> list[Check]:
     """All facts about `host`, in the order in which a reader wants them; `needed` should be
     installed there. Takes about 1-2 s."""
     found = [check for ask in _ASK for check in ask(host)]
     return [*found, *_tools(host, needed)]
 
 
-def _cpu(host: Asked) -> Iterator[Check]:
+def _cpu(host: Reader) -> Iterator[Check]:
     known = facts(host)
     yield Check("CPU", "info", f"{known['cpus']} x {known['cpu_model']}")
     yield Check("kernel", "info", f"{known['kernel']} on {known['distribution']}")
@@ -83,7 +83,7 @@ def _cpu(host: Asked) -> Iterator[Check]:
         )
 
 
-def _kvm(host: Asked) -> Iterator[Check]:
+def _kvm(host: Reader) -> Iterator[Check]:
     modules = kvm_modules(host)
     provider = kvm_probe.provider_among(modules)
     hardware = provider in kvm_probe.HARDWARE
@@ -120,17 +120,17 @@ def _kvm(host: Asked) -> Iterator[Check]:
         )
 
 
-def _device(host: Asked) -> Check:
+def _device(host: Reader) -> Check:
     name, device = "/dev/kvm", kvm_probe.DEVICE
     if shell(host, 'test -e "$1"', device).status:
         return Check(name, "warn", "absent", kvm_probe.NO_MODULE)
-    owner = said(host, 'stat -c "%A %U:%G" "$1"', device)
+    owner = output(host, 'stat -c "%A %U:%G" "$1"', device)
     if shell(host, 'test -r "$1" && test -w "$1"', device).status:
         return Check(name, "warn", f"no permission for this user ({owner})", kvm_probe.NO_ACCESS)
     return Check(name, "ok", f"present, open to this user ({owner})")
 
 
-def _iommu(host: Asked) -> Iterator[Check]:
+def _iommu(host: Reader) -> Iterator[Check]:
     units = listing(host, "/sys/class/iommu")
     tables = {"DMAR", "IVRS"} & set(listing(host, "/sys/firmware/acpi/tables"))
     asked = [
@@ -148,7 +148,7 @@ def _iommu(host: Asked) -> Iterator[Check]:
         yield Check("IOMMU", "info", f"none{booted}; only device passthrough needs one")
 
 
-def _xen(host: Asked) -> Iterator[Check]:
+def _xen(host: Reader) -> Iterator[Check]:
     if text(host, "/sys/hypervisor/type") != "xen":
         yield Check("Xen", "info", "not booted under Xen: no xen backend on this host")
     elif "control_d" in text(host, "/proc/xen/capabilities"):
@@ -158,7 +158,7 @@ def _xen(host: Asked) -> Iterator[Check]:
         yield Check("Xen", "info", "a Xen guest, not dom0: it cannot start Xen guests")
 
 
-def _qemu(host: Asked) -> Iterator[Check]:
+def _qemu(host: Reader) -> Iterator[Check]:
     path = which(host, QEMU)
     if not path:
         yield Check("QEMU", "bad", f"no {QEMU}: no guest can be started", SETUP)
@@ -171,7 +171,7 @@ def _qemu(host: Asked) -> Iterator[Check]:
     else:
         yield Check("QEMU", "ok", f"{version} ({path})")
     # "Accelerators supported in QEMU binary:" and one a line
-    names = said(host, f"{QEMU} -accel help").splitlines()[1:]
+    names = output(host, f"{QEMU} -accel help").splitlines()[1:]
     if "tcg" in names:
         yield Check("QEMU accelerators", "ok", ", ".join(names))
     else:
@@ -179,7 +179,7 @@ def _qemu(host: Asked) -> Iterator[Check]:
         yield Check("QEMU accelerators", "bad", finding, "install the distribution's full QEMU")
 
 
-def _steadiness(host: Asked) -> Iterator[Check]:
+def _steadiness(host: Reader) -> Iterator[Check]:
     chosen = governor(host)
     if chosen in {"performance", "none"}:
         note = " (the kernel does not control the frequency)" if chosen == "none" else ""
@@ -208,7 +208,7 @@ def _steadiness(host: Asked) -> Iterator[Check]:
     yield _load(host)
 
 
-def _load(host: Asked) -> Check:
+def _load(host: Reader) -> Check:
     # "some avg10=0.58 avg60=0.46 avg300=0.18 total=4828231": per cent of time, last 10 s
     for word in text(host, "/proc/pressure/cpu").split():
         if word.startswith("avg10="):
@@ -217,7 +217,7 @@ def _load(host: Asked) -> Check:
             break
     else:
         load = float((text(host, "/proc/loadavg") or "0").split()[0])
-        cpus = int(said(host, "nproc") or 1)
+        cpus = int(output(host, "nproc") or 1)
         waiting = 100 * max(0.0, load / cpus - 1)
         finding = f"load {load:.2f} on {cpus} CPUs"
     if waiting > BUSY_PERCENT:
@@ -225,7 +225,7 @@ def _load(host: Asked) -> Check:
     return Check("load", "ok", finding)
 
 
-def _room(host: Asked) -> Iterator[Check]:
+def _room(host: Reader) -> Iterator[Check]:
     total, free = memory_mib(host, "MemTotal"), memory_mib(host, "MemAvailable")
     if total is None or free is None:
         yield Check("memory", "info", UNKNOWN)
@@ -239,7 +239,7 @@ def _room(host: Asked) -> Iterator[Check]:
         yield Check("memory", "ok", finding)
 
     # The cache need not exist yet: the nearest folder above it that does has the same disk.
-    found = said(
+    found = output(
         host,
         'h="${HOME:-$(eval echo "~$(id -un)")}"; '
         'd="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$h/.cache}/vbench}"; echo "$d"; '
@@ -273,7 +273,7 @@ enter unshare -m 2>/dev/null || enter unshare -Urm
 """
 
 
-def _namespaces(host: Asked) -> Iterator[Check]:
+def _namespaces(host: Reader) -> Iterator[Check]:
     tried = shell(host, _NATIVE)
     if tried.status:
         yield Check(
@@ -301,7 +301,7 @@ def _namespaces(host: Asked) -> Iterator[Check]:
     yield Check("measuring network", "warn", finding, remedy)
 
 
-def _why_no_namespaces(host: Asked) -> str:
+def _why_no_namespaces(host: Reader) -> str:
     """The one of the three switches that forbids user namespaces, turned round."""
     for switch, forbidding, wanted in (
         ("kernel.unprivileged_userns_clone", "0", "1"),
@@ -313,7 +313,7 @@ def _why_no_namespaces(host: Asked) -> str:
     return SETUP if not which(host, "unshare") else "allow user namespaces in this container"
 
 
-def _tools(host: Asked, needed: Iterable[Package]) -> Iterator[Check]:
+def _tools(host: Reader, needed: Iterable[Package]) -> Iterator[Check]:
     """A line for each package that lacks something, and one for all others."""
     complete = []
     for package in needed:
@@ -329,7 +329,7 @@ def _tools(host: Asked, needed: Iterable[Package]) -> Iterator[Check]:
     yield Check("perf events", "info", f"perf_event_paranoid={level or UNKNOWN}")
 
 
-def _is_there(host: Asked, tool: str) -> bool:
+def _is_there(host: Reader, tool: str) -> bool:
     if tool.startswith("/"):
         return shell(host, 'test -e "$1"', tool).status == 0
     return bool(which(host, tool))
@@ -339,7 +339,7 @@ def _last(stderr: str) -> str:
     return (stderr.strip().splitlines() or ["no message"])[-1]
 
 
-_ASK: tuple[Callable[[Asked], Iterable[Check]], ...] = (
+_ASK: tuple[Callable[[Reader], Iterable[Check]], ...] = (
     _cpu,
     _kvm,
     _iommu,

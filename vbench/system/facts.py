@@ -1,7 +1,7 @@
 """What a host is, asked through `run` and `read` alone. Standard library only.
 
 Used before anything is installed (`python3 -m vbench.system.doctor`) and for every host later,
-so it wants no more of a host than `Asked`, and no more of the machine than a shell and /proc.
+so it needs no more of a host than `Reader`, and no more of the machine than a shell and /proc.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNKNOWN = "unknown"
 _WITH_SBIN = 'PATH="$PATH:/usr/sbin:/sbin"; '
 
 
-class Asked(Protocol):
+class Reader(Protocol):
     """The part of `vbench.hosts.Host` that facts need."""
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output: ...
@@ -54,7 +54,7 @@ class LocalReader:
             raise HostError(f"cannot read {path}: {error.strerror}") from error
 
 
-def text(host: Asked, path: str) -> str:
+def text(host: Reader, path: str) -> str:
     """A file's text without the ends, "" if it cannot be read."""
     try:
         return host.read(path).strip()
@@ -62,12 +62,12 @@ def text(host: Asked, path: str) -> str:
         return ""
 
 
-def first(host: Asked, *paths: str) -> str:
+def first(host: Reader, *paths: str) -> str:
     """The text of the first of `paths` that has any."""
     return next((found for path in paths if (found := text(host, path))), "")
 
 
-def shell(host: Asked, script: str, *arguments: str, timeout_s: float = 10.0) -> Output:
+def shell(host: Reader, script: str, *arguments: str, timeout_s: float = 10.0) -> Output:
     """Run a POSIX shell script with sbin on its path; status 127 if it cannot be run."""
     try:
         return host.run(["sh", "-c", _WITH_SBIN + script, "sh", *arguments], timeout_s=timeout_s)
@@ -75,23 +75,23 @@ def shell(host: Asked, script: str, *arguments: str, timeout_s: float = 10.0) ->
         return Output(127, "", error.what)
 
 
-def said(host: Asked, script: str, *arguments: str) -> str:
+def output(host: Reader, script: str, *arguments: str) -> str:
     """What a script that succeeds writes to standard output, stripped; else ""."""
     out = shell(host, script, *arguments)
     return out.stdout.strip() if out.status == 0 else ""
 
 
-def which(host: Asked, tool: str) -> str:
+def which(host: Reader, tool: str) -> str:
     """The path of `tool`, or ""."""
-    return said(host, 'command -v "$1"', tool)
+    return output(host, 'command -v "$1"', tool)
 
 
-def listing(host: Asked, folder: str) -> list[str]:
+def listing(host: Reader, folder: str) -> list[str]:
     """Names in a folder, sorted; empty if there is no such folder."""
-    return said(host, 'ls -A "$1" 2>/dev/null', folder).split()
+    return output(host, 'ls -A "$1" 2>/dev/null', folder).split()
 
 
-def cpuinfo(host: Asked) -> dict[str, str]:
+def cpuinfo(host: Reader) -> dict[str, str]:
     """The first processor of /proc/cpuinfo."""
     fields: dict[str, str] = {}
     for line in text(host, "/proc/cpuinfo").splitlines():
@@ -102,7 +102,7 @@ def cpuinfo(host: Asked) -> dict[str, str]:
     return fields
 
 
-def memory_mib(host: Asked, field: str) -> int | None:
+def memory_mib(host: Reader, field: str) -> int | None:
     """`MemTotal` or `MemAvailable` of /proc/meminfo, which counts in KiB."""
     for line in text(host, "/proc/meminfo").splitlines():
         name, _, value = line.partition(":")
@@ -111,24 +111,24 @@ def memory_mib(host: Asked, field: str) -> int | None:
     return None
 
 
-def governor(host: Asked) -> str:
+def governor(host: Reader) -> str:
     """The frequency governor; "none" where the kernel has no control over the frequency."""
     return text(host, f"{CPU}/cpu0/cpufreq/scaling_governor") or "none"
 
 
-def turbo(host: Asked) -> str:
+def turbo(host: Reader) -> str:
     """Whether the CPU may exceed its base frequency: "on", "off" or "unknown"."""
     no_turbo = text(host, f"{CPU}/intel_pstate/no_turbo")
     boost = text(host, f"{CPU}/cpufreq/boost")
     return {"0": "on", "1": "off"}.get(no_turbo) or {"1": "on", "0": "off"}.get(boost) or UNKNOWN
 
 
-def smt(host: Asked) -> str:
+def smt(host: Reader) -> str:
     """Whether two threads share a core: "on", "off" or "unknown"."""
     return {"1": "on", "0": "off"}.get(text(host, f"{CPU}/smt/active"), UNKNOWN)
 
 
-def virtualization(host: Asked) -> str:
+def virtualization(host: Reader) -> str:
     """What the host itself runs under; "none" on bare hardware."""
     if kind := text(host, "/sys/hypervisor/type"):
         dom0 = "control_d" in text(host, "/proc/xen/capabilities")
@@ -147,7 +147,7 @@ def virtualization(host: Asked) -> str:
     return f"a virtual machine ({maker})" if maker else "a virtual machine of unknown kind"
 
 
-def virtualization_flag(host: Asked) -> str:
+def virtualization_flag(host: Reader) -> str:
     """What the first processor shows for hardware virtualization: "vmx", "svm" or "none";
     "unknown" where /proc/cpuinfo shows no flags."""
     flags = cpuinfo(host).get("flags", "").split()
@@ -156,16 +156,16 @@ def virtualization_flag(host: Asked) -> str:
     return next((flag for flag in ("vmx", "svm") if flag in flags), "none")
 
 
-def kvm_modules(host: Asked) -> list[str]:
+def kvm_modules(host: Reader) -> list[str]:
     """Modules of KVM that are loaded or built in, as /sys/module lists them."""
     return [name for name in listing(host, "/sys/module") if name.startswith("kvm")]
 
 
-def mitigations(host: Asked) -> str:
+def mitigations(host: Reader) -> str:
     """One line: which CPU vulnerabilities are mitigated, which are open."""
     folder = f"{CPU}/vulnerabilities"
     groups: dict[str, list[str]] = {"mitigated": [], "vulnerable": [], "not affected": []}
-    for line in said(host, 'cd "$1" && grep . *', folder).splitlines():
+    for line in output(host, 'cd "$1" && grep . *', folder).splitlines():
         name, _, state = line.partition(":")
         low = state.lower()
         key = next((key for key in ("not affected", "vulnerable") if key in low[:20]), "mitigated")
@@ -182,13 +182,13 @@ def mitigations(host: Asked) -> str:
     return "; ".join(parts) or UNKNOWN
 
 
-def qemu_version(host: Asked) -> str:
+def qemu_version(host: Reader) -> str:
     """ "7.2.22", "" without QEMU. The first line is "QEMU emulator version 7.2.22 (...)"."""
-    words = said(host, f"{QEMU} --version").split()
+    words = output(host, f"{QEMU} --version").split()
     return words[3] if words[:3] == ["QEMU", "emulator", "version"] and len(words) > 3 else ""
 
 
-def distribution(host: Asked) -> str:
+def distribution(host: Reader) -> str:
     """PRETTY_NAME of /etc/os-release."""
     for line in first(host, "/etc/os-release", "/usr/lib/os-release").splitlines():
         if line.startswith("PRETTY_NAME="):
@@ -196,7 +196,7 @@ def distribution(host: Asked) -> str:
     return UNKNOWN
 
 
-def huge_pages(host: Asked) -> str:
+def huge_pages(host: Reader) -> str:
     """The chosen word of "always [madvise] never"."""
     words = text(host, "/sys/kernel/mm/transparent_hugepage/enabled").split()
     return next((word.strip("[]") for word in words if word.startswith("[")), "none")
@@ -206,7 +206,7 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CARDS = 'for n in /sys/class/net/*; do [ ! -e "$n/device" ] || cat "$n/address"; done | sort -u'
 
 
-def machine_id(host: Asked) -> str:
+def machine_id(host: Reader) -> str:
     """The installation's own id, hashed; this boot's where there is none, as in containers.
 
     Hashed with a key of our own, as machine-id(5) asks of what leaves the machine.
@@ -214,35 +214,35 @@ def machine_id(host: Asked) -> str:
     return _hashed(first(host, "/etc/machine-id", "/var/lib/dbus/machine-id", _BOOT_ID))
 
 
-def address(host: Asked) -> str:
+def address(host: Reader) -> str:
     """The hardware addresses of the network cards, hashed; this boot's id where none is seen.
 
     Machines cloned from one template may share even their machine id, but on one network no
     address.
     """
-    return _hashed(said(host, _CARDS) or text(host, _BOOT_ID))
+    return _hashed(output(host, _CARDS) or text(host, _BOOT_ID))
 
 
 def _hashed(text: str) -> str:
     return hmac.digest(b"vbench", text.encode(), "sha256").hex()[:16] if text else UNKNOWN
 
 
-def scratch_folder(host: Asked) -> dict[str, str]:
+def scratch_folder(host: Reader) -> dict[str, str]:
     """Where the scratch disk is made: its file system and device."""
     # both busybox and coreutils have -P and -T: device, type, sizes, mount point
-    line = said(host, 'df -PT "${VBENCH_TMP:-/var/tmp}" | tail -n 1').split()
+    line = output(host, 'df -PT "${VBENCH_TMP:-/var/tmp}" | tail -n 1').split()
     device, kind = line[:2] if len(line) > 1 else (UNKNOWN, UNKNOWN)
     return {"scratch_file_system": kind, "scratch_device": device}
 
 
-def facts(host: Asked) -> dict[str, str]:
+def facts(host: Reader) -> dict[str, str]:
     """What a reader needs to judge numbers from this host: the `facts` of `HostFacts`."""
     total = memory_mib(host, "MemTotal")
     return {
         "machine_id": machine_id(host),
         "address": address(host),
         "cpu_model": cpuinfo(host).get("model name", UNKNOWN),
-        "cpus": said(host, "nproc") or UNKNOWN,
+        "cpus": output(host, "nproc") or UNKNOWN,
         "memory_mib": str(total) if total else UNKNOWN,
         "kernel": text(host, "/proc/sys/kernel/osrelease") or UNKNOWN,
         "distribution": distribution(host),
@@ -258,7 +258,7 @@ def facts(host: Asked) -> dict[str, str]:
             host, "/sys/devices/system/clocksource/clocksource0/current_clocksource"
         )
         or UNKNOWN,
-        "page_size": said(host, "getconf PAGE_SIZE") or UNKNOWN,
+        "page_size": output(host, "getconf PAGE_SIZE") or UNKNOWN,
         "transparent_hugepage": huge_pages(host),
         "tcp_congestion_control": text(host, "/proc/sys/net/ipv4/tcp_congestion_control")
         or UNKNOWN,

@@ -31,7 +31,7 @@ TYPE_CHECKING = False  # a constant that type checkers read as True; spares `imp
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vbench.system.facts import Asked
+    from vbench.system.facts import Reader
 
 DEVICE = "/dev/kvm"
 # Modules with a processor's virtualization behind them. Others exist (kvm_pvm), which interpret or
@@ -81,7 +81,7 @@ class KvmVerdict:
     remedy: str = ""
 
 
-def verdict(host: Asked) -> KvmVerdict:
+def verdict(host: Reader) -> KvmVerdict:
     """Probe KVM on `host`, in 3 s at most. What cannot be asked is "unknown".
 
     Raises ConnectionLost.
