@@ -258,6 +258,18 @@ class Result:
     unavailable: tuple[tuple[str, str, str, str], ...] = ()
     # globs of the only workloads that the run took to this host by itself; empty: no such choice
     reduced_to: tuple[str, ...] = ()
+    seed: int | None = None  # of the order of variants and workloads within a boot
+    sittings: tuple[str, ...] = ()  # when the run was continued (ISO 8601, UTC)
+    # Of the whole run, which other series may have been part of: measurements (a workload on a boot
+    # of a variant) planned and made, and why it ended before all were. 0 planned: not known.
+    planned: int = 0
+    done: int = 0
+    stopped: str = ""
+
+    @property
+    def partial(self) -> bool:
+        """Whether the run has not measured all that it planned."""
+        return self.done < self.planned
 
 
 @dataclass(frozen=True)

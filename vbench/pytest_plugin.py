@@ -21,7 +21,7 @@ from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Measure
 from vbench.results import store
 from vbench.run.lock import measuring_alone
-from vbench.run.opening import check, load_plugins, open_session
+from vbench.run.opening import check, open_session
 from vbench.run.options import RunOptions, say
 from vbench.run.schedule import Task, schedule
 from vbench.run.session import Session
@@ -57,7 +57,7 @@ class SessionPlugin:
                 info = described(metafunc.function).info
             params = [
                 pytest.param((series, boot), id=f"{series.label}-boot{boot + 1}")
-                for series in self.session.series.values()
+                for series in self.session.series
                 for boot in range(self.session.plan(series).boots_of(info))
             ]
             metafunc.parametrize("measure", params, indirect=True)
@@ -70,9 +70,14 @@ class SessionPlugin:
         tasks = {item: task for item in items if (task := _task(item)) is not None}
         workloads = {task.workload.info.name: task.workload for task in tasks.values()}
         with _as_pytests():
-            series = tuple(self.session.series.values())
-            plan, seed = self.session.plan, self.session.seed
-            planned = schedule(series, list(workloads.values()), self._globs, plan, seed)
+            planned = schedule(
+                self.session.series,
+                list(workloads.values()),
+                self._globs,
+                self.session.plan,
+                self.session.seed,
+            )
+        self.session.book.planned = len(planned)
         order = {task.key: number for number, task in enumerate(planned)}
         dropped = [item for item, task in tasks.items() if task.key not in order]
         kept = [item for item, task in tasks.items() if task.key in order]
@@ -103,8 +108,8 @@ class SessionPlugin:
         except StoreError:
             pyfuncitem.session.shouldfail = "results cannot be written"
             raise
-        item = self.session.item_of(task.series, task.workload.info.name)
-        durations = [pair.guest_s for pair in item.pairs if pair.boot == task.boot]
+        pairs = self.session.book.item(task).pairs
+        durations = [pair.guest_s for pair in pairs if pair.boot == task.boot]
         if durations:
             benchmark._timer.load(durations)
             benchmark.pedantic(lambda: None, rounds=len(durations))
@@ -116,7 +121,7 @@ class SessionPlugin:
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
         """Our own entries; a file that holds one series is a result file of ours too."""
-        results = [self.session.result(series) for series in self.session.series.values()]
+        results = [self.session.book.result(series) for series in self.session.series]
         output_json["benchmarks"] = [each for one in results for each in store.entries(one)]
         if len(results) == 1:
             output_json["vbench"] = store.top_level(results[0])
@@ -174,11 +179,10 @@ def pytest_configure(config: pytest.Config) -> None:
         plugins=tuple(config.getoption("plugin")),
     )
     with _as_pytests():
-        registry = load_plugins(options.plugins)
-        check(options, registry)
+        asked = check(options)
         alone = contextlib.ExitStack()
         config.add_cleanup(alone.close)
         alone.enter_context(measuring_alone(say))
-        session = open_session(options, registry)
+        session = open_session(options, asked)
         alone.callback(session.close)
     config.pluginmanager.register(SessionPlugin(session, config.getoption("workload")))

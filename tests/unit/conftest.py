@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shell_backend
 from hypothesis import settings
 from shell_backend import CAN, GUESTS, Guests, ShellBackend
+from shell_runs import Runs
 
 from vbench.contract.registry import Registry, Variant
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles
-from vbench.run.guests import Series
+from vbench.results.history import SCHEMA_VERSION
+from vbench.run import lock, opening
+from vbench.run.book import Book
+from vbench.run.series import Series
 from vbench.run.session import Session
 
 # A busy machine is not a fault.
@@ -75,14 +81,30 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     registry = Registry()
     registry.backends["shell"] = backend
     plan = Plan(boots=3, rounds=2, target_s=0.001, command_timeout_s=5.0)
-    with Session(
-        registry=registry,
-        series=[series, other],
-        image=image,
-        plan=plan,
+    book = Book(
+        [series, other],
+        image=image.digest,
         out=out,
         argv=("vbench", "run"),
+        seed=7,
         unavailable={"local": [("kvm", "hardware-assisted", "no", "buy")]},
-    ) as made:
+    )
+    book.note("run", schema_version=SCHEMA_VERSION, started=book.started)
+    with Session(registry=registry, book=book, image=image, plan=plan) as made:
         yield made
     assert len(GUESTS.closed) == len(GUESTS.made)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
+    tmp = tmp_path / "tmp"
+    tmp.mkdir()
+    monkeypatch.setenv("VBENCH_TMP", str(tmp))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(opening, "ensure_image", lambda *_: image)
+    monkeypatch.chdir(tmp_path)
+    made = Runs(tmp_path)
+    yield made
+    assert list(tmp.iterdir()) == []
+    if "vbench_plugin_file_shell_backend" in sys.modules:
+        assert len(made.guests.closed) == len(made.guests.made)

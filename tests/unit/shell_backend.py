@@ -113,6 +113,7 @@ class Guests:
 
 
 GUESTS = Guests()
+VERSIONS = {"sh": "1"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class ShellBackend:
             reference=host,
             client_prefix=(),
             image=image,
-            versions={"sh": "1"},
+            versions=dict(VERSIONS),
             endpoint=Endpoint("/dev/null", 0, 256, "127.0.0.1", 5201, options.vcpus),
             capabilities=GUESTS.capabilities,
             device=DeviceSettings(vcpus=options.vcpus, further={"speed": options.speed}),

@@ -12,7 +12,7 @@ from shell_backend import GUESTS
 from vbench.contract.registry import with_options
 from vbench.errors import LaunchError, LaunchTimeout
 from vbench.results.journal import Journal
-from vbench.run.guests import Series
+from vbench.run.series import Series
 from vbench.run.session import Session
 
 
@@ -21,7 +21,7 @@ def test_one_guest_for_a_boot_of_a_series(session: Session, series: Series) -> N
     assert session.broker.guest(series, 0) is one
     two = session.broker.guest(series, 1)
     assert GUESTS.closed == [one]  # before the other came up
-    three = session.broker.guest(session.series["local-shell,vcpus=2"], 1)
+    three = session.broker.guest(session.book.series["local-shell,vcpus=2"], 1)
     assert GUESTS.closed == [one, two]
     assert three.endpoint.vcpus == 2
     session.broker.drop()
@@ -33,8 +33,8 @@ def test_a_dead_guest_is_replaced(session: Session, series: Series) -> None:
     one = session.broker.guest(series, 0)
     one.machine.alive = False  # type: ignore[attr-defined]
     assert session.broker.guest(series, 0) is not one
-    assert [launch.boot for launch in session.result(series).launches] == [0, 0]
-    ids = [launch.id for launch in session.result(series).launches]
+    assert [launch.boot for launch in session.book.result(series).launches] == [0, 0]
+    ids = [launch.id for launch in session.book.result(series).launches]
     assert len(set(ids)) == 2
 
 
@@ -70,7 +70,7 @@ def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series
     with pytest.raises(LaunchError, match="is not launched any more in this run, because 2"):
         session.broker.guest(series, 2)
     assert GUESTS.made == []
-    session.broker.guest(session.series["local-shell,vcpus=2"], 0)  # others are not
+    session.broker.guest(session.book.series["local-shell,vcpus=2"], 0)  # others are not
 
 
 def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:

@@ -14,9 +14,9 @@ from test_schedule import workload
 
 from vbench.errors import Unsupported, WorkloadError
 from vbench.run import progress
-from vbench.run.guests import Series
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task
+from vbench.run.series import Series
 
 
 class Terminal(io.StringIO):

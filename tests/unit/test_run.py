@@ -2,103 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import sys
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import shell_backend
+from shell_runs import Runs, bench, in_guest, spin
 
 from vbench.errors import StoreError, UsageError
 from vbench.model import Status
 from vbench.results import loading
-from vbench.run import lock, opening, runner, session
-from vbench.run.options import RunOptions
-
-HEAD = "import pytest\nfrom vbench.measure import parsers\nworkload = pytest.mark.workload\n"
-
-
-@dataclass
-class Runs:
-    """`vbench run` on the shell backend, in this process."""
-
-    folder: Path
-
-    @property
-    def out(self) -> Path:
-        return self.folder / "out"
-
-    def __call__(self, text: str, **changes: Any) -> int:
-        path = self.folder / "bench_given.py"
-        path.write_text(f'{HEAD}pytestmark = workload(category="cpu", unit="x")\n{text}')
-        options: dict[str, Any] = {
-            "variants": ("shell",),
-            "rounds": 2,
-            "boots": 1,
-            "out": self.out,
-            "plugins": (Path(shell_backend.__file__),),
-            "files": (path,),
-            "argv": ("vbench", "run"),
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as in a process of its own
-            return runner.run(RunOptions(**{**options, **changes}))
-
-    @property
-    def guests(self) -> shell_backend.Guests:
-        guests: shell_backend.Guests = sys.modules["vbench_plugin_file_shell_backend"].GUESTS
-        return guests
-
-    def document(self, variant: str = "shell") -> dict[str, Any]:
-        loaded: dict[str, Any] = json.loads((self.out / f"local-{variant}.json").read_text())
-        return loaded
-
-    def pairs(self) -> dict[str, int]:
-        return {
-            entry["name"]: len(entry["extra_info"]["vbench"]["pairs"])
-            for entry in self.document()["benchmarks"]
-        }
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
-    tmp = tmp_path / "tmp"
-    tmp.mkdir()
-    monkeypatch.setenv("VBENCH_TMP", str(tmp))
-    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
-    monkeypatch.setattr(opening, "ensure_image", lambda *_: image)
-    monkeypatch.chdir(tmp_path)
-    made = Runs(tmp_path)
-    yield made
-    assert list(tmp.iterdir()) == []
-    if "vbench_plugin_file_shell_backend" in sys.modules:
-        assert len(made.guests.closed) == len(made.guests.made)
-
-
-def bench(name: str, body: str) -> str:
-    return f'def bench_{name}(measure):\n    """Says."""\n    {body}\n'
-
-
-def spin(name: str) -> str:
-    command = """echo '{"elapsed_ns": 300000000}'"""
-    return bench(name, f"measure(lambda units, endpoint: {command!r}, read=parsers.probe)")
-
-
-def in_guest(name: str, command: str) -> str:
-    """A workload that natively does well."""
-    good = """echo '{"elapsed_ns": 300000000}'"""
-    return bench(
-        name,
-        f"measure(lambda units, endpoint: {command!r} if endpoint.scratch == '/dev/null' "
-        f"else {good!r}, "
-        "read=parsers.probe)",
-    )
+from vbench.run import book, runner
 
 
 def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
@@ -266,7 +181,7 @@ def test_a_full_disk_ends_the_run(
         raise StoreError(f"{path} cannot be written: No space left", remedy="free some")
 
     text = "".join(spin(f"cpu_{letter}") for letter in "abcdef")
-    monkeypatch.setattr(session, "write_atomic", full)
+    monkeypatch.setattr(book, "write_atomic", full)
     assert run(text, boots=3) == 1
     said = capfd.readouterr().err
     assert "No space left" in said

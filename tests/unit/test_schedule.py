@@ -12,8 +12,8 @@ from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.measure.plan import Plan
 from vbench.model import Statistic, TimeBase, WorkloadInfo
-from vbench.run.guests import Series
 from vbench.run.schedule import Task, check_names, schedule
+from vbench.run.series import Series
 
 
 def workload(name: str, **changes: Any) -> Workload:

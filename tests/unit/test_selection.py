@@ -14,8 +14,8 @@ from vbench.errors import ConnectionLost, HostError, UnavailableError, VbenchErr
 from vbench.model import ON_DEVICES, Availability, TimeBase
 from vbench.records import Declaration
 from vbench.run.collecting import collect
-from vbench.run.guests import Series
 from vbench.run.selection import Selection, in_testbed, select
+from vbench.run.series import Series
 
 FOLDER = Path(__file__).parents[2] / "workloads"
 WORKLOADS = {each.info.name: each.info for each in collect(sorted(FOLDER.glob("bench_*.py")))}

@@ -31,6 +31,11 @@ def sample() -> Result:
         item("rdrand", (), status=Status.UNSUPPORTED, reason="no metric"),
         unavailable=(("kvm-virtio", "hardware-assisted", "/dev/kvm interprets", "use hardware"),),
         reduced_to=("cpu-*",),
+        seed=7,
+        sittings=("2026-01-02T00:00:00+00:00",),
+        planned=12,
+        done=9,
+        stopped="it was interrupted",
     )
 
 
@@ -46,7 +51,8 @@ def test_round_trip(tmp_path: Path) -> None:
         assert before == after
     assert back.launches == sample().launches
     assert back.unavailable == sample().unavailable
-    assert back.reduced_to == ("cpu-*",)
+    assert back == sample()
+    assert back.partial
     assert back.facts == sample().facts
     assert back.host == sample().host
     assert (back.image, back.started, back.argv) == (
@@ -153,8 +159,9 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(StoreError, match="is not JSON"):
         loading.load(path)
-    with pytest.raises(StoreError, match="is not JSON"):
-        loading.load_all([tmp_path])  # it was ours: not left out in silence
+    with pytest.raises(StoreError, match=r"1 file of .* cannot be read") as caught:
+        loading.load_all([tmp_path])  # not left out in silence
+    assert "a.json is not JSON" in caught.value.evidence
     with pytest.raises(StoreError, match="cannot be read"):
         loading.load(tmp_path / "none.json")
 
@@ -163,10 +170,22 @@ def test_load_all_passes_over_foreign_json(tmp_path: Path) -> None:
     write(tmp_path / "b.json", sample())
     write(tmp_path / "a.json", result(item("x", pairs(2.0), host="testbed:x"), host=TESTBED))
     (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
-    (tmp_path / "text.json").write_text('no JSON, but "vbench"')
     (tmp_path / "folder.json").mkdir()
     found = loading.load_all([tmp_path, tmp_path / "a.json"])
     assert [r.host.kind for r in found] == ["testbed", "local"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"benchm', "no JSON", "\0\xff"])
+def test_what_cannot_be_read_is_named_and_never_left_out(tmp_path: Path, text: str) -> None:
+    """An empty file, or one cut in its first bytes, says nothing of whose it was."""
+    write(tmp_path / "a.json", sample())
+    for name in ("b.json", "c.json"):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(StoreError, match=r"2 files of .* cannot be read") as caught:
+        loading.load_all([tmp_path])
+    assert "b.json" in caught.value.evidence
+    assert "c.json" in caught.value.evidence
+    assert caught.value.remedy
 
 
 def test_load_all_looks_one_level_down(tmp_path: Path) -> None:

@@ -122,6 +122,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="a new folder for the results; default vbench-results/<time>",
     )
+    run.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue the interrupted run in DIR; everything else is as it was asked for then",
+    )
     run.add_argument("files", nargs="*", type=Path, metavar="FILE", help="workloads of your own")
     _common(run)
     _report_options(add("report", _report, "write the report of result files"))
@@ -274,8 +280,17 @@ def _options(arguments: argparse.Namespace) -> Any:
 
 def _run(arguments: argparse.Namespace) -> int:
     from vbench.run import runner
+    from vbench.run.options import RunOptions
 
-    return runner.run(_options(arguments))
+    options = _options(arguments)
+    if arguments.resume is None:
+        return runner.run(options)
+    if options != RunOptions(argv=options.argv):
+        raise UsageError(
+            "--resume takes everything from the run that it continues",
+            remedy=f"vbench run --resume {arguments.resume}",
+        )
+    return runner.resume(arguments.resume)
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:

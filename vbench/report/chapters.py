@@ -52,7 +52,7 @@ def document(gathered: Gathered) -> Document:
     contents = " · ".join(link(each.title) for each in chapters if each.level == 2)
     return Document(
         TITLE,
-        first.screen(gathered, f"**Read on:** {contents}"),
+        [*gathered.partial, *first.screen(gathered, f"**Read on:** {contents}")],
         chapters,
         provenance.commands(gathered),
     )

@@ -24,6 +24,7 @@ from vbench.model import (
 )
 from vbench.records import Declaration
 from vbench.report import cells
+from vbench.report.partial import partial
 from vbench.results import identity
 from vbench.results.merge import boots_used, distinct, joined, moved
 from vbench.results.stats import Overhead
@@ -109,11 +110,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Gathered:
-    """All panels, what was refused, and the facts that each backend of a technique states."""
+    """All panels, what was refused, and the facts that each backend of a technique states;
+    `partial` says which runs are not whole."""
 
     panels: tuple[Panel, ...]
     refused: tuple[str, ...]
     facts: Mapping[Technique, Mapping[str, Mapping[str, Mapping[str, str]]]]
+    partial: tuple[str, ...]
 
 
 def gather(results: Sequence[Result]) -> Gathered:
@@ -133,7 +136,7 @@ def gather(results: Sequence[Result]) -> Gathered:
         for item in result.items:
             if result.facts:
                 facts.setdefault(item.technique, {}).setdefault(item.backend, result.facts)
-    return Gathered(tuple(panels), tuple(refused), facts)
+    return Gathered(tuple(panels), tuple(refused), facts, partial(ordered))
 
 
 class _Group:

@@ -29,7 +29,8 @@ from vbench.results import launches
 #      instruction base a sample is the median of groups of units where the program times such
 #   4  typed records of a guest: `phases` for boot_times_s, `observed` for guest_facts and kernel,
 #      `device` with numbers, `capabilities`, `module` of an attestation; `declaration` of a result;
-#      `cause` of an item; flag `nat` for `slirp`
+#      `cause` of an item; flag `nat` for `slirp`. `seed`, `sittings`, `planned`, `done` and
+#      `stopped` of a run, absent before: not known
 SCHEMA_VERSION = 4
 
 

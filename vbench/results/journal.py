@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from vbench.errors import StoreError
+from vbench.errors import StoreError, UnreadableError
 
 JOURNAL_NAME = "journal.jsonl"
 
@@ -107,20 +107,20 @@ class Journal:
     def read(path: Path) -> list[dict[str, Any]]:
         """All whole records of a journal file, or of the one in a directory.
 
-        A torn last line is passed over. Raises StoreError if it cannot be read or is damaged
+        A torn last line is passed over. Raises UnreadableError if it cannot be read or is damaged
         elsewhere.
         """
         path = path / JOURNAL_NAME if path.is_dir() else path
         try:
             lines = path.read_bytes().split(b"\n")
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from error
         records = []
         for number, line in enumerate(lines[:-1], 1):
             try:
                 records.append(json.loads(line))
             except ValueError as error:
-                raise StoreError(f"{path}, line {number}: {error}") from error
+                raise UnreadableError(f"{path}, line {number}: {error}") from error
         return records
 
 

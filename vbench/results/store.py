@@ -35,7 +35,7 @@ def _sample(item: Item, value: float) -> float:
     return value
 
 
-def _item_head(item: Item) -> dict[str, Any]:
+def item_head(item: Item) -> dict[str, Any]:
     """All of an item but its samples."""
     return {
         "backend": item.backend,
@@ -70,7 +70,7 @@ def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
     counters = sorted({name for pair in item.pairs for name in pair.counters})
     quantiles = sorted({name for pair in item.pairs for name in pair.quantiles})
     return {
-        **_item_head(item),
+        **item_head(item),
         "pairs": [[_number(p.native_s), _sample(item, p.guest_s)] for p in item.pairs],
         "pair_boots": [p.boot for p in item.pairs],
         "pair_flags": [list(p.flags) for p in item.pairs],
@@ -112,7 +112,12 @@ def top_level(result: Result) -> dict[str, Any]:
             for entry in result.unavailable
         ],
         "reduced_to": list(result.reduced_to),
-        "items": [_item_head(item) for item in result.items],
+        "seed": result.seed,
+        "sittings": list(result.sittings),
+        "planned": result.planned,
+        "done": result.done,
+        "stopped": result.stopped,
+        "items": [item_head(item) for item in result.items],
         "launches": [launch_to_json(launch) for launch in result.launches],
     }
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import vbench
-from vbench.contract.backend import CountedRun
 from vbench.contract.guest import Guest
-from vbench.contract.host import Host
 from vbench.contract.registry import Variant, with_options
 from vbench.errors import (
     ConnectionLost,
@@ -22,58 +17,31 @@ from vbench.errors import (
     UsageError,
     VbenchError,
 )
-from vbench.model import ImageFiles, Launch, Technique, WorkloadInfo
+from vbench.model import ImageFiles, Launch
+from vbench.run.book import Book
 from vbench.run.phases import Phases
+from vbench.run.series import Series
 
 # A variant that failed to come up so often in a row is given up for the rest of the run.
 LAUNCH_FAILURES_MAX = 2
 
 
-@dataclass(frozen=True)
-class Series:
-    """What one result file holds: a variant on a host, on the workloads that match one of
-    `workloads` (globs; empty: all) and belong to `part` (None: all do). `boots` bounds those of
-    the plan (0: it does not)."""
-
-    host: Host
-    variant: Variant
-    workloads: tuple[str, ...] = ()
-    boots: int = 0
-    part: CountedRun | None = None
-
-    def takes(self, info: WorkloadInfo) -> bool:
-        """Whether it measures a workload, unless somebody asks for others."""
-        if self.part is None:
-            return not self.workloads or any(map(info.matches, self.workloads))
-        if self.part.only and info.category not in self.part.only:
-            return False
-        # what leaves for the hypervisor is a question to hardware-assisted virtualization
-        if info.category == "exit" and self.variant.backend.technique is not Technique.HARDWARE:
-            return False
-        return info.representative or info.category in self.part.whole
-
-    @property
-    def label(self) -> str:
-        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
-
-
 class Broker:
-    """Keeps one guest up at a time, and the records of all launches by the label of a series."""
+    """Keeps one guest up at a time."""
 
     def __init__(
         self,
         image: ImageFiles,
         phases: Phases,
-        note: Callable[[Mapping[str, Any]], None],
+        book: Book,
         not_ended: Callable[[Series, int, VbenchError], None],
     ) -> None:
-        """`note` gets each launch at once (the journal), `not_ended` the error of a guest that
-        could not be ended as it should."""
-        self.launches: dict[str, list[Launch]] = {}
+        """`book` records launches; `not_ended` gets the error of a guest that could not be ended
+        as it should."""
         self.current: Guest | None = None
         self._image = image
         self._phases = phases
-        self._note = note
+        self._book = book
         self._not_ended = not_ended
         self._owner: tuple[Series, int] | None = None  # whose guest it is
         self._key: tuple[str, str, int] | None = None
@@ -132,7 +100,7 @@ class Broker:
         try:
             return self._launch(series, variant, boot)
         except LaunchTimeout as error:
-            self._note({"event": "launched again", "series": series.label, "why": str(error)})
+            self._book.note("launched again", series=series.label, why=str(error))
         return self._launch(series, variant, boot)
 
     def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
@@ -140,28 +108,26 @@ class Broker:
         guest = backend.launch(series.host, self._image, variant.options)
         try:
             attestation = backend.attest(guest)
+            if not guest.capabilities.relaunchable:
+                self._one_boot.add(series.label)
+                boot = 0
+            launch = Launch(
+                id=self._book.next_launch_id(series),
+                variant=variant.text,
+                boot=boot,
+                argv=guest.argv,
+                versions={**guest.versions, "vbench": vbench.__version__},
+                image=guest.image.digest,
+                attestation=attestation,
+                phases=guest.phases,
+                observed=guest.observed,
+                device=guest.device,
+                capabilities=guest.capabilities,
+            )
+            self._book.launched(series, launch)
         except BaseException:
             guest.close()
             raise
-        if not guest.capabilities.relaunchable:
-            self._one_boot.add(series.label)
-            boot = 0
-        known = self.launches.setdefault(series.label, [])
-        launch = Launch(
-            id=f"{series.label}#{len(known) + 1}",
-            variant=variant.text,
-            boot=boot,
-            argv=guest.argv,
-            versions={**guest.versions, "vbench": vbench.__version__},
-            image=guest.image.digest,
-            attestation=attestation,
-            phases=guest.phases,
-            observed=guest.observed,
-            device=guest.device,
-            capabilities=guest.capabilities,
-        )
-        known.append(launch)
-        self._note({"event": "launch", "id": launch.id, "argv": launch.argv, "boot": boot})
         return guest
 
     def drop(self) -> None:

@@ -26,8 +26,7 @@ def measure_all(
     until then is on disk.
     """
     host = ""
-    for (label, _), of_boot in groupby(tasks, lambda task: (task.series.label, task.boot)):
-        series = session.series[label]
+    for (series, _), of_boot in groupby(tasks, lambda task: (task.series, task.boot)):
         if series.host.name != host:
             host = series.host.name
             if series.host.timeout_scale > 1:
@@ -46,8 +45,8 @@ def measure_one(session: Session, task: Task, progress: Progress) -> None:
     try:
         error = session.measure(task, task.workload.function)
     finally:  # also on Ctrl-C: what was measured is kept
-        session.write(task.series)
-    item = session.item_of(task.series, task.workload.info.name)
-    if session.out is not None:
-        session.registry.call("vbench_item_finished", item=item, out=session.out)
+        session.book.write(task.series)
+    item = session.book.item(task)
+    if session.book.out is not None:
+        session.registry.call("vbench_item_finished", item=item, out=session.book.out)
     progress.end(task, item, error, session.phases.seconds()["booting"] - booting_s)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vbench import image
 from vbench.contract.host import Host
-from vbench.contract.registry import Registry
+from vbench.contract.registry import Registry, Variant
 from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.model import ImageFiles, TimeBase
+from vbench.run.book import Book
 from vbench.run.collecting import collect
 from vbench.run.options import RunOptions, say
 from vbench.run.selection import select
@@ -70,30 +72,36 @@ def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFil
     return image.ensure(kernel, modules, progress=say)
 
 
-def check(options: RunOptions, registry: Registry) -> None:
-    """Raises UsageError for numbers, variants and hosts that cannot be. Nothing is started."""
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for, understood: plugins and variants. Nothing is started."""
+
+    registry: Registry
+    variants: tuple[Variant, ...]
+
+
+def check(options: RunOptions) -> Asked:
+    """Raises UsageError for numbers, plugins, variants and hosts that cannot be."""
     options.plan()
-    for text in options.variants:
-        registry.variant(text)
+    registry = load_plugins(options.plugins)
     for name in options.hosts:
         find_host(name, options).close()
+    return Asked(registry, tuple(map(registry.variant, options.variants)))
 
 
-def open_session(options: RunOptions, registry: Registry) -> Session:
+def open_session(options: RunOptions, asked: Asked) -> Session:
     """Hosts probed and the image there, nothing started.
 
     Raises UsageError, UnavailableError (a named backend cannot run, or none can), ImageError.
     """
-    plan = options.plan()
-    variants = [registry.variant(text) for text in options.variants]
     hosts = options.hosts
     if options.quick and not hosts:
         hosts = ("local",)
         say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     chosen = select(
         hosts,
-        variants,
-        registry,
+        asked.variants,
+        asked.registry,
         lambda name: find_host(name, options),
         say,
         quick=options.quick,
@@ -105,14 +113,20 @@ def open_session(options: RunOptions, registry: Registry) -> Session:
         for series in chosen.series:
             series.host.close()
         raise
-    return Session(
-        registry=registry,
-        series=chosen.series,
-        image=files,
-        plan=plan,
-        plans={TimeBase.INSTRUCTIONS: options.counting_plan()},
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    book = Book(
+        chosen.series,
+        image=files.digest,
         out=options.out,
         argv=options.argv,
-        seed=secrets.randbits(32) if options.seed is None else options.seed,
+        seed=seed,
         unavailable=chosen.unavailable,
+    )
+    return Session(
+        registry=asked.registry,
+        book=book,
+        image=files,
+        plan=options.plan(),
+        plans={TimeBase.INSTRUCTIONS: options.counting_plan()},
+        seed=seed,
     )

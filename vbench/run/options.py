@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vbench.measure.plan import COUNTING, QUICK, Plan
 
@@ -36,6 +38,24 @@ class RunOptions:
     modules: str | None = None
     argv: tuple[str, ...] = ()
     seed: int | None = None  # of the order of variants and workloads; None: a random one
+
+    def record(self) -> dict[str, Any]:
+        """For the journal; relative paths are made absolute."""
+        record = dataclasses.asdict(self)
+        del record["out"]
+        for key in ("plugins", "files"):
+            record[key] = [str(path.resolve()) for path in record[key]]
+        return record
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any], out: Path) -> RunOptions:
+        """What `record` returned, for a run into `out`."""
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
+        }
+        for key in ("plugins", "files"):
+            values[key] = tuple(map(Path, values[key]))
+        return cls(**{**values, "out": out})
 
     def plan(self) -> Plan:
         """The plan these options ask for. Raises UsageError."""

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 from vbench import report
+from vbench.contract.workload import Workload
 from vbench.errors import StoreError, UsageError
 from vbench.results.journal import JOURNAL_NAME
+from vbench.run import resuming
 from vbench.run.interrupts import terminated_as_interrupted
 from vbench.run.lock import measuring_alone
 from vbench.run.loop import measure_all
-from vbench.run.opening import check, load_plugins, load_workloads, open_session, say_problems
+from vbench.run.opening import Asked, check, load_workloads, open_session, say_problems
 from vbench.run.options import RunOptions, say
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task, check_names, schedule
@@ -26,38 +28,73 @@ INTERRUPTED = 130
 def run(options: RunOptions) -> int:
     """Measure, write JSON and report; returns the exit status. Raises VbenchError before the
     first guest, never after."""
-    # whatever is asked for wrongly is found before anything is made
-    registry = load_plugins(options.plugins)
-    check(options, registry)
-    workloads = load_workloads(options, registry)
-    check_names(options.workloads, (workload.info for workload in workloads))
+    asked, workloads = _checked(options)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(say))
         existed = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
         stack.callback(_remove_if_empty, out, keep=existed)
-        session = stack.enter_context(open_session(dataclasses.replace(options, out=out), registry))
-        tasks = schedule(
-            tuple(session.series.values()), workloads, options.workloads, session.plan, session.seed
-        )
-        say(f"vbench: measuring {', '.join(session.series)} -> {out}")
+        options = dataclasses.replace(options, out=out)
+        session = stack.enter_context(open_session(options, asked))
+        tasks = _tasks(session, options, workloads)
+        session.book.note("run", **resuming.head(session, options, workloads))
         return _measure(session, tasks, out)
+
+
+def resume(directory: Path) -> int:
+    """Continue the run that was measured into `directory`; as `run`."""
+    with terminated_as_interrupted(), contextlib.ExitStack() as stack:
+        stack.enter_context(measuring_alone(say))
+        before = resuming.read(directory)
+        if before.stopped == "":
+            say(f"vbench: {directory} is complete; there is nothing to continue")
+            return 0
+        options = resuming.options_of(before, directory)
+        asked, workloads = _checked(options)
+        session = stack.enter_context(open_session(options, asked))
+        tasks = _tasks(session, options, workloads)
+        resuming.must_be_same(before, session, resuming.head(session, options, workloads))
+        done = resuming.done(before, tasks)
+        session.book.resume(before, done, {each.info.name: each.info for each in workloads})
+        failed = any(before.tasks[key]["failed"] for key in done)
+        say(f"vbench: {len(done)} of {len(tasks)} measurements are kept")
+        left = [task for task in tasks if task.key not in done]
+        return _measure(session, left, directory) or int(failed)
+
+
+def _checked(options: RunOptions) -> tuple[Asked, list[Workload]]:
+    """What was asked for. Whatever of it is wrong is found before anything is made."""
+    asked = check(options)
+    workloads = load_workloads(options, asked.registry)
+    check_names(options.workloads, (workload.info for workload in workloads))
+    return asked, workloads
+
+
+def _tasks(session: Session, options: RunOptions, workloads: list[Workload]) -> list[Task]:
+    tasks = schedule(session.series, workloads, options.workloads, session.plan, session.seed)
+    session.book.planned = len(tasks)
+    return tasks
 
 
 def _measure(session: Session, tasks: list[Task], out: Path) -> int:
     """All of it that can be measured, and what there is to say at the end."""
-    status = 0
+    say(f"vbench: measuring {', '.join(session.book.series)} -> {out}")
+    status, why = 0, ""
     try:
         measure_all(session, tasks, Progress(sys.stderr, tasks), lambda: _report(session, out))
     except KeyboardInterrupt:
-        status = INTERRUPTED
-        say("\nvbench: interrupted: what was measured is kept")
+        status, why = INTERRUPTED, "it was interrupted"
     except StoreError as error:
-        status = 1
+        status, why = 1, f"results could not be kept: {error.what}"
         say(f"vbench: {error}")
-    session.close()
+    session.broker.drop()
     for cause in session.failures.new():
         say(f"vbench: failed: {cause}")
+    try:
+        session.book.stop(why)
+    except StoreError as error:
+        say(f"vbench: {error}")
+    session.close()
     if _report(session, out):
         say(f"vbench: {out / 'report.md'}")
     if session.failures:
@@ -65,12 +102,14 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
         say("\n".join(["vbench: failed:", *(f"  {line}" for line in session.failures.summary())]))
     say(f"vbench: {session.phases.describe()}")
     say_problems(session.registry)
+    if status == INTERRUPTED:
+        say(f"vbench: interrupted; `vbench run --resume {out}` measures the rest")
     return status
 
 
 def _report(session: Session, out: Path) -> bool:
     """The report of whatever there is, if there is anything."""
-    results = [result for each in session.series.values() if (result := session.result(each)).items]
+    results = session.book.results()
     if not results:
         return False
     try:

@@ -13,7 +13,7 @@ from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.measure.plan import Plan
 from vbench.model import TimeBase, WorkloadInfo
-from vbench.run.guests import Series
+from vbench.run.series import Series
 
 _T = TypeVar("_T")
 

@@ -11,7 +11,7 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Registry, Variant
 from vbench.errors import ConnectionLost, UnavailableError, UsageError, VbenchError
 from vbench.model import ON_DEVICES, Availability, Technique, TimeBase
-from vbench.run.guests import Series
+from vbench.run.series import Series
 
 Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 

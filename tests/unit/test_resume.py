@@ -1,0 +1,224 @@
+"""A run that ended early: read back from its journal, reported as partial, continued."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell_runs import Runs, bench, spin
+
+import vbench
+from vbench import report
+from vbench.errors import UnreadableError, UsageError
+from vbench.hosts.local import LocalHost
+from vbench.model import ImageFiles, Result, Status
+from vbench.results import loading, recovery
+from vbench.results.history import SCHEMA_VERSION
+from vbench.results.journal import JOURNAL_NAME
+from vbench.run import opening, runner
+
+STOP = "import pathlib\n" + bench(
+    "cpu_stop",
+    "if measure.boot == 1 and not pathlib.Path('go-on').exists(): raise KeyboardInterrupt\n"
+    """    measure(lambda n, e: "echo '{\\"elapsed_ns\\": 300000000}'", read=parsers.probe)""",
+)
+TEXT = spin("cpu_a") + STOP + spin("cpu_z")
+
+
+def interrupted(run: Runs, **changes: Any) -> None:
+    assert run(TEXT, boots=3, **changes) == runner.INTERRUPTED
+
+
+def samples(run: Runs) -> Mapping[tuple[str, int], int]:
+    """Pairs by item and boot."""
+    return Counter(
+        (item.name, pair.boot)
+        for result in loading.load_all([run.out])
+        for item in result.items
+        for pair in item.pairs
+    )
+
+
+ALL = {(f"cpu-{name}[shell]", boot): 2 for name in ("a", "stop", "z") for boot in range(3)}
+
+
+def test_an_interrupted_run_is_continued(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    interrupted(run)
+    assert "vbench run --resume" in capfd.readouterr().err
+    assert "**Partial report.**" in (run.out / "report.md").read_text()
+    assert "it was interrupted" in (run.out / "report.md").read_text()
+    (before,) = loading.load_all([run.out])
+    assert before.partial
+
+    (run.folder / "go-on").touch()
+    assert runner.resume(run.out) == 0
+    assert samples(run) == ALL  # of the boot that was broken off nothing is left
+    (result,) = loading.load_all([run.out])
+    assert (result.planned, result.done, result.stopped) == (9, 9, "")
+    assert (result.seed, result.started) == (before.seed, before.started)
+    assert len(result.sittings) == 1
+    assert len({launch.id for launch in result.launches}) == 3
+    assert [item.reason for item in result.items] == [""] * 3
+    assert "Partial report" not in (run.out / "report.md").read_text()
+    assert "3 of 9 measurements are kept" in capfd.readouterr().err
+
+    assert runner.resume(run.out) == 0
+    assert "is complete" in capfd.readouterr().err
+
+
+def test_a_journal_tells_what_the_files_tell(run: Runs) -> None:
+    text = "from vbench.errors import Unsupported\n" + TEXT
+    text += bench("cpu_rare", 'raise Unsupported("no such instruction")') + bench("cpu_bug", "1/0")
+    (run.folder / "go-on").touch()
+    assert run(text, boots=2) == 1
+    (of_files,) = loading.load_all([run.out])
+    (of_journal,) = loading.load_all([run.out / JOURNAL_NAME])
+    order = sorted(of_journal.items, key=lambda item: item.name)
+    assert dataclasses.replace(of_journal, items=tuple(order)) == of_files
+
+
+@pytest.mark.parametrize("part", [0.2, 0.6, 0.95])
+def test_a_run_that_was_killed_is_reported_and_continued(run: Runs, part: float) -> None:
+    """Wherever it was killed: its journal ends there, perhaps in the middle of a line."""
+    (run.folder / "go-on").touch()
+    assert run(TEXT, boots=3) == 0
+    journal = run.out / JOURNAL_NAME
+    whole = journal.read_bytes()
+    begin = whole.index(b'"event": "series"')
+    journal.write_bytes(whole[: begin + round(part * (len(whole) - begin))])
+    results = loading.load_all([run.out]) if recovery.read(journal).series else []
+    if results:
+        assert results[0].partial
+        assert results[0].stopped == recovery.NO_END
+        assert "killed or still goes on" in report.render(results, plots_dir=None).markdown
+    assert runner.resume(run.out) == 0
+    assert samples(run) == ALL
+
+
+def test_a_boot_that_was_not_finished_counts_for_the_report(run: Runs) -> None:
+    """Killed right after a pair: the pair is in the report."""
+    (run.folder / "go-on").touch()
+    assert run(TEXT, boots=1) == 0
+    journal = run.out / JOURNAL_NAME
+    lines = journal.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if json.loads(line)["event"] == "pair")
+    journal.write_bytes(b"".join(lines[: at + 1]))
+    (result,) = loading.load_all([run.out])
+    (item,) = result.items
+    assert (item.status, len(item.pairs)) == (Status.OK, 1)
+    assert item.reason == "boot 1: the run ended here"
+
+
+def refused(run: Runs) -> str:
+    (run.folder / "go-on").touch()
+    before = (run.out / JOURNAL_NAME).read_bytes()
+    with pytest.raises(UsageError, match="cannot be continued") as caught:
+        runner.resume(run.out)
+    assert (run.out / JOURNAL_NAME).read_bytes() == before
+    assert caught.value.remedy
+    return caught.value.what
+
+
+def test_another_vbench(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(run)
+    monkeypatch.setattr(vbench, "__version__", "99")
+    assert "version of vbench" in refused(run)
+
+
+def test_another_image(run: Runs, monkeypatch: pytest.MonkeyPatch, image: ImageFiles) -> None:
+    interrupted(run)
+    other = dataclasses.replace(image, digest="other")
+    monkeypatch.setattr(opening, "ensure_image", lambda *_: other)
+    assert "image (`d1935c` against `other`)" in refused(run)
+
+
+def test_another_workload(run: Runs) -> None:
+    interrupted(run)
+    path = run.folder / "bench_given.py"
+    path.write_text(path.read_text() + "SIZE = 1\n")
+    assert "workload cpu-a" in refused(run)
+
+
+def test_another_machine(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(run)
+    facts = LocalHost.facts
+
+    def another(self: LocalHost) -> Any:
+        known = facts(self)
+        return dataclasses.replace(known, facts={**known.facts, "kernel": "1.2.3"})
+
+    monkeypatch.setattr(LocalHost, "facts", another)
+    assert "kernel (" in refused(run)
+
+
+def test_another_plan(run: Runs) -> None:
+    interrupted(run)
+    journal = run.out / JOURNAL_NAME
+    journal.write_bytes(
+        journal.read_bytes().replace(b'"plan: target_s": "0.2"', b'"plan: target_s": "9"')
+    )
+    assert "plan: target_s (`9` against `0.2`)" in refused(run)
+
+
+def test_another_hypervisor(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its version is known once a guest is up: nothing of it is mixed with what was before."""
+    interrupted(run)
+    (run.folder / "go-on").touch()
+    versions = sys.modules["vbench_plugin_file_shell_backend"].VERSIONS
+    load = opening.load_plugins
+
+    def later(files: Any) -> Any:
+        registry = load(files)
+        sys.modules["vbench_plugin_file_shell_backend"].VERSIONS["sh"] = "2"
+        return registry
+
+    monkeypatch.setattr(opening, "load_plugins", later)
+    assert versions == {"sh": "1"}
+    assert runner.resume(run.out) == 1
+    assert "version of sh (`1` against `2`)" in capfd.readouterr().err
+    assert all(boot == 0 for _, boot in samples(run))
+
+
+def test_nothing_to_continue(run: Runs, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no journal\.jsonl"):
+        runner.resume(tmp_path)
+    (tmp_path / JOURNAL_NAME).write_text('{"event": "launch"}\n')
+    with pytest.raises(UnreadableError, match="of an older vbench"):
+        runner.resume(tmp_path)
+    (tmp_path / JOURNAL_NAME).write_text('{"event": "run", "schema_version": 99}\n')
+    with pytest.raises(UnreadableError, match="has schema version 99"):
+        runner.resume(tmp_path)
+    head = f'{{"event": "run", "schema_version": {SCHEMA_VERSION}}}\n'
+    (tmp_path / JOURNAL_NAME).write_text(head + '{"event": "launch"}\n')
+    with pytest.raises(UnreadableError, match="is damaged"):
+        runner.resume(tmp_path)
+
+
+def test_a_run_that_failed_is_not_forgotten(run: Runs) -> None:
+    (run.folder / "go-on").touch()
+    text = TEXT + bench("cpu_bug", "1 / 0")
+    assert run(text, boots=2) == 1
+    journal = run.out / JOURNAL_NAME
+    lines = journal.read_bytes().splitlines(keepends=True)
+    boots = [i for i, line in enumerate(lines) if json.loads(line)["event"] == "launch"]
+    journal.write_bytes(b"".join(lines[: boots[1]]))
+    assert runner.resume(run.out) == 1
+
+
+def test_a_partial_report_says_so_once_for_each_run(run: Runs) -> None:
+    interrupted(run, variants=("shell", "shell,vcpus=2"))
+    results = loading.load_all([run.out])
+    assert len(results) == 2
+    markdown = report.render(results, plots_dir=None).markdown
+    assert markdown.count("Partial report") == 1
+    assert f"made {results[0].done} of 18 planned measurements" in markdown
+    whole: list[Result] = [dataclasses.replace(each, planned=0, done=0) for each in results]
+    assert "Partial report" not in report.render(whole, plots_dir=None).markdown

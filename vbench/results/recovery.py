@@ -1,0 +1,154 @@
+"""The journal of a run back to results: of a run that was killed, or is to be continued.
+
+Records, in their order; `series` is a series' label:
+    run       once: the version, the plan, the options; `resume` compares them
+    sitting   the run was continued at this time
+    series    before its first task: the top-level object of its result file, without items
+    launch    a guest came up
+    begin     a task begins: `item` is all that is known of the item but its samples
+    pair      a pair was taken
+    end       the task is over: `item` again, `exits`, and what a later boot needs to know
+    dropped   a boot that was not complete when the run was continued: nothing of it counts
+    stopped   the run ended in order; `why` is empty if all was measured
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vbench.errors import UnreadableError
+from vbench.model import Item, Launch, Pair, Result, Status
+from vbench.results.history import SCHEMA_VERSION
+from vbench.results.journal import Journal
+from vbench.results.launches import launch_from_json
+from vbench.results.reading import item_of, run_of
+
+Record = Mapping[str, Any]
+NO_END = "it was killed or still goes on"
+
+
+@dataclass
+class Recovered:
+    """A run as its journal tells it. Keys are the label of a series, workload, boot (0-based)."""
+
+    head: Record  # of the event "run"
+    sittings: list[str] = field(default_factory=list)
+    series: dict[str, Record] = field(default_factory=dict)
+    launches: list[tuple[str, Launch]] = field(default_factory=list)
+    pairs: list[tuple[str, str, Pair]] = field(default_factory=list)
+    # the last record of each task, "begin" or "end"
+    tasks: dict[tuple[str, str, int], Record] = field(default_factory=dict)
+    stopped: str | None = None  # why it ended; None: not in order
+
+    def drop(self, label: str, boot: int) -> None:
+        """Forget all of a boot."""
+        self.launches = [each for each in self.launches if (each[0], each[1].boot) != (label, boot)]
+        self.pairs = [each for each in self.pairs if (each[0], each[2].boot) != (label, boot)]
+        self.tasks = {key: task for key, task in self.tasks.items() if key[::2] != (label, boot)}
+
+    def ended(self) -> set[tuple[str, str, int]]:
+        """The tasks that are over; one that was interrupted is not."""
+        return {key for key, task in self.tasks.items() if task.get("complete")}
+
+    def last(self, label: str, workload: str) -> Record:
+        """The newest record of an item's tasks."""
+        return [task for key, task in self.tasks.items() if key[:2] == (label, workload)][-1]
+
+    def items(self, label: str) -> list[Item]:
+        """The items of a series."""
+        names = dict.fromkeys(key[1] for key in self.tasks if key[0] == label)
+        return [self._item(label, name) for name in names]
+
+    def _item(self, label: str, workload: str) -> Item:
+        task = self.last(label, workload)
+        pairs = [pair for where, name, pair in self.pairs if (where, name) == (label, workload)]
+        item = item_of(task["item"], pairs, task.get("exits", {}))
+        if task["event"] == "end":
+            return item
+        broken_off = f"boot {task['boot'] + 1}: the run ended here"
+        return dataclasses.replace(
+            item,
+            status=Status.OK if pairs else Status.FAILED,
+            reason="; ".join(filter(None, (item.reason, broken_off))),
+        )
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """By label of the series, as the run itself would write them."""
+        return {label: self._result(label) for label in self.series}
+
+    def _result(self, label: str) -> Result:
+        launches = [launch for where, launch in self.launches if where == label]
+        return dataclasses.replace(
+            run_of(self.series[label], self.items(label), launches),
+            sittings=tuple(self.sittings),
+            done=len(self.ended()),
+            stopped=NO_END if self.stopped is None else self.stopped,
+        )
+
+
+def read(path: Path) -> Recovered:
+    """Raises UnreadableError if the journal cannot be read, and KeyError, TypeError, ValueError or
+    AttributeError where it is damaged."""
+    first, *records = Journal.read(path) or [{}]
+    if first.get("event") != "run":
+        raise UnreadableError(
+            f"{path} is of an older vbench, which wrote no journal that can be read back",
+            remedy="read its result files",
+        )
+    if first["schema_version"] != SCHEMA_VERSION:
+        raise UnreadableError(
+            f"{path} has schema version {first['schema_version']}; this vbench reads journals of "
+            f"version {SCHEMA_VERSION}",
+            remedy="read it with the vbench that wrote it",
+        )
+    run = Recovered(first)
+    for record in records:
+        run.stopped = None  # whatever comes after an end: the run was continued
+        event, label = record["event"], record.get("series", "")
+        if event == "series":
+            run.series[label] = record["result"]
+        elif event == "launch":
+            run.launches.append((label, launch_from_json(record["launch"])))
+        elif event == "pair":
+            run.pairs.append((label, record["workload"], _pair(record["pair"])))
+        elif event in ("begin", "end"):
+            key = (label, record["item"]["workload"], record["boot"])
+            run.tasks.pop(key, None)  # so that the newest is last
+            run.tasks[key] = record
+        elif event == "dropped":
+            run.drop(label, record["boot"])
+        elif event == "sitting":
+            run.sittings.append(record["at"])
+        elif event == "stopped":
+            run.stopped = record["why"]
+    return run
+
+
+def unfinished(path: Path) -> bool:
+    """Whether a journal is one that can be read back and has no end. Raises UnreadableError."""
+    records = Journal.read(path)
+    return bool(records) and records[0].get("event") == "run" and records[-1]["event"] != "stopped"
+
+
+def _pair(record: Record) -> Pair:
+    # what was not finite is null
+    counters = {name: value for name, value in record["counters"].items() if value is not None}
+    quantiles = {
+        name: (native, guest)
+        for name, (native, guest) in record["quantiles"].items()
+        if guest is not None
+    }
+    return Pair(
+        record["native_s"],
+        record["guest_s"],
+        record["boot"],
+        tuple(record["flags"]),
+        counters,
+        quantiles,
+        None if record["equal"] is None else (record["equal"][0], record["equal"][1]),
+    )

@@ -1,0 +1,39 @@
+"""What one result file holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vbench.contract.backend import CountedRun
+from vbench.contract.host import Host
+from vbench.contract.registry import Variant
+from vbench.model import Technique, WorkloadInfo
+
+
+@dataclass(frozen=True)
+class Series:
+    """A variant on a host, on the workloads that match one of
+    `workloads` (globs; empty: all) and belong to `part` (None: all do). `boots` bounds those of
+    the plan (0: it does not)."""
+
+    host: Host
+    variant: Variant
+    workloads: tuple[str, ...] = ()
+    boots: int = 0
+    part: CountedRun | None = None
+
+    def takes(self, info: WorkloadInfo) -> bool:
+        """Whether it measures a workload, unless somebody asks for others."""
+        if self.part is None:
+            return not self.workloads or any(map(info.matches, self.workloads))
+        if self.part.only and info.category not in self.part.only:
+            return False
+        # what leaves for the hypervisor is a question to hardware-assisted virtualization
+        if info.category == "exit" and self.variant.backend.technique is not Technique.HARDWARE:
+            return False
+        return info.representative or info.category in self.part.whole
+
+    @property
+    def label(self) -> str:
+        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
