@@ -333,7 +333,7 @@ def test_compare_fails_where_it_could_not_compare(main: Main, tmp_path: Path) ->
     other.write_bytes(store.dumps(store.document(result(*items))))
     status, out, _ = main("compare", base, other)
     assert status == 4
-    assert "nothing could be compared" in out
+    assert "no series could be compared" in out
     both = result(item("cpu-x", pairs(1.5)), *items)
     other.write_bytes(store.dumps(store.document(both)))
     assert main("compare", other, base, "--fail-above", "10")[0] == 4

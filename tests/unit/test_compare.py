@@ -79,7 +79,7 @@ def test_one_boot_on_a_side_is_never_judged_but_noted() -> None:
     assert "one boot on a side" in row.note
     assert row.percent == pytest.approx(100, abs=5)
     assert got.status == NOT_COMPARED
-    assert "nothing could be compared" in got.render()
+    assert "no series could be compared" in got.render()
 
 
 def test_improvement() -> None:

@@ -58,7 +58,7 @@ def test_each_backend_on_a_runner_of_its_own_is_compared_and_noted() -> None:
 
     got = compare(side(1, 2.0), side(5, 6.0), 10)
     assert len(got.regressions) == 4
-    assert any("4 rows have one machine on each side" in warning for warning in got.warnings)
+    assert any("4 rows with one machine on each side" in warning for warning in got.warnings)
 
 
 def test_what_lies_between_machines_is_in_the_interval() -> None:
@@ -156,7 +156,9 @@ def test_two_cpus_under_one_name_are_not_pooled() -> None:
     (row,) = got.rows
     assert row.base == pytest.approx(1.5, rel=0.03)
     assert got.status == PASSED
-    assert any("NEW has no machine like 1 of BASE: CPU model" in w for w in got.warnings)
+    assert any(
+        "1 machine of BASE without one of its class in NEW: CPU model" in w for w in got.warnings
+    )
 
 
 def test_two_clones_of_one_template_are_two_machines() -> None:
@@ -208,10 +210,10 @@ def test_the_smallest_change_is_what_is_found_four_times_in_five() -> None:
 def test_a_gate_that_is_blind_to_its_limit_says_so() -> None:
     base, new = ([on(runner(1), item("a", pairs(1.5, seed=s, spread=0.2)))] for s in (1, 2))
     text = compare(base, new, 10).render()
-    assert "The smallest change that had a chance of 80% to be found" in text
-    assert "in 1 of 1 rows a change of 10 % had a smaller chance" in text
+    assert "Smallest change that this comparison finds with a probability of 80%" in text
+    assert "in 1 of 1 rows, a change of 10 % is found with a probability below 80%" in text
     calm = [on(runner(1), item("a", pairs(1.5, spread=0.002)))]
-    assert "smaller chance" not in compare(calm, calm, 10).render()
+    assert "a probability below" not in compare(calm, calm, 10).render()
 
 
 # ------------------------------------------------------------------ counts

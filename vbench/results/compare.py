@@ -19,6 +19,7 @@ from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, identity, moderation, significance, stats
 from vbench.results.change import EXACT, Change, Count, Machines
 from vbench.results.comparison import Comparison, Row, Verdict
+from vbench.results.formatting import plural
 from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
 
@@ -87,16 +88,15 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
     found = []
     for one, other, where, there in ((old, young, "BASE", "NEW"), (young, old, "NEW", "BASE")):
         for kind in sorted(one.machines.keys() - other.machines.keys()):
-            against = " or ".join(_nearest(kind, other.machines))
-            found.append(
-                f"{there} has no machine like {len(one.machines[kind])} of {where}: {against}"
-            )
+            count = plural(len(one.machines[kind]), "machine")
+            keys = ", ".join(_nearest(kind, other.machines))
+            found.append(f"{count} of {where} without one of its class in {there}: {keys}")
     found += sorted(_built_otherwise(old, young))
     lone = [r for r in rows if r.change and r.change.alone]
     if lone:
         found.append(
-            f"{len(lone)} rows have one machine on each side, and not the same: how far machines "
-            "of one class are apart is not in their intervals"
+            f"{plural(len(lone), 'row')} with one machine on each side, and not the same one: "
+            "the intervals do not contain the difference between machines"
         )
     return found
 
@@ -104,7 +104,7 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
 def _nearest(kind: Class, others: Collection[Class]) -> list[str]:
     """The keys in which a class differs from the one that is most like it."""
     found = [identity.differing(dict(kind), dict(other)) for other in others]
-    return min(found, key=len, default=["it has no result at all"])
+    return min(found, key=len, default=["it has no results"])
 
 
 def _built_otherwise(old: Side, young: Side) -> list[str]:

@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def not_seen(self) -> tuple[Row, ...]:
-        """Series in which a regression could hide, for they were not compared."""
+        """Series that were not compared, and may hide a regression."""
         return tuple(row for row in self.rows if row.verdict in NOT_SEEN)
 
     @property
@@ -114,7 +114,7 @@ class Comparison:
     def conclusion(self) -> str:
         """The gate's verdict in one sentence, with what to do."""
         if not self.judged:
-            return "nothing could be compared: the notes above say why"
+            return "failed: no series could be compared; the notes above say why"
         if self.fail_above_percent is None:
             return "no limit was given (--fail-above PCT)"
         limit = f"{self.fail_above_percent:g} %"
@@ -122,8 +122,8 @@ class Comparison:
             return f"failed: {plural(len(self.regressions), 'regression')} above {limit}"
         if self.not_seen and not self.allow_missing:
             return (
-                f"failed: {len(self.not_seen)} series could not be compared, so a regression in "
-                "them would not be seen; --allow-missing accepts that"
+                f"failed: {plural(len(self.not_seen), 'row')} could not be compared, and may hide "
+                "a regression; --allow-missing accepts that"
             )
         return f"passed: no regression above {limit} was found"
 
@@ -145,8 +145,8 @@ class Comparison:
         if not rows:
             return []
         title = (
-            f"The smallest change that had a chance of {POWER:.0%} to be found, with "
-            f"{1 - CONFIDENCE:.0%} of false alarms over all rows:"
+            f"Smallest change that this comparison finds with a probability of {POWER:.0%}, at "
+            f"{1 - CONFIDENCE:.0%} false alarms over all rows:"
         )
         parts = [title + "\n" + _table(rows, _POWER_HEADINGS)]
         limit = self.fail_above_percent
@@ -154,8 +154,8 @@ class Comparison:
         if blind:
             total = sum(row.smallest is not None for row in self.rows)
             parts.append(
-                f"warning: in {len(blind)} of {total} rows a change of {limit:g} % had a smaller "
-                "chance; more boots or machines raise it"
+                f"warning: in {len(blind)} of {total} rows, a change of {limit:g} % is found with "
+                f"a probability below {POWER:.0%}; measure more boots or more machines"
             )
         return parts
 
@@ -165,8 +165,8 @@ _HEADINGS = (
     *("Base", "New", "Change", "p", "Note"),
 )
 _POWER_HEADINGS = (
-    *("Category", "Rows", "Machines", "Boots apart by"),
-    *("Machines apart by", "Smallest change: median", "largest"),
+    *("Category", "Rows", "Machines", "Spread of boots"),
+    *("Spread of machines", "Smallest change: median", "largest"),
 )
 
 
