@@ -132,6 +132,7 @@ def test_words_are_withheld_where_kernels_differ() -> None:
         assert "<sup>k</sup>" in shown, row
         assert "**" not in shown, row
     assert "<sup>k</sup> No word" in text
+    assert "Where the file of the host's kernel is installed, `--kernel host` removes" in text
     settled = [
         replace(r, items=tuple(replace(i, flags=()) for i in r.items)) for r in full_run()[:2]
     ]

@@ -51,15 +51,13 @@ def export_images(target: Path, progress: Callable[[str], None]) -> ImageFiles:
 
     They are built first where the cache lacks them. Returns the first. Raises ImageError.
     """
-    base = ensure(progress=progress)
-    all_files = [base, *(ensure_hosting(base, one, progress) for one in ADDITIONS)]
-    folders = [Path(files.kernel).parent for files in all_files]
-    entries = [_Entry(path.name, "" if path == folders[0] else folders[0].name) for path in folders]
-    progress(f"writing {target}")
     try:
-        with target.open("xb") as file:
+        with target.open("xb") as file:  # before anything is built
             try:
-                _write(file, entries, folders)
+                base = ensure(progress=progress)
+                all_files = [base, *(ensure_hosting(base, one, progress) for one in ADDITIONS)]
+                progress(f"writing {target}")
+                _write(file, [Path(files.kernel).parent for files in all_files])
             except BaseException:
                 target.unlink()
                 raise
@@ -72,7 +70,9 @@ def export_images(target: Path, progress: Callable[[str], None]) -> ImageFiles:
     return base
 
 
-def _write(file: io.BufferedWriter, entries: list[_Entry], folders: list[Path]) -> None:
+def _write(file: io.BufferedWriter, folders: list[Path]) -> None:
+    base = folders[0].name
+    entries = [_Entry(path.name, "" if path.name == base else base) for path in folders]
     index = {
         "format": FORMAT,
         "machine": MACHINE,
