@@ -225,7 +225,8 @@ def test_machines_without_an_id_or_a_card_are_known_by_their_boot() -> None:
             "refused",
             "apparmor_restrict_unprivileged_userns=0",
         ),
-        ({}, {"unshare -Urn": None}, "measuring network", "warn", "slirp", "modprobe tun"),
+        ({}, {"-Urn|tuntap": None}, "measuring network", "warn", "slirp", "modprobe tun"),
+        ({}, {"unshare -Urn": None}, "measuring network", "warn", "slirp", "user namespaces"),
         ({"/sys/hypervisor/type": "xen"}, {}, "Xen", "info", "not dom0", ""),
         (
             {"/sys/hypervisor/type": "xen", "/proc/xen/capabilities": "control_d"},

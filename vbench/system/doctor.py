@@ -292,11 +292,14 @@ def _namespaces(host: Reader) -> Iterator[Check]:
     if tried.status == 0:
         yield Check("measuring network", "ok", "tap and veth in a network namespace")
         return
-    remedy = SETUP
-    if which(host, "ip"):
+    if shell(host, "unshare -Urn true").status:
+        remedy = _why_no_namespaces(host)
+    elif not which(host, "ip"):
+        remedy = SETUP
+    elif shell(host, "test -r /dev/net/tun && test -w /dev/net/tun").status:
+        remedy = "sudo modprobe tun; sudo chmod 0666 /dev/net/tun (its usual mode)"
+    else:
         remedy = "load the modules: modprobe tun; modprobe veth"
-        if shell(host, "test -r /dev/net/tun && test -w /dev/net/tun").status:
-            remedy = "sudo modprobe tun; sudo chmod 0666 /dev/net/tun (its usual mode)"
     finding = f"refused ({_last(tried.stderr)}): the network goes through slirp, no ratio"
     yield Check("measuring network", "warn", finding, remedy)
 
