@@ -80,6 +80,35 @@ def test_a_partial_report_counts_and_the_status_is_vbenchs(clone: Path) -> None:
     assert (clone / "reports/latest/report.md").exists()
 
 
+PARTIAL = f"{REPORT}; echo '**Partial report.** 1 of 2' >>\"$3/report.md\""
+
+
+def test_a_partial_report_takes_no_complete_ones_place(clone: Path) -> None:
+    fake(clone, "vbench", f"{PARTIAL}; exit 130")
+    assert bench(clone).returncode == 130
+    partial = (clone / "reports/latest").resolve()  # better than none
+    time.sleep(1)
+    fake(clone, "vbench", REPORT)
+    bench(clone)
+    complete = (clone / "reports/latest").resolve()
+    assert complete != partial
+    time.sleep(1)
+    fake(clone, "vbench", f"{PARTIAL}; exit 130")
+    done = bench(clone)
+    assert "partial report: " in done.stderr
+    assert (clone / "reports/latest").resolve() == complete
+
+
+def test_a_run_is_resumed_where_it_is(clone: Path, tmp_path: Path) -> None:
+    fake(clone, "vbench", ":")
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "report.md").write_text("# Report\n")
+    bench(clone, "--resume", str(folder))
+    assert calls(clone, "vbench run")[-1].endswith(f"run --resume {folder}")
+    assert (clone / "reports/latest").resolve() == folder
+
+
 def test_no_report_leaves_the_latest_as_it_was(clone: Path) -> None:
     fake(clone, "vbench", REPORT)
     bench(clone)
@@ -90,7 +119,7 @@ def test_no_report_leaves_the_latest_as_it_was(clone: Path) -> None:
     assert [p.name for p in (clone / "reports").iterdir() if p.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_what_ends_bench_reaches_vbench_which_may_still_write(
     clone: Path, ending: signal.Signals
 ) -> None:

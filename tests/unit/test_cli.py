@@ -26,6 +26,16 @@ PLUGIN = ("--plugin", shell_backend.__file__)
 Main = Callable[..., tuple[int, str, str]]
 
 
+SECOND = """
+from vbench.contract.hookspecs import hookimpl
+from vbench.plugins.tcg import BACKEND
+
+@hookimpl
+def vbench_backends():
+    return [BACKEND]
+"""
+
+
 @pytest.fixture
 def main(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -123,7 +133,17 @@ def test_version(main: Main) -> None:
         (("run", "--rounds", "0"), "0 is not at least 1"),
         (("run", "--rounds", "-1"), "-1 is not at least 1"),
         (("run", "--boots", "0"), "0 is not at least 1"),
-        (("run", "--rounds", "many"), "many"),
+        (("run", "--rounds", "many"), "argument --rounds: 'many' is not a whole number"),
+        (("run", "--boots", "x"), "argument --boots: 'x' is not a whole number"),
+        (("run", "--seed", "x"), "argument --seed: 'x' is not a whole number"),
+        (("run", "--resume", "a", "--boots", "2"), "--resume takes everything from the run"),
+        (("run", "--resume", "absent"), "absent holds no run that can be continued"),
+        (("run", "--plugin", "nope.py"), "there is no plugin file nope.py"),
+        (("backends", "--plugin", "nope.py"), "there is no plugin file nope.py"),
+        (("workloads", "nope.py"), "there is no workload file nope.py"),
+        (("exec", "tcg", "uname"), "a command stands after --: vbench exec tcg -- uname"),
+        (("exec", "tcg", "uname", "-r"), "vbench exec tcg -- uname -r"),
+        (("image", "remove", "--unused", "x"), "'x' is not a number"),
         (("run", "--back", "tcg"), "unrecognized arguments: --back"),
         (("run", "--backend", "tgc"), "did you mean 'tcg'?"),
         (("run", "--backend", "tcg,vcpu=2"), "did you mean 'vcpus'?"),
@@ -137,6 +157,7 @@ def test_version(main: Main) -> None:
         (("shell", "tcg"), "needs a terminal"),
         (("compare", "a"), "NEW"),
         (("compare", "a", "b", "--fail-above", "-1"), "-1"),
+        (("compare", "a", "b", "--fail-above", "x"), "'x' is not a number"),
         (("report",), "PATH"),
         (("image",), "ACTION"),
     ],
@@ -211,12 +232,24 @@ def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
     assert "connect once by hand" in err
 
 
-def test_a_broken_plugin_is_said_and_the_rest_goes_on(main: Main, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("1 / 0\n")
-    status, out, err = main("backends", "--plugin", tmp_path / "broken.py")
-    assert status == 0
-    assert "ZeroDivisionError" in err
-    assert "tcg-virtio" in out
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1 / 0\n", "cannot be loaded: ZeroDivisionError"),
+        (SECOND, "defines a second backend 'tcg'; there is one of tcg already"),
+    ],
+)
+def test_a_plugin_file_that_cannot_be_used_is_refused(
+    main: Main, tmp_path: Path, text: str, said: str
+) -> None:
+    """Somebody asked for it: nothing is measured without it."""
+    (tmp_path / "mine.py").write_text(text)
+    for command in ("backends", "run"):
+        status, out, err = main(command, "--plugin", tmp_path / "mine.py")
+        assert (status, out) == (2, "")
+        assert said in err
+        assert "mine.py" in err
+    assert not (tmp_path / "vbench-results").exists()
 
 
 # ------------------------------------------------------------------ lists
@@ -366,6 +399,24 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
     _, stderr = process.communicate()
     assert process.returncode == 1
     assert stderr == b""
+
+
+@pytest.mark.parametrize("name", ["", "result.json", "journal.jsonl", "cut.json"])
+@pytest.mark.parametrize("option", ["-o", "--html"])
+def test_a_report_takes_the_place_of_no_result(
+    main: Main, tmp_path: Path, name: str, option: str
+) -> None:
+    out = tmp_path / "results"
+    out.mkdir()
+    written(out / "result.json")
+    (out / "journal.jsonl").touch()
+    (out / "cut.json").write_text("{")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    status, _, err = main("report", out / "result.json", option, out / name)
+    assert status == 2
+    assert "name a" in err
+    assert "--out" not in err
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 # ------------------------------------------------------------------ interrupts

@@ -4,17 +4,16 @@ that `vbench --help` answers at once."""
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from vbench import __version__
-from vbench.errors import UsageError, VbenchError
-from vbench.system.streams import print_anywhere
+from vbench.cli.defence import guarded, prepare_streams
+from vbench.errors import UsageError
 
-INTERRUPTED = 130
 _STATUS = """exit status:
   0  all that was asked for was measured, or is unsupported for a stated reason
   1  something failed
@@ -27,32 +26,29 @@ _STATUS = """exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    print_anywhere()
+    prepare_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     command: list[str] | None = None
     if "--" in words:  # before argparse sees it: what follows belongs to the guest
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
-    arguments = parser().parse_args(words)
+    top = parser()
+    arguments, unknown = top.parse_known_args(words)
+    if unknown and arguments.name == "exec" and command is None:
+        rest = shlex.join(unknown)
+        top.error(f"a command stands after --: vbench exec {arguments.variant} -- {rest}")
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.command_line = ["vbench", *_again(words)]
     arguments.guest_command = command
     act: Callable[[argparse.Namespace], int] = arguments.act
-    try:
+
+    def run() -> int:
         if command is not None and arguments.name != "exec":
             raise UsageError(f"`vbench {arguments.name}` takes no command after --")
-        status = act(arguments)
-        sys.stdout.flush()  # here, where a reader that went away can be met, and not at exit
-        return status
-    except VbenchError as error:
-        print(f"vbench: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("vbench: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # `vbench report | head`
-        # What is still buffered has nowhere to go; Python would complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return act(arguments)
+
+    return guarded(run)
 
 
 def _again(words: Sequence[str]) -> list[str]:
@@ -112,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--seed",
-        type=int,
+        type=_whole,
         metavar="N",
         help="of the order of variants and workloads within a boot; default random, and recorded",
     )
@@ -199,7 +195,7 @@ def _compare_options(compare: argparse.ArgumentParser) -> None:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    days = _number(text)
     if not 0 <= days <= 36_500:
         raise argparse.ArgumentTypeError("0 to 36500 days")
     return days
@@ -240,15 +236,29 @@ def _kernel(command: argparse.ArgumentParser) -> None:
     command.add_argument("--modules", metavar="DIR", help="the modules of --kernel FILE")
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def _percent(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text} is not 0 to 1000")
     return value
@@ -313,7 +323,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from vbench.results.journal import write_atomic
 
     for written in filter(None, (arguments.output, arguments.html)):
-        _spare_results(written, arguments.paths)
+        _spare_results(written)
     results = loading.load_all(arguments.paths)
     if arguments.html:
         write_atomic(arguments.html, report.html_page(results))
@@ -330,16 +340,14 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _spare_results(written: Path, inputs: Sequence[Path]) -> None:
-    """Raises UsageError where writing would destroy what is to be read."""
-    target = written.resolve()
-    folders = [target, *target.parents]
-    if (
-        target.is_file()
-        and target.suffix == ".json"
-        and any(p.resolve() in folders for p in inputs)
-    ):
-        raise UsageError(f"{written} is one of the results", remedy="name another file")
+def _spare_results(written: Path) -> None:
+    """Raises UsageError where writing would take the place of a folder or destroy results."""
+    from vbench.results import loading
+
+    if written.is_dir():
+        raise UsageError(f"{written} is a folder", remedy=f"name a file: {written / 'report.md'}")
+    if loading.is_result(written):
+        raise UsageError(f"{written} holds results", remedy="name another file with -o")
 
 
 def _compare(arguments: argparse.Namespace) -> int:

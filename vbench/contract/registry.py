@@ -59,17 +59,26 @@ class Registry:
         self._told = 0
         self.backends: dict[str, Backend] = {}
         self._origin: dict[str, str] = {}
+        self._of_plugin: dict[str, list[PluginError]] = {}
+        self._order: list[str] = []  # names of plugins, as they were loaded
 
     @classmethod
     def load(cls, files: Sequence[Path] = ()) -> Registry:
-        """Load the entry points of group "vbench" (ours are among them), then `files`."""
+        """Load the entry points of group "vbench", our own first, then `files`."""
         registry = cls()
-        for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: (p.name, p.value)):
+        points = entry_points(group=ENTRY_POINT_GROUP)
+        for point in sorted(
+            points, key=lambda p: (not p.value.startswith("vbench."), p.name, p.value)
+        ):
             registry._add(point.name, f"entry point {point.name} = {point.value}", point.load)
         for file in files:
             registry._add(str(file), str(file), partial(_module_from, file))
         registry._collect_backends()
         return registry
+
+    def problems_of(self, file: Path) -> list[PluginError]:
+        """What is wrong with a plugin file."""
+        return self._of_plugin.get(str(file), [])
 
     def _add(self, name: str, origin: str, load: typing.Callable[[], object]) -> None:
         known = {hook for hook in vars(hookspecs) if hook.startswith("vbench_")}
@@ -85,18 +94,20 @@ class Registry:
             try:
                 self._manager.register(plugin, name=name)
                 self._manager.check_pending()
+                self._order.append(name)
             except BaseException:
                 if self._manager.has_plugin(name):
                     self._manager.unregister(name=name)
                 raise
         except PluginError as error:
-            self._report(error)
+            self._report(name, error)
         except Exception as error:
             self._report(
+                name,
                 PluginError(
                     f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}",
                     remedy="mend or uninstall it; the other plugins are used",
-                )
+                ),
             )
 
     def _check_hooks(self, plugin: ModuleType, origin: str, known: set[str]) -> None:
@@ -116,8 +127,9 @@ class Registry:
                     remedy="from vbench.contract.hookspecs import hookimpl",
                 )
 
-    def _report(self, problem: PluginError) -> None:
+    def _report(self, plugin: str, problem: PluginError) -> None:
         """Each problem once, however often its hook is called."""
+        self._of_plugin.setdefault(plugin, []).append(problem)
         if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
 
@@ -143,23 +155,27 @@ class Registry:
                     results.append((implementation.plugin_name, shape(result)))
             except Exception as error:
                 self._report(
+                    implementation.plugin_name,
                     PluginError(
                         f"plugin {implementation.plugin_name}: {hook} raised "
                         f"{type(error).__name__}: {error}"
-                    )
+                    ),
                 )
         return results
 
     def _collect_backends(self) -> None:
-        for plugin, backends in self.call("vbench_backends"):
+        found = self.call("vbench_backends")
+        # The first that has a name keeps it: nobody replaces a backend of ours.
+        for plugin, backends in sorted(found, key=lambda each: self._order.index(each[0])):
             for backend in backends:
                 if backend.name in self.backends:
                     self._report(
+                        plugin,
                         PluginError(
-                            f"backend name {backend.name!r} is taken: plugin {plugin!r} "
-                            f"defines it, and so does {self._origin[backend.name]!r}",
-                            remedy=f"rename one of them; the one of {plugin!r} is not used",
-                        )
+                            f"plugin {plugin} defines a second backend {backend.name!r}; "
+                            f"there is one of {self._origin[backend.name]} already",
+                            remedy="give it another name; it is not used",
+                        ),
                     )
                     continue
                 self.backends[backend.name] = backend
@@ -173,7 +189,9 @@ class Registry:
                 if path.is_file():
                     found.add(path)
                 else:
-                    self._report(PluginError(f"plugin {plugin}: there is no workload file {path}"))
+                    self._report(
+                        plugin, PluginError(f"plugin {plugin}: there is no workload file {path}")
+                    )
         return sorted(found)
 
     def variant(self, text: str) -> Variant:

@@ -16,16 +16,16 @@ from vbench.errors import StoreError, UnreadableError
 JOURNAL_NAME = "journal.jsonl"
 
 _REMEDIES = {
-    errno.ENOSPC: "free some space on that file system, or write elsewhere with --out",
-    errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere with --out",
-    errno.EACCES: "give yourself permission to write there, or write elsewhere with --out",
-    errno.EROFS: "that file system is read-only: write elsewhere with --out",
+    errno.ENOSPC: "free some space on that file system, or write elsewhere",
+    errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere",
+    errno.EACCES: "give yourself permission to write there, or write elsewhere",
+    errno.EROFS: "that file system is read-only: write elsewhere",
     errno.ENOENT: "make the folder first",
 }
 
 
 def _write_error(path: Path, error: OSError) -> StoreError:
-    remedy = _REMEDIES.get(error.errno or 0, "write elsewhere with --out")
+    remedy = _REMEDIES.get(error.errno or 0, "write elsewhere")
     return StoreError(f"{path} cannot be written: {error.strerror}", remedy=remedy)
 
 

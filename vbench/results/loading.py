@@ -59,6 +59,16 @@ def load_all(paths: Sequence[Path]) -> list[Result]:
     return list(results.values())
 
 
+def is_result(path: Path) -> bool:
+    """Whether a file is a result or a journal, even a damaged one."""
+    if not path.is_file() or path.name == JOURNAL_NAME:
+        return path.is_file()
+    try:
+        return _is_ours(_json(path))
+    except UnreadableError:
+        return path.suffix == ".json"
+
+
 def _of_folder(folder: Path) -> dict[Path, Result]:
     journal = folder / JOURNAL_NAME
     if journal.is_file() and recovery.unfinished(journal):

@@ -27,6 +27,8 @@ def load_plugins(files: Sequence[Path]) -> Registry:
     """The registry; installed plugins that cannot be loaded are reported and left out. Raises
     UsageError for one of `files`."""
     registry = Registry.load(files)
+    for problem in (problem for file in files for problem in registry.problems_of(file)):
+        raise UsageError(problem.what, evidence=problem.evidence, remedy=problem.remedy)
     say_problems(registry)
     return registry
 

@@ -43,6 +43,7 @@ def run(options: RunOptions) -> int:
 
 def resume(directory: Path) -> int:
     """Continue the run that was measured into `directory`; as `run`."""
+    resuming.read(directory)  # to say at once if there is none
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(say))
         before = resuming.read(directory)

@@ -1,0 +1,137 @@
+"""What ends a command is told in a sentence, whatever it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sample_results import item, pairs, result
+
+from vbench.cli import defence
+from vbench.errors import UnavailableError
+from vbench.results import store
+from vbench.run.interrupts import terminated_as_interrupted
+
+
+def vbench(
+    *words: str, redirected: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """`vbench WORDS...`; `redirected` is what a shell adds."""
+    program = f'exec "$@" {redirected}'
+    argv = ["sh", "-c", program, "sh", sys.executable, "-m", "vbench.cli", *words]
+    return subprocess.run(
+        argv, capture_output=True, errors="replace", check=False, env={**os.environ, **environment}
+    )
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def act() -> int:
+        raise error
+
+    return act
+
+
+def test_a_fault_of_ours_says_what_to_report(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path))
+    assert defence.guarded(raising(KeyError("x"))) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.startswith("vbench: internal error in test_defence.py, line ")
+    assert "KeyError: 'x'" in said
+    (file,) = tmp_path.iterdir()
+    assert str(file) in said
+    text = file.read_text()
+    assert text.startswith("vbench ")
+    assert "Traceback" in text
+    assert sys.argv[0] in text
+
+
+def test_a_fault_of_ours_with_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On demand, and where no file can be written."""
+    monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path / "absent"))
+    assert defence.guarded(raising(KeyError("x"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("VBENCH_TRACEBACK", "1")
+    assert defence.guarded(raising(KeyError("x"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/x"), 1, "vbench: /x: Permission denied\n"),
+        (UnavailableError("no KVM", remedy="buy"), 3, "vbench: no KVM\n  -> buy\n"),
+        (KeyboardInterrupt(), 130, "vbench: interrupted\n"),
+    ],
+)
+def test_what_the_outside_did(
+    capsys: pytest.CaptureFixture[str], error: BaseException, status: int, said: str
+) -> None:
+    assert defence.guarded(raising(error)) == status
+    err = capsys.readouterr().err
+    assert err.startswith(said)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("redirected", "said"),
+    [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")],
+)
+@pytest.mark.parametrize("words", [("image", "list"), ("workloads",)])
+def test_standard_output_that_takes_nothing(
+    words: tuple[str, ...], redirected: str, said: str
+) -> None:
+    done = vbench(*words, redirected=redirected)
+    assert done.returncode == 1
+    assert done.stderr == f"vbench: standard output cannot be written: {said}\n"
+
+
+def test_closed_streams_are_no_error_where_nothing_is_printed(tmp_path: Path) -> None:
+    """And no file of ours gets the number of one."""
+    done = vbench("run", "--resume", str(tmp_path), redirected="<&- >&-")
+    assert done.returncode == 2
+    assert "holds no run" in done.stderr
+    assert vbench("run", "--resume", str(tmp_path), redirected="2>&-").returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_without_our_characters(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(store.dumps(store.document(result(item("cpu-x", pairs(1.5))))))
+    done = vbench("report", str(file), PYTHONIOENCODING=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_that_end_are_ctrl_c_once(number: signal.Signals) -> None:
+    interrupts = 0
+    with terminated_as_interrupted():
+        for each in (number, number, signal.SIGTERM):  # the others while the report is written
+            try:
+                os.kill(os.getpid(), each)
+            except KeyboardInterrupt:
+                interrupts += 1
+    assert interrupts == 1
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_nohup_stays_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminated_as_interrupted():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
