@@ -18,7 +18,7 @@ from test_report_exits import kvm_result
 from vbench import report
 from vbench.cli.main import main
 from vbench.model import Result
-from vbench.results import loading, stats, store
+from vbench.results import history, loading, stats, store
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "report.schema.json").read_text())
@@ -50,6 +50,18 @@ def test_the_schema_of_results_refuses_a_pair_without_a_guest() -> None:
     document["benchmarks"][0]["extra_info"]["vbench"]["pairs"][0][1] = None
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, RESULTS, jsonschema.Draft202012Validator)
+
+
+def test_the_schema_of_results_wants_the_records_of_the_present_version() -> None:
+    document = json.loads(store.dumps(store.document(full_run()[0])))
+    del document["vbench"]["launches"][0]["phases"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, RESULTS, jsonschema.Draft202012Validator)
+
+
+def test_the_format_s_page_names_the_present_version() -> None:
+    page = (ROOT / "docs" / "results-format.md").read_text()
+    assert f"now {history.SCHEMA_VERSION};" in page
 
 
 def test_the_schema_refuses_what_the_report_never_says() -> None:

@@ -198,3 +198,11 @@ def test_what_to_do_next_is_said_once_for_each_remedy() -> None:
     text = screen(*full_run())
     assert text.count("use --host testbed") == 1
     assert "- `kvm-virtio`: use --host testbed." in text
+
+
+def test_a_terminal_shows_the_same_without_markdown() -> None:
+    text = report.summary(full_run())
+    assert "computing under full virtualization (tcg) takes 1.5 times as long" in text
+    assert all(len(line) <= 110 for line in text.splitlines())
+    assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", ""))
+    assert "medium ×1.52 / ×14.0 /" in text

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vbench.errors import StoreError
 from vbench.model import Result
-from vbench.report import chapters, data, exports, markdown
+from vbench.report import chapters, data, exports, markdown, terminal
 from vbench.report.gather import Gathered, gather
 from vbench.results.journal import write_atomic
 
@@ -53,6 +53,12 @@ def html_page(results: Sequence[Result]) -> str:
 
 def _json(gathered: Gathered) -> str:
     return json.dumps(data.report(gathered), indent=2, allow_nan=False) + "\n"
+
+
+def summary(results: Sequence[Result]) -> str:
+    """The answer and the table of the techniques, for a terminal. Raises StoreError without
+    results."""
+    return terminal.screen(_gathered(results))
 
 
 FORMATS: Mapping[str, Callable[[Gathered], str]] = {

@@ -61,8 +61,8 @@ def section(gathered: Gathered) -> list[Block]:
         f"interval within {1 / stats.LOW_MAX:.2f} and {stats.LOW_MAX:.2f} (two one-sided tests at "
         f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; within "
         f"minutes is {host_claims.PROVISIONED_S / 60:g} minutes. A claim with several parts is "
-        "confirmed if all of them are, and refuted if one is. One boot decides nothing. "
-        "*By count*: instructions and exits counted in an emulated machine decide which events "
+        "confirmed if all of them are, and refuted if one is. One boot is not enough for a "
+        "verdict. *By count*: instructions and exits counted in an emulated machine decide which events "
         "exit, how often, and how much code runs; about time they are *consistent* with a claim "
         "or not. *Nested*: the host is itself a virtual machine.",
     ]

@@ -27,7 +27,7 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
         sentences.answer(gathered),
         table,
         hypervisor_types.table(gathered),
-        "<br>".join([_notes(table), *map(machine, _machines(gathered.panels))]),
+        "<br>".join([notes(table), *map(machine, _machines(gathered.panels))]),
         *_next_steps(gathered),
         contents,
     ]
@@ -120,7 +120,7 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
     return f"{plain(found.launch.attestation.summary.partition(';')[0])} {code(found.variant)}"
 
 
-def _notes(table: Table) -> str:
+def notes(table: Table) -> str:
     """What the numbers of the table are."""
     told = [
         f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "

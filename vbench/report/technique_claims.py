@@ -95,7 +95,7 @@ def paravirtual(panel: Panel) -> Finding | str:
 
 
 def _boots(order: significance.Ordering) -> str:
-    return "one boot decides nothing" if order.boots < 2 else f"{order.boots} boots or more"
+    return "one boot is not enough" if order.boots < 2 else f"{order.boots} boots or more"
 
 
 def _rated(panel: Panel, variant: str) -> list[Item]:
