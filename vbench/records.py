@@ -84,6 +84,8 @@ class Attestation:
     evidence: Mapping[str, str] = field(default_factory=_empty)
     # the module of the host's kernel that is the hypervisor: "kvm_amd"; "" where there is none
     module: str = ""
+    # the privilege level at which the guest's kernel was seen running, 0 to 3; None if it was not
+    ring: int | None = None
 
 
 class NativeReference(StrEnum):

@@ -230,3 +230,17 @@ def test_counters_that_drown_in_the_program_s_start_are_not_shown() -> None:
                           for b, n in ((0, -1.0), (1, 3.0))])  # fmt: skip
     panel = panel_of(result(negative))
     assert "Host CPU" not in shown(sections.workloads(panel))
+
+
+def test_rings_are_those_in_which_kernels_were_seen() -> None:
+    def seen(technique: Technique, ring: int | None) -> dict[str, list[str]]:
+        made = item("cpu-prime", pairs(1.0), technique=technique)
+        where = (launch("tcg", 0, attestation=Attestation("seen", ring=ring)),)
+        return judged(result(made, host=BARE, launches=where))
+
+    assert seen(Technique.HARDWARE, 0)["R2"][2] == "confirmed"
+    assert seen(Technique.HARDWARE, 3)["R2"][2] == "refuted"
+    assert seen(Technique.PARA, 3)["R1"][2] == "refuted"  # as on x86-64
+    assert "ring 3" in seen(Technique.PARA, 3)["R1"][3]
+    assert seen(Technique.PARA, 1)["R1"][2] == "confirmed"
+    assert seen(Technique.PARA, None)["R1"][2].startswith("not measured here")

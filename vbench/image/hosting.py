@@ -52,7 +52,15 @@ XEN = Addition(
     "Xen",
     programs={
         **dict.fromkeys(
-            ("xl", "oxenstored", "xen-init-dom0", "xenconsoled", "xenconsole", "xentrace"),
+            (
+                "xl",
+                "oxenstored",
+                "xen-init-dom0",
+                "xenconsoled",
+                "xenconsole",
+                "xentrace",
+                "xenctx",
+            ),
             _XEN_TOOLS,
         ),
         **dict.fromkeys(

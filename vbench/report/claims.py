@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vbench.report import exit_claims, host_claims, hypervisor_types, technique_claims
+from vbench.report import exit_claims, host_claims, hypervisor_types, ring_claims, technique_claims
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered
 from vbench.report.verdicts import Judge, verdict
@@ -62,9 +62,9 @@ def section(gathered: Gathered) -> list[Block]:
         f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; within "
         f"minutes is {host_claims.PROVISIONED_S / 60:g} minutes. A claim with several parts is "
         "confirmed if all of them are, and refuted if one is. One boot is not enough for a "
-        "verdict. *By count*: instructions and exits counted in an emulated machine decide which events "
-        "exit, how often, and how much code runs; about time they are *consistent* with a claim "
-        "or not. *Nested*: the host is itself a virtual machine.",
+        "verdict. *By count*: instructions and exits counted in an emulated machine decide which "
+        "events exit, how often, and how much code runs; about time they are *consistent* with a "
+        "claim or not. *Nested*: the host is itself a virtual machine.",
     ]
 
 
@@ -86,7 +86,6 @@ def _not(why: str) -> Judge:
 
 
 _YET = _not("not measured yet")
-_RINGS = _not("the privilege level of a guest's kernel is not recorded")
 
 CLAIMS = (
     Claim("T1", "Binary translation runs an unmodified system, at a high cost for the CPU.",
@@ -99,8 +98,10 @@ CLAIMS = (
           technique_claims.nested_paging),
     Claim("T5", "KVM is a module that makes Linux the hypervisor; QEMU brings the devices.",
           technique_claims.kernel_module),
-    Claim("R1", "Before hardware support a guest's kernel ran in ring 1.", _RINGS),
-    Claim("R2", "With hardware support it runs in ring 0, and the hypervisor below it.", _RINGS),
+    Claim("R1", "Before hardware support a guest's kernel ran in ring 1.",
+          ring_claims.without_hardware),
+    Claim("R2", "With hardware support it runs in ring 0, and the hypervisor below it.",
+          ring_claims.with_hardware),
     Claim("E1", "Port I/O, some MSRs, interrupts, CPUID, and without EPT page faults cause VM "
           "exits.", exit_claims.triggers),
     Claim("E2", "One exit costs hundreds to thousands of cycles.", exit_claims.exit_cost),

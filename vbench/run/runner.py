@@ -97,6 +97,7 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
         say(f"vbench: {error}")
     session.close()
     if _report(session, out):
+        print(f"\n{report.summary(session.book.results())}")
         say(f"vbench: {out / 'report.md'}")
     if session.failures:
         status = status or 1

@@ -301,7 +301,8 @@ class QemuBackend:
             )
         how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
         summary = f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}"
-        return Attestation(summary, evidence, module)
+        ring = machine.kernel_ring() if isinstance(machine, QemuMachine) else None
+        return Attestation(summary, evidence, module, ring)
 
 
 def _capabilities(host: Host) -> Capabilities:

@@ -19,6 +19,17 @@ QUIT_TIMEOUT_S = 3.0
 # thread, nanoseconds that it ran, nanoseconds that it was ready and waited
 _RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
 
+# `info registers` of x86-64. The kernel's half of memory begins at 0xffff800000000000
+# (Documentation/arch/x86/x86_64/mm.rst).
+_IN_KERNEL = re.compile(r"RIP=ffff[89a-f][0-9a-f]{11}\b.*?\bCPL=([0-3])\b", re.DOTALL)
+_LOOKS = 5
+
+
+def ring_of(registers: str) -> int | None:
+    """CPL of what `info registers` shows, if the vCPU is in the kernel."""
+    found = _IN_KERNEL.search(registers)
+    return int(found[1]) if found else None
+
 
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
@@ -100,6 +111,16 @@ class QemuMachine:
     def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """A QMP query; None where this QEMU does not know the command."""
         return self.qmp.query(command, arguments)
+
+    def kernel_ring(self) -> int | None:
+        """The privilege level at which the guest's kernel runs: that of a vCPU which is at an
+        address of the kernel's half of memory. None where it is not met there, as in a busy guest.
+        """
+        for _ in range(_LOOKS):
+            said = self.query("human-monitor-command", {"command-line": "info registers"})
+            if (ring := ring_of(str(said or ""))) is not None:
+                return ring
+        return None
 
     def usage(self) -> Mapping[str, float]:
         """Seconds spent so far: `host_cpu_s` by all threads of the process, `vcpu_cpu_s` by those

@@ -206,6 +206,7 @@ class XenBackend:
             f"Xen {guest.versions['xen']} {self.type.upper()} domain; "
             "disk xen-blkfront; network xen-netfront",
             evidence,
+            ring=dom0.kernel_ring(guest.host, domid),
         )
 
 

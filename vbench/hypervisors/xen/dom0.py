@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from vbench.contract.host import Host, Layer
@@ -64,3 +65,26 @@ def parse_info(text: str) -> Mapping[str, str]:
     """`xl info`: `key : value` lines."""
     pairs = (line.partition(":") for line in text.splitlines())
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
+
+
+# xenctx of x86-64: `rip: ffffffff81e0a3aa`, and below it `cs: e033`, whose two low bits are the
+# privilege level. The kernel's half of memory begins at 0xffff800000000000.
+_IN_KERNEL = re.compile(r"rip: ffff[89a-f][0-9a-f]{11}\b.*?\bcs: [0-9a-f]*([0-9a-f])\b", re.DOTALL)
+_LOOKS = 5
+
+
+def ring_of(context: str) -> int | None:
+    """The privilege level that xenctx shows of a vCPU, if that is in the guest's kernel."""
+    found = _IN_KERNEL.search(context)
+    return int(found[1], 16) & 3 if found else None
+
+
+def kernel_ring(host: Host, domid: str) -> int | None:
+    """The privilege level at which the kernel of a domain runs; None where it is not met in its
+    kernel, or xenctx is not there."""
+    script = 'PATH="$PATH:/usr/lib/xen-4.17/bin"; xenctx "$1" 0'
+    for _ in range(_LOOKS):
+        said = host.run(["sh", "-c", script, "sh", domid], timeout_s=20)
+        if (ring := ring_of(said.stdout)) is not None:
+            return ring
+    return None
