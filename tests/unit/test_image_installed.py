@@ -15,6 +15,7 @@ from small_images import KEY, Builder
 from vbench import image
 from vbench.errors import ImageError
 from vbench.image import build, images
+from vbench.system import packages
 
 
 def test_installed_images_are_described_and_removed_by_prefix(images_folder: Path) -> None:
@@ -57,6 +58,34 @@ def test_a_read_only_cache_is_listed_and_not_changed(
         image.remove(KEY[:5])
     assert "VBENCH_CACHE" in caught.value.remedy
     assert [each.ok for each in image.installed()] == [True]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's identity")
+def test_a_cache_that_may_not_be_read_is_one_sentence(images_folder: Path) -> None:
+    Builder().get()
+    images_folder.parent.chmod(0o700)
+    os.seteuid(54321)
+    try:
+        with pytest.raises(ImageError, match="cannot be read") as listed:
+            image.installed()
+        with pytest.raises(ImageError, match="cannot be read"):
+            Builder().get()
+        there = packages.image_cached()
+    finally:
+        os.seteuid(0)
+    assert "VBENCH_CACHE" in listed.value.remedy
+    assert not there
+
+
+def test_a_cache_that_is_a_file_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ImageError, match="cannot be read"):
+        image.installed()
+    with pytest.raises(ImageError, match="cannot be written"):
+        image.ensure(progress=lambda _: None)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def directory() -> Path:
 
 
 def images() -> list[Path]:
-    """The images' directories, sorted by name, whether sound or not."""
+    """The images' directories, sorted by name, whether sound or not. Raises ImageError."""
     try:
         return sorted(
             path
@@ -70,6 +70,8 @@ def images() -> list[Path]:
         )
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def get(key: str, build: Build, progress: Progress) -> tuple[Path, dict[str, Any]]:
@@ -86,11 +88,23 @@ def get(key: str, build: Build, progress: Progress) -> tuple[Path, dict[str, Any
         pass
     except Damaged as damage:
         progress(f"the cached image {key[:12]} is damaged ({damage}) and will be built again")
+    except NotADirectoryError:
+        pass  # as with a folder that cannot be made: the build says so
+    except OSError as error:
+        raise _unreadable(error) from error
     with _writing(target.parent, progress) as lock:
         try:
             return target, _opened(target)  # by the builder that we waited for
         except (FileNotFoundError, Damaged):
             return target, _build(target, build, lock)
+
+
+def _unreadable(error: OSError) -> ImageError:
+    return ImageError(
+        f"the image cache {directory()} cannot be read",
+        evidence=str(error),
+        remedy="set VBENCH_CACHE to a directory of yours",
+    )
 
 
 def adopt(keys: Sequence[str], fill: Callable[[Path], None]) -> None:

@@ -169,7 +169,10 @@ def image_cached() -> bool:
     One of another version of vbench counts: only the image's own code can tell it.
     """
     folder = cache_folder()
-    return folder is not None and any(folder.glob("images/*/manifest.json"))
+    try:
+        return folder is not None and any(folder.glob("images/*/manifest.json"))
+    except OSError:  # a cache that this user may not read holds nothing for them
+        return False
 
 
 def needed_here(*, test: bool = False) -> list[Package]:
