@@ -3,8 +3,8 @@
 Runs the steps of .github/workflows/vbench.yml that lie between the runners' artefacts and the next
 base, with the real `vbench`, on made-up results of four runners on each side.
 
-Run: python benchmarks/gate.py [REPETITIONS]. Exits 1 unless each planted regression is found and
-nothing else ever fails.
+Run: python benchmarks/gate.py [REPETITIONS [FACTOR]]; the spreads are FACTOR times as large. Exits 1
+unless each planted regression is found and nothing else ever fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +189,17 @@ CASES = {
 
 def main() -> int:
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    factor = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    spread = Spread(*(factor * value for value in astuple(Spread())))
     rates = {}
     for case, planted in CASES.items():
         failed = 0
         for i in range(repetitions):
             with tempfile.TemporaryDirectory() as name:
                 job = Job(Path(name))
-                job.artefacts(f"base{i}", Spread(), Planted())
+                job.artefacts(f"base{i}", spread, Planted())
                 assert job.gate() == (0, True)
-                job.artefacts(f"new{i}", Spread(), planted)
+                job.artefacts(f"new{i}", spread, planted)
                 status, based = job.gate()
                 assert status in (0, 1), (Path(name) / "compare.txt").read_text()
                 assert based == (status == 0)
