@@ -3,8 +3,8 @@
 Runs the steps of .github/workflows/vbench.yml that lie between the runners' artefacts and the next
 base, with the real `vbench`, on made-up results of four runners on each side.
 
-Run: python benchmarks/gate.py [REPETITIONS [FACTOR]]; the spreads are FACTOR times as large. Exits 1
-unless each planted regression is found and nothing else ever fails.
+Run: python benchmarks/gate.py [REPETITIONS [FACTOR]]; the spreads are FACTOR times as large.
+Exits 1 unless each planted regression is found and nothing else ever fails.
 """
 
 from __future__ import annotations
