@@ -27,6 +27,7 @@ def test_exits_explain_an_overhead_that_consists_of_them(vbench: Vbench) -> None
         *("run", "--host", "testbed", "--backend", "kvm-virtio", "--boots", 1, "--rounds", 1),
         *("--workload", "port", "--workload", "call"),
         *("--workload", "exit-control-*", "--workload", "exit-port-qemu"),
+        *("--workload", "memory-pagefault"),
         *("--out", vbench.out, vbench.workload(PORT)),
     )
     assert done.returncode == 0, done.stderr
@@ -38,6 +39,11 @@ def test_exits_explain_an_overhead_that_consists_of_them(vbench: Vbench) -> None
     assert port.parts[0][0] == "port I/O in QEMU"
     assert port.share(port.predicted) == pytest.approx(1, abs=0.1)
     assert found["call"].predicted < 5e-9  # a system call does not exit
+
+    # What is counted from outside covers what the program times, and no more.
+    (fault,) = (item for item in panel.items if item.workload == "memory-pagefault")
+    (pair,) = fault.pairs
+    assert pair.counters["vcpu_cpu_s"] == pytest.approx(pair.quantiles["mean"][1], rel=0.05)
 
     report = (vbench.out / "report.md").read_text()
     section = report[report.index("**Overhead explained by exits**") :]

@@ -54,3 +54,10 @@ def test_every_shipped_workload_is_measured_in_a_real_guest(vbench: Vbench) -> N
             assert all(native_s > 0 for native_s, _ in item["pairs"]), name
         if "vbench-probe" in item["commands"].get("guest", ""):
             assert all(0 < equal <= 1 for _, equal in item["pair_equal"]), name
+    # A vCPU that never waits for anything is on a CPU, or waits for one, as long as its work takes.
+    for name in ("cpu-prime", "memory-pagefault", "syscall-getppid"):
+        ((_, guest_s),) = measured[name]["pairs"]
+        (on_cpu_s,), (waited_s,) = (
+            measured[name]["counters"][key] for key in ("vcpu_cpu_s", "vcpu_wait_s")
+        )
+        assert on_cpu_s + waited_s == pytest.approx(guest_s, rel=0.25), name
