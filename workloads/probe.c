@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/random.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,6 +74,13 @@ void *map_memory(size_t size, int advice)
     if (madvise(memory, size, advice) != 0 && errno != EINVAL)
         die("madvise: %s", strerror(errno));
     return memory;
+}
+
+void no_preemption_at_wakeup(void)
+{
+    struct sched_param none = {0};
+    if (sched_setscheduler(0, SCHED_BATCH, &none) != 0)
+        die("SCHED_BATCH: %s", strerror(errno));
 }
 
 uint64_t *sample_buffer(uint64_t count)

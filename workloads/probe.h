@@ -44,6 +44,11 @@ int number(const char *text, uint64_t low, uint64_t high, uint64_t *value);
 
 void *map_memory(size_t size, int advice);
 
+/* From here on we are in the scheduling class SCHED_BATCH. In the default class a process that is
+ * woken preempts the one that woke it at once or not, as the kernel's accounts of the two stand:
+ * two ways of different length. In this class it never does. */
+void no_preemption_at_wakeup(void);
+
 /* Durations that were taken one by one, and what is needed to print them. */
 struct distribution {
     uint64_t *samples, count; /* nanoseconds of a group of units each */

@@ -99,16 +99,12 @@ static int run_switch(char **arguments)
 {
     int status;
     cpu_set_t cpus;
-    struct sched_param none = {0};
     int cpu = sched_getcpu();
     CPU_ZERO(&cpus);
     CPU_SET(cpu < 0 ? 0 : cpu, &cpus);
     if (sched_setaffinity(0, sizeof cpus, &cpus) != 0)
         die("cannot stay on CPU %d: %s", cpu, strerror(errno));
-    /* In the default class the woken process preempts the other at once or not, as the kernel's
-     * accounts of the two stand: two ways of different length. In this one it never does. */
-    if (sched_setscheduler(0, SCHED_BATCH, &none) != 0)
-        die("SCHED_BATCH: %s", strerror(errno));
+    no_preemption_at_wakeup();
     if (pipe(there) != 0 || pipe(back) != 0)
         die("pipe: %s", strerror(errno));
     pid_t child = fork();

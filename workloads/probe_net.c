@@ -25,6 +25,7 @@ static int run_rr_server(char **arguments)
     char byte;
     if (!number(arguments[0], 0, 65535, &port))
         return 2;
+    no_preemption_at_wakeup(); /* the client may share our CPU */
     address.sin_port = htons((uint16_t)port);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
@@ -62,6 +63,7 @@ static int run_rr_client(char **arguments)
     if (inet_pton(AF_INET, arguments[0], &address.sin_addr) != 1 ||
         !number(arguments[1], 1, 65535, &port))
         return 2;
+    no_preemption_at_wakeup();
     address.sin_port = htons((uint16_t)port);
     connection = socket(AF_INET, SOCK_STREAM, 0);
     if (connection < 0 || connect(connection, (struct sockaddr *)&address, sizeof address) != 0)

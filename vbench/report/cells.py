@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from vbench.model import Item, Pair, Statistic, Status, TimeBase
@@ -165,6 +166,22 @@ def guest_s(item: Item) -> float | None:
     has, so that guest / native is the overhead shown."""
     paired = [pair for pair in item.pairs if pair.native_s is not None]
     return stats.typical(stats.log_guest(paired or item.pairs))
+
+
+def exactness(item: Item) -> str:
+    """Of counted instructions: how many groups of units are equal to their median, and how much
+    more the mean is, which interrupts and the kernel's housekeeping add. Empty by the wall clock.
+    """
+    if item.time_base is TimeBase.WALL:
+        return ""
+    if not item.counted:
+        return "no exact count"
+    grouped = [pair for pair in item.pairs if pair.equal is not None and "mean" in pair.quantiles]
+    if not grouped:
+        return "a total: interrupts are in it"
+    equal = min(pair.equal[1] for pair in grouped if pair.equal)
+    more = statistics.median(pair.quantiles["mean"][1] / pair.guest_s - 1 for pair in grouped)
+    return f"{equal:.0%} of groups equal; mean {more:+.1%}"
 
 
 def unmeasured(items: Sequence[Item]) -> str:

@@ -56,7 +56,16 @@ def section(gathered: Gathered) -> list[Block]:
                          judged, told, where])  # fmt: skip
     return [
         f"{_count(rows)} {_DOCUMENT}",
-        Table(["", "The introduction says", "Verdict", "Number [95 % interval]", "Where"], rows),
+        Table(
+            [
+                "",
+                "The introduction says",
+                "Verdict",
+                "Number [interval]",
+                "Where",
+            ],
+            rows,
+        ),
         f"Thresholds: high is above {stats.MEDIUM_MAX:g} by the whole interval; near native is an "
         f"interval within {1 / stats.LOW_MAX:.2f} and {stats.LOW_MAX:.2f} (two one-sided tests at "
         f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; within "

@@ -41,8 +41,9 @@ def overheads(panel: Panel) -> str | None:
             rows.append(Row(category))
         rows.append(Row(workload, dots))
     what = "time" if panel.wall else "instructions"
+    bars = "95 % intervals" if panel.wall else "ranges over boots"
     axis = Axis(
-        f"guest {what} / native {what} per unit of work, log scale; bars are 95 % intervals; "
+        f"guest {what} / native {what} per unit of work, log scale; bars are {bars}; "
         f"solid line: no overhead; dashed: {TIMES}{stats.LOW_MAX:.2f} and "
         f"{TIMES}{stats.MEDIUM_MAX:g}",
         log=True,

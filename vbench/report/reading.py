@@ -95,12 +95,17 @@ def _worked(panel: Panel, item: Item, value: stats.Overhead) -> str:
     base = panel.host.time_base
     native = per_unit(cells.native_s(item), item.unit, item.category, base)
     guest = per_unit(cells.guest_s(item), item.unit, item.category, base)
+    meaning = (
+        "the 95 % interval over boots: another set of boots would most likely give a ratio within "
+        "them"
+        if panel.wall
+        else "the least and the most of all boots, because counts do not vary at random"
+    )
     return (
         f"**Example.** {plain(item.workload)} under {code(item.variant)}: {native} natively, "
         f"{guest} in the guest. The ratio is {times(value.ratio)}, from "
         f"{plural(value.n, 'pair')} of runs on {plural(value.boots, 'boot')}. The brackets "
-        f"{interval(value)} hold the 95 % interval over boots: another set of boots would most "
-        "likely give a ratio within them. Rounds of a boot are averaged first, because boots "
+        f"{interval(value)} hold {meaning}. Rounds of a boot are averaged first, because boots "
         "differ from each other more than rounds do."
     )
 

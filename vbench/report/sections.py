@@ -130,6 +130,7 @@ def _row(panel: Panel, item: Item) -> list[Cell | str]:
         per_unit(seconds, item.unit, item.category, base)
         for seconds in (cells.native_s(item), cells.guest_s(item))
     ]
+    exact = cells.exactness(item)
     held = unit_bytes(item.unit)
     unit = "" if held and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
     return [
@@ -141,7 +142,7 @@ def _row(panel: Panel, item: Item) -> list[Cell | str]:
             panel.series(item),
         ),
         cells.rounds(item.pairs),
-        " → ".join(absolute),
+        " → ".join(absolute) + (f"<br>{small(exact)}" if exact else ""),
         *(Cell(_cost(panel, item, name), cells.counter(item, name)) for name in _OWN_COLUMNS),
         "<br>".join(flags) or NOTHING,
     ]
