@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from vbench.contract.guest import Guest
 from vbench.contract.hookspecs import hookimpl
+from vbench.contract.undo import undone
 from vbench.errors import ConnectionLost, HostError
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.results import exit_reasons
@@ -25,6 +26,8 @@ HISTOGRAMS = {
     "kvm_exit": "hist:keys=common_pid,isa,exit_reason:size=4096",
     "kvm_userspace_exit": "hist:keys=common_pid,reason:size=4096",
 }
+# What is mounted stays: without a trigger it costs nothing.
+_MOUNT = f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"
 _TIMEOUT_S = 20.0
 
 
@@ -55,9 +58,7 @@ def vbench_exit_histogram(
     if not (machine.query("query-kvm") or {}).get("enabled"):
         return None
     threads = [int(cpu["thread-id"]) for cpu in machine.query("query-cpus-fast") or ()]
-    if not threads or not _shell(
-        guest, f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"
-    ):
+    if not threads or not _shell(guest, _MOUNT):
         return None
     if not _shell(guest, f"test -w {TRACING}/events/kvm/kvm_exit/trigger"):
         return None
@@ -68,19 +69,25 @@ def vbench_exit_histogram(
 def _counting(guest: Guest, threads: frozenset[int]) -> Iterator[Callable[[], Mapping[str, int]]]:
     files = {name: f"{TRACING}/events/kvm/{name}" for name in HISTOGRAMS}
 
-    def set_triggers(sign: str) -> str:
-        return " && ".join(
-            f"echo {shlex.quote(sign + HISTOGRAMS[name])} > {path}/trigger"
-            for name, path in files.items()
-        )
+    def trigger(name: str, sign: str = "") -> str:
+        return f"echo {shlex.quote(sign + HISTOGRAMS[name])} >{files[name]}/trigger"
 
-    if not _shell(guest, set_triggers("")):
-        raise HostError("the kernel refuses to count exits", remedy="another tracer may be active")
-    try:
-        yield lambda: parse("".join(guest.host.read(f"{path}/hist") for path in files.values()),
-                            threads)  # fmt: skip
-    finally:
-        _shell(guest, set_triggers("!"))
+    def read() -> Mapping[str, int]:
+        text = "".join(guest.host.read(f"{path}/hist") for path in files.values())
+        dropped = sum(map(int, re.findall(r"^ *Dropped: *(\d+)", text, re.MULTILINE)))
+        if dropped:
+            raise HostError(f"the kernel left {dropped} exits out of its histogram")
+        return parse(text, threads)
+
+    # one by one: what was set before another failed is removed as well
+    remove = "\n".join(f"{trigger(name, '!')} 2>/dev/null || :" for name in HISTOGRAMS)
+    with undone(guest.host, remove):
+        for name in HISTOGRAMS:
+            if not _shell(guest, trigger(name)):
+                raise HostError(
+                    "the kernel refuses to count exits", remedy="another tracer may be active"
+                )
+        yield read
 
 
 def parse(text: str, threads: frozenset[int]) -> dict[str, int]:

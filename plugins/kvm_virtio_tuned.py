@@ -1,6 +1,5 @@
 """kvm-virtio as its operators tune it: an I/O thread with io_uring and a queue for each vCPU at
-the disk, and the network's data path in the host's kernel (vhost-net, where the host has a tap
-and lets us use it)."""
+the disk, and the network's data path in the host's kernel (vhost-net)."""
 
 import dataclasses
 
@@ -12,10 +11,9 @@ BACKEND = dataclasses.replace(
     PLAIN,
     name="kvm-virtio-tuned",
     summary="kvm-virtio with I/O thread, io_uring, multiqueue and vhost-net",
-    options=KvmOptions(aio="io_uring"),
+    options=KvmOptions(aio="io_uring", vhost=True),
     iothread=True,
     multiqueue=True,
-    vhost=True,
     counted=(),
 )
 

@@ -95,18 +95,20 @@ def test_disk_options() -> None:
 def test_ide_disks_fill_bus_after_bus() -> None:
     line = with_(disks=tuple(Disk(f"/d{n}", "ide") for n in range(3)))
     assert [d for d in values(line, "-device") if d.startswith("ide-hd")] == [
-        "ide-hd,drive=disk0,bus=ide.0,unit=0",
-        "ide-hd,drive=disk1,bus=ide.0,unit=1",
-        "ide-hd,drive=disk2,bus=ide.1,unit=0",
+        "ide-hd,id=disk0dev,drive=disk0,bus=ide.0,unit=0",
+        "ide-hd,id=disk1dev,drive=disk1,bus=ide.0,unit=1",
+        "ide-hd,id=disk2dev,drive=disk2,bus=ide.1,unit=0",
     ]
 
 
 def test_virtio_disk_with_queues_and_iothread() -> None:
     line = with_(disks=(Disk("/d", "virtio", queues=2, iothread=True),))
-    assert "virtio-blk-pci,drive=disk0,num-queues=2,iothread=disk0io" in values(line, "-device")
+    assert "virtio-blk-pci,id=disk0dev,drive=disk0,num-queues=2,iothread=disk0io" in values(
+        line, "-device"
+    )
     assert values(line, "-object") == ["iothread,id=disk0io"]
     plain = with_(disks=(Disk("/d", "virtio"),))
-    assert "virtio-blk-pci,drive=disk0,num-queues=1" in values(plain, "-device")
+    assert "virtio-blk-pci,id=disk0dev,drive=disk0,num-queues=1" in values(plain, "-device")
     assert not values(plain, "-object")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vbench.errors import LaunchError
+from vbench.errors import HostError, LaunchError
+from vbench.hosts.local import LocalHost
 from vbench.hypervisors.qemu import kvm
 from vbench.model import Output
 from vbench.system import kvm_probe
@@ -88,56 +91,84 @@ def test_nested_paging_as_the_host_says_it() -> None:
 # ---------------------------------------------------------------- nested paging
 
 
-class PagingHost(SimpleNamespace):
-    """A host whose module has a parameter that a reload sets."""
+class PagingHost(LocalHost):
+    """This machine with another `modprobe`, whose module has a parameter that a load sets."""
 
-    name, timeout_scale = "fake", 1.0
+    def __init__(self, folder: Path, uid: str = "0") -> None:
+        super().__init__()
+        self.loaded, self.busy, self.npt = folder / "loads", folder / "busy", folder / "npt"
+        self.npt.write_text("Y")
+        self.loaded.touch()
+        commands = {
+            "modprobe": f"""
+              [ "$1" = -r ] && {{ [ ! -e {self.busy} ] || {{ echo in use >&2; exit 1; }}; exit 0; }}
+              echo "$*" >>{self.loaded}
+              case $2 in *=1) echo Y ;; *) echo N ;; esac >{self.npt}""",
+            "id": f"echo {uid}",
+            "sleep": "",
+        }
+        for name, script in commands.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
 
-    def run(self, argv: list[str], **_: object) -> Output:
-        if argv[0] == "sh" and "ls -A" in argv[2]:
+    def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
+        if "ls -A" in " ".join(argv):
             return Output(0, "kvm\nkvm_amd", "")
-        if argv[0] == "id":
-            return Output(0, self.uid, "")
-        self.scripts.append(argv[-1])
-        if self.busy:
-            return Output(1, "", "Module kvm_amd is in use.")
-        self.npt = "Y" if argv[-1].endswith("=1") else "N"
-        return Output(0, "", "")
+        return super().run(argv, timeout_s=timeout_s, stdin=stdin)
 
     def read(self, path: str) -> str:
-        return self.npt
+        return self.npt.read_text() if path.startswith("/sys/module") else super().read(path)
 
 
-def paging_host(**changes: Any) -> Any:
-    return PagingHost(**{"npt": "Y", "uid": "0", "busy": False, "scripts": [], **changes})
+@pytest.fixture
+def paging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PagingHost]:
+    monkeypatch.setenv("VBENCH_TMP", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    host = PagingHost(tmp_path)
+    yield host
+    host.close()
 
 
-def test_nested_paging_is_switched_and_switched_back() -> None:
-    host = paging_host()
-    undo = kvm.nested_paging(host, SimpleNamespace(nested_paging=False))
-    assert host.npt == "N"
-    undo()
-    assert host.npt == "Y"
-    assert host.scripts == [
-        "modprobe -r kvm_amd && modprobe kvm_amd npt=0",
-        "modprobe -r kvm_amd && modprobe kvm_amd npt=1",
-    ]
+OFF, ON = SimpleNamespace(nested_paging=False), SimpleNamespace(nested_paging=True)
 
 
-def test_what_is_as_asked_for_is_left_alone() -> None:
-    host = paging_host(uid="1000")
-    kvm.nested_paging(host, SimpleNamespace(nested_paging=True))()
-    assert host.scripts == []
+def test_nested_paging_is_switched_and_switched_back(paging: PagingHost) -> None:
+    with kvm.nested_paging(paging, OFF):
+        assert paging.npt.read_text() == "N\n"
+    assert paging.npt.read_text() == "Y\n"
+    assert paging.loaded.read_text().splitlines() == ["kvm_amd npt=0", "kvm_amd npt=1"]
 
 
-def test_a_module_in_use_is_an_error_with_its_words_and_a_remedy() -> None:
-    with pytest.raises(LaunchError, match="cannot be switched off") as caught:
-        kvm.nested_paging(paging_host(busy=True), SimpleNamespace(nested_paging=False))
+def test_what_is_as_asked_for_is_left_alone(paging: PagingHost) -> None:
+    with kvm.nested_paging(paging, ON):
+        pass
+    assert paging.loaded.read_text() == ""
+
+
+def test_a_module_in_use_is_an_error_with_its_words_and_a_remedy(paging: PagingHost) -> None:
+    paging.busy.touch()
+    with (
+        pytest.raises(LaunchError, match="cannot be switched off") as caught,
+        kvm.nested_paging(paging, OFF),
+    ):
+        raise AssertionError("it was not switched")
+    assert "in use" in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_a_module_that_cannot_be_switched_back_is_an_error(paging: PagingHost) -> None:
+    with (
+        pytest.raises(HostError, match="could not be switched back") as caught,
+        kvm.nested_paging(paging, OFF),
+    ):
+        paging.busy.touch()
     assert "in use" in str(caught.value)
 
 
-def test_without_root_it_is_unavailable_beforehand() -> None:
-    options = SimpleNamespace(nested_paging=False)
-    assert not kvm.can_switch(paging_host(uid="1000"), options).ok
-    assert kvm.can_switch(paging_host(), options).ok
-    assert kvm.can_switch(paging_host(uid="1000", npt="N"), options).ok
+def test_without_root_it_is_unavailable_beforehand(paging: PagingHost, tmp_path: Path) -> None:
+    assert kvm.can_switch(paging, OFF).ok
+    user = PagingHost(tmp_path, uid="1000")
+    assert not kvm.can_switch(user, OFF).ok
+    assert kvm.can_switch(user, ON).ok
+    user.npt.write_text("N")
+    assert kvm.can_switch(user, OFF).ok

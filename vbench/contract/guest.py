@@ -28,6 +28,7 @@ class Endpoint:
     address: str  # where a client reaches this target's server
     port: int
     vcpus: int
+    pinned: bool = False  # each vCPU has a CPU of its host for itself; so has native
 
 
 class Target(Protocol):

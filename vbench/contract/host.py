@@ -126,7 +126,8 @@ class Host(Protocol):
         """A TCP connection made from this host."""
 
     def workdir(self) -> AbstractContextManager[str]:
-        """A private 0700 directory that ends with the context, on a real disk."""
+        """A private 0700 directory that ends with the context, on a real disk. A janitor removes
+        it if we end before; see `vbench.contract.undo`."""
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file, mode 0600."""

@@ -45,6 +45,8 @@ class Placement:
     why: str = ""
 
 
+UNPINNED = Placement(why="pin=off")
+
 _known: weakref.WeakKeyDictionary[Host, list[Cpu]] = weakref.WeakKeyDictionary()
 
 

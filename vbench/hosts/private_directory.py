@@ -11,7 +11,8 @@ from vbench.errors import HostError
 
 REMEDY = "set VBENCH_TMP there to a folder on a real disk that you may write to"
 
-# Makes the directory, says its path, waits for the end of its standard input, removes it.
+# Makes the directory, says its path, waits for the end of its standard input. Then it runs what
+# would undo a setting of the host (vbench/contract/undo.py), and removes the directory.
 # /var/tmp and not /tmp: the scratch disk is opened with O_DIRECT, which tmpfs refuses.
 JANITOR = """
 trap "" INT TERM HUP
@@ -19,7 +20,9 @@ umask 077
 d=$(mktemp -d "${VBENCH_TMP:-/var/tmp}/vbench-XXXXXX") || exit 1
 echo "$d"
 cd /
-exec sh -c 'read -r _; exec rm -rf -- "$1"' vbench-janitor "$d"  # ps shows what it is for
+exec sh -c 'read -r _
+for undo in "$1"/*/undo; do [ ! -f "$undo" ] || sh "$undo"; done
+exec rm -rf -- "$1"' vbench-janitor "$d"  # ps shows what it is for
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vbench.contract.guest import Guest
+from vbench.contract.guest import Endpoint, Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import Unsupported
@@ -37,7 +37,7 @@ class MeasureFactory:
         self._registry = registry
         self._image = image
         self._phases = phases
-        self._natives: dict[tuple[Host, int, tuple[str, ...], bool, str], Native] = {}
+        self._natives: dict[tuple[Host, int, bool, tuple[str, ...], bool, str], Native] = {}
 
     def make(
         self,
@@ -50,7 +50,7 @@ class MeasureFactory:
         """Native runs where the guest says; a guest without such a host gets absolute values.
 
         Raises Unsupported."""
-        can, reference, vcpus = guest.capabilities, guest.reference, guest.endpoint.vcpus
+        can, reference, at = guest.capabilities, guest.reference, guest.endpoint
         hosts = {reference or guest.host, guest.host}
         disks = hosts if state.info.category == "disk" else set()
         for each in disks:
@@ -60,17 +60,15 @@ class MeasureFactory:
         if state.info.category == "network":
             if can.network is NetworkPath.NONE:
                 raise Unsupported("its guests have no network for measuring")
-            clients[GUEST] = self._native(guest.host, vcpus, guest.client_prefix, client=True)
+            clients[GUEST] = self._native(guest.host, at, guest.client_prefix, client=True)
             network = reference.network() if reference else None
             if can.network is NetworkPath.NAT:
                 state.outcome.flags.add("nat")
             elif reference is not None and network is not None:
-                clients[NATIVE] = self._native(reference, vcpus, network.peer_prefix, client=True)
-                native = self._native(
-                    reference, vcpus, network.native_prefix, network.native_address
-                )
+                clients[NATIVE] = self._native(reference, at, network.peer_prefix, client=True)
+                native = self._native(reference, at, network.native_prefix, network.native_address)
         elif reference is not None and state.info.statistic is not Statistic.ABSOLUTE:
-            native = self._native(reference, vcpus)
+            native = self._native(reference, at)
         if native and guest.observed.kernel != native.host.facts().facts.get("kernel"):
             state.outcome.flags.add("kernel_differs")
         if native and can.native is NativeReference.PRIVILEGED_GUEST:
@@ -95,19 +93,20 @@ class MeasureFactory:
     def _native(
         self,
         host: Host,
-        vcpus: int,
+        guest: Endpoint,
         prefix: tuple[str, ...] = (),
         address: str = "",
         *,
         client: bool = False,
     ) -> Native:
         scratch = host.scratch()  # another one after a connection that was lost
-        key = (host, vcpus, prefix, client, scratch.path)
+        key = (host, guest.vcpus, guest.pinned, prefix, client, scratch.path)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
                 host.upload_image(self._image),
-                vcpus=vcpus,
+                vcpus=guest.vcpus,
+                pin=guest.pinned,
                 prefix=prefix,
                 address=address,
                 scratch=scratch,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from vbench.contract.backend import CountedRun
@@ -17,6 +18,8 @@ from vbench.errors import AttestationError, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
+from vbench.hosts.pinning import UNPINNED, placement
+from vbench.hypervisors.qemu import truth
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
 from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY, nested_paging_of, provider
 from vbench.hypervisors.qemu.machine import QemuMachine
@@ -59,7 +62,8 @@ class QemuOptions:
     """Options of a QEMU backend's variant string, in QEMU's words.
 
     `memory` is in MiB; `cpu` empty means the backend's own model; `cache` and `aio` are those of
-    the disk under test. `firmware`: start as on a real machine, the distribution's own kernel file
+    the disk under test. `pin`: vCPUs, other threads, native and clients have CPUs of their own
+    where there are any. `firmware`: start as on a real machine, the distribution's own kernel file
     through the BIOS, and hide KVM's paravirtual features (clock, hypercalls).
     """
 
@@ -68,6 +72,7 @@ class QemuOptions:
     cpu: str = ""
     cache: str = "none"
     aio: str = "threads"
+    pin: bool = True
     firmware: bool = False
 
     def __post_init__(self) -> None:
@@ -89,9 +94,11 @@ class QemuOptions:
 @dataclass(frozen=True)
 class KvmOptions(QemuOptions):
     """Further options of a KVM backend. `nested_paging` off: KVM keeps shadow page tables, as
-    all hypervisors did before EPT and NPT; its module is loaded anew for that."""
+    all hypervisors did before EPT and NPT; its module is loaded anew for that. `vhost`: the
+    kernel of the host serves the network card."""
 
     nested_paging: bool = True
+    vhost: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,11 @@ class QemuBackend:
     facts: Mapping[str, Fact]
     options: QemuOptions = field(default_factory=QemuOptions)
     usable: Callable[[Host], Availability] | None = None  # what the accelerator needs of a host
-    # brings the host into the state that the options ask for; returns what undoes it
-    prepare: Callable[[Host, Any], Callable[[], None]] | None = None
+    # holds the host in the state that the options ask for
+    prepare: Callable[[Host, Any], AbstractContextManager[None]] | None = None
     preparable: Callable[[Host, Any], Availability] | None = None  # whether that may be done
     iothread: bool = False  # the disk's requests are served in a thread of their own
     multiqueue: bool = False  # the disk has a queue for each vCPU
-    vhost: bool = False  # the tap is served by the host's kernel, where it can be
     processor_of: str = ""  # a backend that differs in its devices only
     default: bool = True
     counted: tuple[CountedRun, ...] = ()
@@ -123,10 +129,20 @@ class QemuBackend:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
         if not qemu_version(host):
             return Availability(False, f"{QEMU} is not installed", "run `vbench setup`")
-        usable = Availability(True) if self.usable is None else self.usable(host)
-        if usable.ok and self.preparable is not None:
-            return self.preparable(host, options)
-        return usable
+        for need in self._needs(host, options):
+            if not (available := need()).ok:
+                return available
+        return Availability(True)
+
+    def _needs(self, host: Host, options: QemuOptions) -> Iterator[Callable[[], Availability]]:
+        """What a launch needs of a host, to be asked in turn."""
+        if self.usable is not None:
+            yield partial(self.usable, host)
+        if self.preparable is not None:
+            yield partial(self.preparable, host, options)
+        yield partial(truth.engine, host, options.aio)
+        if _vhost(options):
+            yield partial(truth.vhost, host, self.nic)
 
     @property
     def hypervisor(self) -> Hypervisor:
@@ -157,12 +173,13 @@ class QemuBackend:
         early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
         with ExitStack() as stack:
             if self.prepare is not None:
-                stack.callback(self.prepare(host, options))
+                stack.enter_context(self.prepare(host, options))
             folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(host, files, folder, keys, early)
             spec = self._spec(host, files, options, initrd)
             watch = Stopwatch(host.clock)
-            machine = QemuMachine(host, argv(spec), network)
+            places = placement(host, options.vcpus) if options.pin else UNPINNED
+            machine = QemuMachine(host, argv(spec), network, places)
             stack.callback(machine.close)
             timeout_s = BOOT_TIMEOUT_S[self.accel]
             watch.kernel(machine.wait_ready(timeout_s * host.timeout_scale))
@@ -189,6 +206,7 @@ class QemuBackend:
                     address=network.guest_address.split("/")[0] if network else "127.0.0.1",
                     port=SERVER_PORT if network else machine.forwarded_port(SERVER_PORT),
                     vcpus=options.vcpus,
+                    pinned=bool(places.vcpus),
                 ),
                 capabilities=_capabilities(host),
                 device=self._device(spec, options, observed.early if early else ""),
@@ -217,7 +235,7 @@ class QemuBackend:
         nics = [Nic(self.nic, _user_net(), _MACS[0])]
         addresses = ["10.0.2.15/24"]
         if network is not None:
-            vhost = ",vhost=on" if self.vhost and _has_vhost(host) else ""
+            vhost = ",vhost=on" if _vhost(options) else ""
             nics.append(Nic(self.nic, _tap(network) + vhost, _MACS[1]))
             addresses.append(network.guest_address)
         return GuestSpec(
@@ -243,7 +261,6 @@ class QemuBackend:
 
     def _device(self, spec: GuestSpec, options: QemuOptions, early: str) -> DeviceSettings:
         disk = spec.disks[0]
-        vhost = any(",vhost=on" in nic.netdev for nic in spec.nics)
         return DeviceSettings(
             machine=spec.machine,
             start="firmware, bzImage" if options.firmware else "PVH, vmlinux",
@@ -256,8 +273,10 @@ class QemuBackend:
             further={
                 "cache": disk.cache,
                 "aio": disk.aio,
-                "iothread": "on" if disk.iothread else "off",
-                "vhost": "on" if vhost else "off",
+                "iothread": _on(disk.iothread),
+                "queues": str(disk.queues),
+                "vhost": _on(_vhost(options)),
+                "pin": _on(options.pin),
                 **({"interrupts": early} if early else {}),
             },
         )
@@ -266,13 +285,14 @@ class QemuBackend:
         """Check accelerator and bound drivers against the label. Raises AttestationError."""
         seen = guest.observed
         machine = guest.machine
-        kvm = machine.query("query-kvm") if isinstance(machine, QemuMachine) else None
-        kvm = kvm or {}
-        evidence: dict[str, str] = {
+        if not isinstance(machine, QemuMachine):
+            raise AttestationError(f"this guest is not {self.name}: QEMU does not run it")
+        kvm = machine.query("query-kvm") or {}
+        evidence, problems = _look(machine, guest.device)
+        evidence |= {
             "started by": guest.device.start,
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
         }
-        problems = []
         module = ""
         if self.accel == "kvm":
             module = provider(guest.host)
@@ -336,6 +356,33 @@ def _user_net() -> str:
     return f"user,restrict=on,{forwards}"
 
 
-def _has_vhost(host: Host) -> bool:
-    test = ["test", "-r", "/dev/vhost-net", "-a", "-w", "/dev/vhost-net"]
-    return host.run(test, timeout_s=10).status == 0
+def _vhost(options: QemuOptions) -> bool:
+    return isinstance(options, KvmOptions) and options.vhost
+
+
+def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str], list[str]]:
+    """What QEMU really uses for disk, network and CPUs; what of it is not as asked."""
+    asked = device.further
+    disk = Disk(
+        "",
+        device.disk,
+        asked["cache"],
+        asked["aio"],
+        queues=int(asked["queues"]),
+        iothread=asked["iothread"] == "on",
+    )
+    process = truth.Process.of(machine.host, machine.pid)
+    evidence, problems = truth.look(
+        disk,
+        "disk0",
+        vhost=asked["vhost"] == "on",
+        process=process,
+        query=machine.query,
+        log=machine.console(),
+    )
+    places, misplaced = truth.pinned(machine.places, machine.vcpu_threads, process)
+    return {**evidence, **places}, [*problems, *misplaced]
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"

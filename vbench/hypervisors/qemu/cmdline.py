@@ -103,8 +103,9 @@ def _disk(number: int, disk: Disk) -> list[str]:
           f"read-only={_on(disk.read_only)}"),
     ]  # fmt: skip
     if disk.model == "ide":
-        return [*line, "-device", f"ide-hd,drive={name},bus=ide.{number // 2},unit={number % 2}"]
-    device = f"virtio-blk-pci,drive={name},num-queues={disk.queues}"
+        place = f"bus=ide.{number // 2},unit={number % 2}"
+        return [*line, "-device", f"ide-hd,id={name}dev,drive={name},{place}"]
+    device = f"virtio-blk-pci,id={name}dev,drive={name},num-queues={disk.queues}"
     if disk.iothread:
         line += ["-object", f"iothread,id={name}io"]
         device += f",iothread={name}io"

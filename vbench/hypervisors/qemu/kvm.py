@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vbench.contract.host import Host, Layer
+from vbench.contract.undo import undone
 from vbench.errors import HostError, LaunchError
 from vbench.image import hosting
 from vbench.model import Availability
@@ -77,37 +79,47 @@ _SWITCH_REMEDY = (
     "run as root with no other virtual machine running, use --host testbed, or measure what is "
     "there with nested_paging=on or off"
 )
-_RELOAD = "modprobe -r {module} && modprobe {module} {parameter}={value}"
+# Guests that have just been killed hold the module for a moment.
+_RELOAD = """
+for try in {tries}; do
+  [ $try = 1 ] || sleep 1
+  modprobe -r {module} && exec modprobe {module} {parameter}={value}
+done
+exit 1
+"""
 
 
-def nested_paging(host: Host, options: Any) -> Callable[[], None]:
-    """Switch nested paging as `options.nested_paging` says; returns what switches it back.
+@contextmanager
+def nested_paging(host: Host, options: Any) -> Iterator[None]:
+    """Nested paging as `options.nested_paging` says while the context lasts, or we live.
 
-    Needs root there, and no other machine that uses KVM. Raises LaunchError. After a SIGKILL of
-    ours the host stays as it was switched.
+    Needs root there, and no other machine that uses KVM. Raises LaunchError, and HostError where
+    it cannot be switched back.
     """
     module = provider(host)
     was = _nested(host, module)
     wanted: bool = options.nested_paging
     if was is wanted or (was is None and wanted):
-        return lambda: None
+        yield
+        return
     possible = can_switch(host, options)
     if was is None or not possible.ok:
         raise LaunchError(possible.reason, remedy=possible.remedy)
-    parameter = _PARAMETER[module]
 
-    def switch(on: bool) -> None:
-        script = _RELOAD.format(module=module, parameter=parameter, value=int(on))
-        done = host.run(["sh", "-c", script], timeout_s=30 * host.timeout_scale)
-        if done.status != 0 or _nested(host, module) is not on:
+    def reload(on: bool, tries: str = "1") -> str:
+        parameter = _PARAMETER[module]
+        return _RELOAD.format(module=module, parameter=parameter, value=int(on), tries=tries)
+
+    timeout_s = 30 * host.timeout_scale
+    with undone(host, reload(was, "1 2 3 4 5 6 7 8 9 10"), timeout_s=timeout_s):
+        done = host.run(["sh", "-c", reload(wanted)], timeout_s=timeout_s)
+        if done.status != 0 or _nested(host, module) is not wanted:
             raise LaunchError(
-                f"nested paging cannot be switched {'on' if on else 'off'} on {host.name}",
-                evidence=f"{script}\n{done.stderr.strip()}",
+                f"nested paging cannot be switched {'on' if wanted else 'off'} on {host.name}",
+                evidence=f"{reload(wanted)}\n{done.stderr.strip()}",
                 remedy=_SWITCH_REMEDY,
             )
-
-    switch(wanted)
-    return lambda: switch(was)
+        yield
 
 
 def can_switch(host: Host, options: Any) -> Availability:

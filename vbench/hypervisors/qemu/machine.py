@@ -10,6 +10,7 @@ from typing import Any
 from vbench.contract.console import wait_ready
 from vbench.contract.host import Host, HostProcess, Network
 from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
+from vbench.hosts.pinning import UNPINNED, Placement
 from vbench.hypervisors.qemu.qmp import Qmp
 
 QMP_TIMEOUT_S = 10.0
@@ -34,15 +35,24 @@ def ring_of(registers: str) -> int | None:
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
 
-    def __init__(self, host: Host, argv: Sequence[str], network: Network | None = None) -> None:
-        """Start QEMU, which inherits the tap of `network`, and greet it.
+    def __init__(
+        self,
+        host: Host,
+        argv: Sequence[str],
+        network: Network | None = None,
+        places: Placement = UNPINNED,
+    ) -> None:
+        """Start QEMU, which inherits the tap of `network`, greet it, and pin its threads.
 
         Raises LaunchError with QEMU's own words."""
         self.host = host
-        self.argv = tuple(argv)
+        self.places = places
+        # All threads start where I/O is served, those made later as well; then vCPUs move.
+        pinned = ("taskset", "-c", ",".join(map(str, places.io))) if places.io else ()
+        self.argv = (*pinned, *argv)
         self._spent: dict[int, int] = {}  # by thread, nanoseconds
         try:
-            self.process: HostProcess = host.start(argv, network=network)
+            self.process: HostProcess = host.start(self.argv, network=network)
         except HostError as error:
             raise LaunchError(
                 error.what,
@@ -51,9 +61,10 @@ class QemuMachine:
             ) from error
         try:
             self.qmp = Qmp(self.process.stream, QMP_TIMEOUT_S * host.timeout_scale)
-            self._vcpu_threads = [
+            self.vcpu_threads = [
                 int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
             ]
+            self._pin()
         except GuestLost as error:
             status = self.process.wait(1.0)
             self.process.kill()
@@ -65,6 +76,18 @@ class QemuMachine:
         except BaseException:
             self.process.kill()
             raise
+
+    def _pin(self) -> None:
+        """Each vCPU to a CPU of its own. Raises LaunchError."""
+        for cpu, thread in zip(self.places.vcpus, self.vcpu_threads, strict=False):
+            move = ["taskset", "-p", "-c", str(cpu), str(thread)]
+            done = self.host.run(move, timeout_s=QMP_TIMEOUT_S)
+            if done.status != 0:
+                raise LaunchError(
+                    f"a vCPU cannot be pinned to CPU {cpu}",
+                    evidence=f"{shlex.join(move)}\n{done.stderr}",
+                    remedy="measure without pinning: option pin=off",
+                )
 
     @property
     def pid(self) -> int:
@@ -132,7 +155,7 @@ class QemuMachine:
             found = {
                 int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(said.stdout)
             }
-            vcpus = [found[thread] for thread in self._vcpu_threads]
+            vcpus = [found[thread] for thread in self.vcpu_threads]
         except (HostError, ConnectionLost, KeyError) as error:
             raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
         # threads that have ended keep what they had spent

@@ -1,0 +1,195 @@
+"""What a running QEMU really uses for the disk and the network, and what a host allows it to use.
+
+QEMU replaces some of what it is asked for by something slower, with no more than a line on
+standard error: an I/O engine by threads, vhost by its own code. A label must not survive that.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vbench.contract.host import Host
+from vbench.errors import HostError
+from vbench.hosts.pinning import Placement, parse_list
+from vbench.hypervisors.qemu.cmdline import Disk
+from vbench.model import Availability
+from vbench.system.facts import QEMU
+
+Query = Callable[..., Any]  # a QMP command, its arguments; None where QEMU does not know it
+
+# QEMU's block/file-posix.c since 9.0 (raw_check_linux_io_uring, raw_check_linux_aio)
+_FALLS_BACK = "falling back to thread pool"
+_IO_URING = "anon_inode:[io_uring]"
+_LINUX_AIO = "[aio]"  # the kernel's name for the mapped ring of io_setup(2)
+_VHOST = "/dev/vhost-net"
+
+# One read by the engine in question from a file that is there on every host: QEMU itself.
+_TRY_ENGINE = """
+printf '%s\\n' 'qemu-io probed "read 0 512"' quit | timeout 30 "$1" -machine none -nodefaults \\
+  -no-user-config -display none -monitor stdio \\
+  -blockdev "driver=file,node-name=probed,filename=$(command -v "$1"),read-only=on,$2"
+"""
+# $1 a process: its file descriptors, its mapped memory, the CPUs of its threads
+_LOOK = """
+for descriptor in /proc/$1/fd/*; do readlink "$descriptor"; done
+echo
+cat /proc/$1/maps || exit
+echo
+grep -H ^Cpus_allowed_list: /proc/$1/task/*/status
+"""
+_ALLOWED = re.compile(r"/task/(\d+)/status:Cpus_allowed_list:\s*(\S+)")
+_REMEDY = {
+    "io_uring": "`sysctl kernel.io_uring_disabled` must be 0 and no seccomp filter may refuse it, "
+    "as those of containers do; or use aio=threads",
+    "native": "`sysctl fs.aio-max-nr` may be exhausted; or use aio=threads",
+}
+
+_engines: weakref.WeakKeyDictionary[Host, dict[str, Availability]] = weakref.WeakKeyDictionary()
+
+
+def engine(host: Host, aio: str) -> Availability:
+    """Whether QEMU on `host` can use the I/O engine `aio`, found by using it once."""
+    if aio == "threads":
+        return Availability(True)
+    known = _engines.setdefault(host, {})
+    if aio not in known:
+        known[aio] = _engine(host, aio)
+    return known[aio]
+
+
+def _engine(host: Host, aio: str) -> Availability:
+    how = f"aio={aio}" + (",cache.direct=on" if aio == "native" else "")
+    script = ["sh", "-c", _TRY_ENGINE, "vbench-engine", QEMU, how]
+    done = host.run(script, timeout_s=40 * host.timeout_scale)
+    if done.status == 0 and _FALLS_BACK not in done.stderr:
+        return Availability(True)
+    lines = done.stderr.strip().splitlines()
+    why = lines[-1].rpartition("Unable to use ")[2] if lines else f"exit status {done.status}"
+    return Availability(False, f"aio={aio} cannot be used here: {why}", _REMEDY[aio])
+
+
+def vhost(host: Host, nic: str) -> Availability:
+    """Whether QEMU on `host` may let the kernel serve a network card of model `nic` (vhost-net)."""
+    if not nic.startswith("virtio"):
+        return Availability(False, f"vhost serves virtio network cards only, not {nic}")
+    remedy = "`modprobe vhost_net` as root, and access to /dev/vhost-net; or use vhost=off"
+    if host.run(["test", "-r", _VHOST, "-a", "-w", _VHOST], timeout_s=10).status != 0:
+        return Availability(False, f"{_VHOST} is absent or not ours to use", remedy)
+    if host.network() is None:
+        return Availability(
+            False,
+            "vhost needs a tap, and vbench can make none on this host",
+            "allow user namespaces and access to /dev/net/tun; or use vhost=off",
+        )
+    return Availability(True)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A QEMU process as the kernel of its host sees it."""
+
+    descriptors: tuple[str, ...]  # what its file descriptors are
+    maps: str
+    cpus: Mapping[int, str]  # by thread, the CPUs that it may use, in the kernel's list format
+
+    @classmethod
+    def of(cls, host: Host, pid: int) -> Process:
+        """Raises HostError where the kernel does not tell."""
+        done = host.run(["sh", "-c", _LOOK, "vbench-look", str(pid)], timeout_s=20)
+        if done.status != 0:
+            raise HostError(f"cannot look at process {pid}", evidence=done.stderr)
+        descriptors, maps, cpus = done.stdout.split("\n\n", 2)
+        found = {int(thread): allowed for thread, allowed in _ALLOWED.findall(cpus)}
+        return cls(tuple(descriptors.splitlines()), maps, found)
+
+    @property
+    def vhost(self) -> int:
+        """How many devices are served by vhost."""
+        return self.descriptors.count(_VHOST)
+
+    @property
+    def engines(self) -> frozenset[str]:
+        """I/O engines of the kernel that it has set up."""
+        found = {"native"} if _LINUX_AIO in self.maps else set()
+        return frozenset(found | ({"io_uring"} if _IO_URING in self.descriptors else set()))
+
+
+def look(
+    disk: Disk, name: str, *, vhost: bool, process: Process, query: Query, log: str
+) -> tuple[dict[str, str], list[str]]:
+    """What QEMU uses for disk `name` and the network, and what of it was not asked for.
+
+    `log` is all that it wrote to standard error.
+    """
+    cache = _cache(query, name)
+    thread, queues = (_property(query, name, key) for key in ("iothread", "num-queues"))
+    evidence = {
+        "disk: cache": " ".join(f"{key}={_on(cache[key])}" for key in sorted(cache)),
+        "disk: I/O engines set up": " ".join(sorted(process.engines)) or "none of the kernel's",
+        "disk: I/O thread": thread or "none",
+        "disk: queues": queues or "one",
+        "network: devices served by vhost": str(process.vhost),
+    }
+    problems = [line.strip() for line in log.splitlines() if _FALLS_BACK in line]
+    problems += _unlike(
+        {
+            "cache.direct": (disk.cache == "none", cache.get("direct", False)),
+            "cache.no-flush": (disk.cache == "unsafe", cache.get("no-flush", False)),
+            "vhost": (vhost, process.vhost > 0),
+            "the disk's I/O thread": (disk.iothread, bool(thread)),
+        }
+    )
+    if queues not in ("", str(disk.queues)):
+        problems.append(f"the disk has {queues} queues, not {disk.queues}")
+    if disk.aio != "threads" and disk.aio not in process.engines:
+        problems.append(f"aio={disk.aio} was not set up")
+    return evidence, problems
+
+
+def pinned(
+    places: Placement, vcpu_threads: Sequence[int], process: Process
+) -> tuple[dict[str, str], list[str]]:
+    """Where threads may run, and what of it is not as `places` says."""
+    if not places.vcpus:
+        return {"CPUs": f"not pinned: {places.why}"}, []
+    allowed = [process.cpus.get(thread, "unknown") for thread in vcpu_threads]
+    own = set(vcpu_threads)
+    others = sorted({cpus for thread, cpus in process.cpus.items() if thread not in own})
+    told = {"CPUs": f"vCPUs {' '.join(allowed)}; other threads {' '.join(others)}"}
+    problems = []
+    if allowed != [str(cpu) for cpu in places.vcpus]:
+        problems.append(f"vCPUs are on CPUs {' '.join(allowed)}, not {places.vcpus}")
+    if places.io and any(set(parse_list(cpus)) != set(places.io) for cpus in others):
+        problems.append(f"other threads are on CPUs {' '.join(others)}, not {places.io}")
+    return told, problems
+
+
+def _unlike(settings: Mapping[str, tuple[bool, bool]]) -> list[str]:
+    return [
+        f"{name} is {_on(real)}, not {_on(asked)}"
+        for name, (asked, real) in settings.items()
+        if real is not asked
+    ]
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _cache(query: Query, node: str) -> Mapping[str, bool]:
+    nodes = query("query-named-block-nodes", {"flat": True}) or []
+    found: Mapping[str, bool] = next((n["cache"] for n in nodes if n["node-name"] == node), {})
+    return found
+
+
+def _property(query: Query, disk: str, name: str) -> str:
+    """A property of the disk's device, "" where it has none."""
+    path = f"/machine/peripheral/{disk}dev"
+    listed = query("qom-list", {"path": path}) or []
+    if name not in {each["name"] for each in listed}:
+        return ""
+    return str(query("qom-get", {"path": path, "property": name}) or "")
