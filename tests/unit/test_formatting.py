@@ -74,3 +74,9 @@ def test_foreign_text_stays_in_its_cell() -> None:
     assert formatting.code("a|b") == "`a\\|b`"
     assert formatting.code("a`b") == "``a`b``"
     assert formatting.block("```\nx").startswith("````\n")
+
+
+def test_a_share_above_all_has_a_word() -> None:
+    assert "(faster than native)" in formatting.share(Overhead(0.8, 0.7, 0.9, 10, 5))
+    assert "(as fast, within the interval)" in formatting.share(Overhead(0.8, 0.6, 1.1, 10, 5))
+    assert "fast" not in formatting.share(Overhead(1.2, 1.1, 1.3, 10, 5))

@@ -328,7 +328,7 @@ def test_what_held_in_all_rounds_is_said_once_as_a_condition() -> None:
     assert text.count("cpu-pressure") == 2  # there, and where its meaning is explained
     other = item("a", pairs(2.0), variant="tcg2", backend="tcg2")
     text = markdown(result(item("a", busy)), result(other))
-    assert "in all rounds: cpu-pressure (a on `tcg`)" in text
+    assert "in all rounds: cpu-pressure (`tcg`)" in text
 
 
 def test_what_was_lost_on_the_way_is_said() -> None:

@@ -1,5 +1,5 @@
-"""Where a hardware-assisted guest's overhead goes: exits times their cost, what serves its devices
-beside its vCPU, and the rest."""
+"""Where a hardware-assisted guest's overhead goes: exits times their cost, the threads that
+serve its devices, and the rest."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def _tick_rate(item: Item) -> float | None:
 
 
 def sentence(panel: Panel) -> str:
-    """Opens the chapter: the cheapest and the dearest exit that was measured by itself."""
+    """Opens the chapter: the cheapest and the most expensive exit that was measured by itself."""
     found = [
         (each.net, cause.event, variant)
         for variant in panel.variants()
@@ -199,7 +199,7 @@ def sentence(panel: Panel) -> str:
     told = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
     told += f" ({duration(cheap[0], panel.host.time_base)})"
     if dear[0] > cheap[0]:
-        told += f", the dearest {dear[1]} in {code(dear[2])}"
+        told += f"; the most expensive is {dear[1]} in {code(dear[2])}"
         told += f" ({duration(dear[0], panel.host.time_base)})"
     return f"{told}."
 
@@ -231,10 +231,13 @@ def costs(panel: Panel) -> list[Block]:
             )
     if not rows:
         return []
-    headings = ["Event", "Variant", "Cost", *(["TSC ticks"] if panel.wall else []), "Exits"]
+    unit = "" if panel.wall else ", instr."  # durations carry their own
+    ticks = ["Cost, TSC ticks"] if panel.wall else []
+    quantiles = [f"{name}{unit}" for name in ("min", "median", "p99", "mean", "native median")]
+    headings = ["Event", "Variant", f"Cost{unit}", *ticks, "Exits per event", *quantiles]
     text: list[Block] = [
         "**What one event costs**",
-        Table([*headings, "min", "median", "p99", "mean", "native median"], rows),
+        Table(headings, rows),
         "The cost is the median less the median of the same loop without the event: the same "
         "system call on `/dev/zero`, an MSR that the guest may read itself, or nothing but the "
         "clock. Nothing is like a timer interrupt, a wake-up or a page fault; from them native's "
@@ -249,8 +252,8 @@ def costs(panel: Panel) -> list[Block]:
             "it is constant, so they are cycles at the nominal frequency, not at the actual one."
         )
     else:
-        text.append("In instructions that guest and hypervisor execute together.")
-    return [*text, *published.beside(panel.wall, _cpuid(panel), _nested(panel))]
+        text.append("Instructions are those that guest and hypervisor execute together.")
+    return [*text, *published.comparison(panel.wall, _cpuid(panel), _nested(panel))]
 
 
 def _nested(panel: Panel) -> bool:
@@ -316,7 +319,7 @@ def per_operation(panel: Panel) -> list[Block]:
         "fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; EXCP_NM: "
         "floating-point unit used again); port I/O and MMIO are told apart by who answers. For "
         "Xen, from xentrace: of a PV domain entries by hypercall or trap, of a PVH domain exits by "
-        "the processor's reason; beside them, not in the sum, what a multicall holds and events "
+        "the processor's reason; also, not in the sum, what a multicall holds and events "
         "that came. A PV domain's system call is not traced on its way through Xen, its return is "
         "the hypercall iret.",
     ]
@@ -346,6 +349,6 @@ def _exits_cell(item: Item) -> str:
     shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= LEAST_PER_UNIT]
     inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
     told = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
-    told += f"; beside: {', '.join(inside)}" if inside else ""
+    told += f"; also: {', '.join(inside)}" if inside else ""
     sum_ = number(total(item)) if total(item) >= LEAST_PER_UNIT else "0"
     return f"{sum_}<br>{small(told)}" if told else sum_

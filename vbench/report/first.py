@@ -83,7 +83,9 @@ def _first(choice: Choice, sets: Sequence[ReferenceSet]) -> stats.Overhead | Non
 def _io_share(choice: Choice, sets: Sequence[ReferenceSet]) -> str:
     value = _first(choice, sets)
     assert value is not None  # noqa: S101 - the caller looked
-    return f"{number(100 / value.ratio)} %" if choice.panel.wall else brief(value.ratio)
+    if not choice.panel.wall:
+        return brief(value.ratio)
+    return f"{number(100 / value.ratio)} %" + (" (faster)" if value.ratio < 1 else "")
 
 
 def _short(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from vbench.model import Technique
@@ -10,6 +11,7 @@ from vbench.report import reference
 from vbench.report.choice import COUNTED, CPU, Choice, choose
 from vbench.report.document import Table
 from vbench.report.gather import Gathered, Panel
+from vbench.report.overview import BOOT_PHASES, boot_times
 from vbench.report.reference import COMPUTING
 from vbench.report.verdicts import (
     Basis,
@@ -23,7 +25,7 @@ from vbench.report.verdicts import (
     ordered,
 )
 from vbench.results import significance, stats
-from vbench.results.formatting import code, interval, plain, times
+from vbench.results.formatting import code, interval, number, plain, times
 
 # What the introduction names of each type; KVM is a hybrid that it counts among type 1.
 _FIRST = (HypervisorType.ONE, HypervisorType.HYBRID)
@@ -45,7 +47,7 @@ def table(gathered: Gathered) -> Table:
         ("Installation", [_installation(of, found[of]) for of in types]),
         ("Performance", [_performance(found[of]) for of in types]),
         ("Primary use", [_USE[of] for of in types]),
-        ("Management complexity", [_NOT_MEASURED for _ in types]),
+        ("Management complexity", [_management(found[of]) for of in types]),
         ("Key products", [_products(of, found[of]) for of in types]),
     )
     return Table(["Criterion", "Type 1", "Type 2"], [[f"**{name}**", *c] for name, c in rows])
@@ -83,6 +85,16 @@ def _installation(of: tuple[HypervisorType, ...], found: dict[str, Choice]) -> s
 def _performance(found: dict[str, Choice]) -> str:
     told = [f"{plain(name)} {_overheads(choice)}" for name, choice in found.items()]
     return "; ".join(told) or _NOT_MEASURED
+
+
+def _management(found: dict[str, Choice]) -> str:
+    """How soon a first command ran, where that was timed; packages are not counted."""
+    for choice in found.values():
+        seconds = boot_times(choice.panel, choice.variant, BOOT_PHASES[0])
+        if choice.panel.wall and seconds:
+            after = number(statistics.median(seconds))
+            return f"first command {after} s after launch {code(choice.variant)}; rest not measured"
+    return _NOT_MEASURED
 
 
 def _overheads(choice: Choice) -> str:

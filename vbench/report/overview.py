@@ -103,7 +103,7 @@ def _measured_as(panel: Panel, technique: Technique) -> str:
 
 
 def _column(panel: Panel, technique: Technique, cell: Cell) -> str:
-    """What each variant says; what has nothing to say is left out beside one that has."""
+    """What each variant has; one without a figure is left out where another has one."""
     told: dict[str, list[str]] = {}
     for variant in panel.variants(technique):
         told.setdefault(cell(panel, variant), []).append(code(variant))

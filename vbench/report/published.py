@@ -1,4 +1,4 @@
-"""Published figures of real hardware, to stand beside our counts. Stated, not measured."""
+"""Published figures of real hardware, to compare with. Stated, not measured."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def figures() -> Table:
     return Table(["On hardware", "Published", "Source"], [list(row) for row in _FIGURES])
 
 
-def beside(wall: bool, cpuid: Mapping[str, float], nested: bool) -> list[Block]:
-    """Published figures beside ours (the instruction base shows them on its first screen), and
+def comparison(wall: bool, cpuid: Mapping[str, float], nested: bool) -> list[Block]:
+    """Published figures to compare with the measured ones, and
     the likely cause where CPUID is far outside them. `cpuid`: ticks or instructions, by variant."""
     if not wall:
         return []  # instructions are no cycles: nothing to compare

@@ -107,15 +107,23 @@ def _conditions(panel: Panel, items: Sequence[Item]) -> str:
     told = []
     for flag in sorted({flag for item in items for flag in panel.conditions[item.name]}):
         under = [item for item in items if flag in panel.conditions[item.name]]
-        whose = dict.fromkeys(plain(item.workload) for item in under)
-        if len(under) == len(items):
+        others = [item for item in items if item not in under]
+        workloads, variants = _names(under)
+        if not others:
             told.append(plain(flag))
-        elif {item.workload for item in items if item not in under}.isdisjoint(whose):
-            told.append(f"{plain(flag)} ({', '.join(whose)})")
+        elif workloads.isdisjoint(_names(others)[0]):
+            told.append(f"{plain(flag)} ({', '.join(map(plain, sorted(workloads)))})")
+        elif variants.isdisjoint(_names(others)[1]):
+            told.append(f"{plain(flag)} ({', '.join(map(code, sorted(variants)))})")
         else:
             names = (f"{plain(item.workload)} on {code(item.variant)}" for item in under)
             told.append(f"{plain(flag)} ({', '.join(names)})")
     return f"; in all rounds: {', '.join(told)}" if told else ""
+
+
+def _names(items: Sequence[Item]) -> tuple[set[str], set[str]]:
+    """Their workloads, and their variants."""
+    return {item.workload for item in items}, {item.variant for item in items}
 
 
 def _row(panel: Panel, item: Item) -> list[Cell | str]:
@@ -196,7 +204,7 @@ def _quantile_order(name: str) -> tuple[float, str]:
 
 
 def quantiles(panel: Panel) -> list[Block]:
-    """Latency distributions, native and guest beside each other. No ratio: tails do not scale."""
+    """Latency distributions, native and guest. No ratio: tails do not scale."""
     items = [i for i in panel.items if i.status is Status.OK and i.statistic is Statistic.QUANTILES]
     names = sorted(
         {name for item in items for pair in item.pairs for name in pair.quantiles},
@@ -216,7 +224,7 @@ def quantiles(panel: Panel) -> list[Block]:
     ]
     headings = ["Workload", "Variant", _ROUNDS, *(f"{n}: native → guest" for n in names)]
     return [
-        "**Latency distributions**",
+        f"**Latency distributions**{_conditions(panel, items)}",
         Table([*headings, "Flags"], rows),
         "Each figure is the median over rounds of that quantile; `max` is the largest of all "
         "rounds. A distribution gets no ratio: a mean of ratios would hide its tail.",

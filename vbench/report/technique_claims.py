@@ -90,7 +90,7 @@ def paravirtual(panel: Panel) -> Finding | str:
             Part(all_hold([below(o) for *_, o in orders]), f"computing and system calls: {told}")
         )
     else:
-        parts.append(Part(None, "no translated guest with the same workloads beside it"))
+        parts.append(Part(None, "no translated guest has the same workloads"))
     return Finding(tuple(parts))
 
 
@@ -156,7 +156,7 @@ def nested_paging(panel: Panel) -> Finding | str:
             )
             parts.append(Part(below(order), told))
     return Finding(tuple(parts)) if parts else (
-        "needs a variant with shadow paging beside the same with nested paging"
+        "needs one variant with shadow paging and with nested paging"
     )  # fmt: skip
 
 

@@ -88,8 +88,11 @@ def interval(value: Overhead) -> str:
 
 
 def share(value: Overhead) -> str:
-    """What is left of native speed: `55 % of native [52, 58]`."""
+    """What is left of native speed: `55 % of native [52, 58]`. More than all of it has a word."""
     text = f"{number(100 / value.ratio)} % of native"
+    if value.ratio < 1:
+        surely = value.high is not None and value.high < 1
+        text += " (faster than native)" if surely else " (as fast, within the interval)"
     if value.low is None or value.high is None:
         return text + ", one pair: no interval"
     text += f" [{number(100 / value.high)}, {number(100 / value.low)}]"
