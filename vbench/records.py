@@ -23,6 +23,7 @@ class HypervisorType(StrEnum):
     ONE = "1"
     TWO = "2"
     HYBRID = "hybrid"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ static const struct command COMMANDS[] = {
 
 static const struct command *const TABLES[] = {
     CPU_COMMANDS, MEMORY_COMMANDS, DISK_COMMANDS, NET_COMMANDS,
-    EXIT_COMMANDS, XEN_COMMANDS, COMMANDS, NULL,
+    EXIT_COMMANDS, XEN_COMMANDS, HYPERVISOR_COMMANDS, COMMANDS, NULL,
 };
 
 static int usage(void)

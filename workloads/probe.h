@@ -30,6 +30,7 @@ extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
 extern const struct command NET_COMMANDS[];    /* probe_net.c */
 extern const struct command EXIT_COMMANDS[];   /* probe_exit.c */
 extern const struct command XEN_COMMANDS[];    /* probe_xen.c */
+extern const struct command HYPERVISOR_COMMANDS[]; /* probe_hypervisor.c */
 
 /* End with a reason: status 1, it could not be measured. */
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);

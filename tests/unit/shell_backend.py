@@ -136,6 +136,9 @@ class ShellBackend:
     def declare(self, options: ShellOptions) -> Declaration:
         return Declaration()
 
+    def placed(self, host: Host, options: ShellOptions) -> Host:
+        return host
+
     def probe(self, host: Host, options: ShellOptions) -> Availability:
         return self.available
 

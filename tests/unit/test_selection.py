@@ -55,6 +55,9 @@ class Backend:
         shipped = SHIPPED[self.name]
         return shipped.declare(shipped.options)
 
+    def placed(self, host: Any, options: Options) -> Any:
+        return host
+
     def probe(self, host: Any, options: Options) -> Availability:
         if host.name == self.breaks_on:
             raise self.error

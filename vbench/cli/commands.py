@@ -128,8 +128,10 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
     """An attested guest of the variant while the context lasts."""
     registry = load_plugins(options.plugins)
     variant = registry.variant(text)
-    host = find_host(options.hosts[0] if options.hosts else "local", options)
+    asked = find_host(options.hosts[0] if options.hosts else "local", options)
     with contextlib.ExitStack() as stack:
+        stack.callback(asked.close)
+        host = variant.backend.placed(asked, variant.options)
         stack.callback(host.close)
         availability = variant.backend.probe(host, variant.options)
         if not availability.ok:

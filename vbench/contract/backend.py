@@ -65,6 +65,10 @@ class Backend(Protocol):
     def declare(self, options: Any) -> Declaration:
         """What the report must know of the variant with these options."""
 
+    def placed(self, host: Host, options: Any) -> Host:
+        """The host that these results belong to and where native runs: `host`, the one that was
+        asked for, unless the options name another one. Raises UsageError."""
+
     def probe(self, host: Host, options: Any) -> Availability:
         """Whether it can run there, found out without launching a guest."""
 

@@ -133,10 +133,10 @@ class Native:
         arguments = ["vbench-native", self.image.root, self._scratch, ALIKE, command]
         return [*self.prefix, *pinned, *way, "sh", "-c", script, *arguments]
 
-    def run(self, command: str, *, timeout_s: float) -> Output:
+    def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:
         """Run a shell command to its end. Raises WorkloadTimeout, WorkloadError, ConnectionLost."""
         try:
-            return self.host.run(self.argv(command), timeout_s=timeout_s)
+            return self.host.run(self.argv(command), timeout_s=timeout_s, stdin=stdin)
         except HostTimeout as error:
             raise WorkloadTimeout(
                 f"a native command did not end within {timeout_s:g} s", evidence=command

@@ -36,6 +36,9 @@ FLAGS = {
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
     "seccomp": "a seccomp filter, as containers have it, slows system calls natively and not in "
     "the guest",
+    "other_machine": "native ran on the machine that the user named as reference",
+    "cpu_differs": "native ran on another CPU model than the guest: no word",
+    "disk_differs": "native and guest used disks of their own: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "
     "results: no ratio; the launch facts say whose",
     "steal": "the host's own hypervisor took CPU time away during this round",
@@ -44,7 +47,7 @@ FLAGS = {
     "this round",
 }
 # Differences that decide a figure: it gets no word.
-UNLIKE = ("not_direct", "tcp_differs")
+UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "disk_differs")
 
 
 def no_word(item: Item) -> bool:

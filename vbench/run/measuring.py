@@ -14,7 +14,7 @@ from vbench.measure.comparability import check
 from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import ImageFiles, Pair, Statistic, WorkloadInfo
-from vbench.records import NativeReference, NetworkPath
+from vbench.records import DiskPath, NativeReference, NetworkPath
 from vbench.run.phases import Phases
 
 
@@ -71,6 +71,8 @@ class MeasureFactory:
             native = self._native(reference, at)
         if native and guest.observed.kernel != native.host.facts().facts.get("kernel"):
             state.outcome.flags.add("kernel_differs")
+        if native and can.native is NativeReference.OTHER_HOST:
+            state.outcome.flags |= _unlike(guest, native, state.info.category)
         if native and can.native is NativeReference.PRIVILEGED_GUEST:
             state.outcome.flags.add("native_is_dom0")
         unlike = check(state.info.category, guest, native, clients.values(), disks)
@@ -125,3 +127,13 @@ class MeasureFactory:
             histogram for _, histogram in self._registry.call("vbench_exit_histogram", guest=guest)
         ]
         return next((histogram for histogram in found if histogram is not None), None)
+
+
+def _unlike(guest: Guest, native: Native, category: str) -> set[str]:
+    """Flags where native ran on another machine than the guest."""
+    flags = {"other_machine"}
+    if guest.observed.cpu_model != native.host.facts().facts.get("cpu_model"):
+        flags.add("cpu_differs")
+    if category == "disk" and guest.capabilities.disk is DiskPath.OWN:
+        flags.add("disk_differs")
+    return flags

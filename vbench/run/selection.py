@@ -62,15 +62,15 @@ def select(
         for name in names or ("local",):
             host = find(name)
             stack.callback(host.close)
-            able, not_able = _probe(host, named or everything, must=bool(named))
+            able, not_able = _probe(host, named or everything, stack, must=bool(named))
             if quick and not all_workloads and host.time_base is TimeBase.INSTRUCTIONS:
-                series += [_part(host, variant, parts) for variant in able]
+                series += [_part(place, variant, parts) for place, variant in able]
                 say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
             else:
-                others = set() if all_workloads or named else {variant.text for variant in able}
-                for variant in able:
+                others = set() if all_workloads or named else {one.text for _, one in able}
+                for place, variant in able:
                     again = variant.declaration.processor_of in others
-                    series.append(Series(host, variant, ON_DEVICES if again else ()))
+                    series.append(Series(place, variant, ON_DEVICES if again else ()))
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
@@ -79,11 +79,11 @@ def select(
             stack.callback(host.close)
             try:
                 known = [registry.variant(text) for text in parts]
-                able, not_able = _probe(host, known, must=False)
+                able, not_able = _probe(host, known, stack, must=False)
             except VbenchError as error:
                 say(f"vbench: no testbed: {error}")
             else:
-                series += [_part(host, variant, parts) for variant in able]
+                series += [_part(place, variant, parts) for place, variant in able]
                 unavailable[host.name] = not_able
                 say("vbench: a reduced set of workloads is measured in the testbed too")
             host.close()  # it is measured last, and takes nothing from the others until then
@@ -109,22 +109,25 @@ def _part(host: Host, variant: Variant, parts: Mapping[str, CountedRun]) -> Seri
 
 
 def _probe(
-    host: Host, variants: Sequence[Variant], *, must: bool
-) -> tuple[list[Variant], tuple[Unavailable, ...]]:
-    able: list[Variant] = []
+    host: Host, variants: Sequence[Variant], stack: ExitStack, *, must: bool
+) -> tuple[list[tuple[Host, Variant]], tuple[Unavailable, ...]]:
+    """Those that can run, each with the host that it belongs to, which `stack` closes."""
+    able: list[tuple[Host, Variant]] = []
     not_able: list[Unavailable] = []
     for variant in variants:
+        place = variant.backend.placed(host, variant.options)
+        stack.callback(place.close)
         try:
-            availability = variant.backend.probe(host, variant.options)
+            availability = variant.backend.probe(place, variant.options)
         except ConnectionLost as error:
             if must or not able:  # there is no host
                 raise
             availability = Availability(False, error.what, error.remedy)
         if availability.ok:
-            able.append(variant)
+            able.append((place, variant))
         elif must:
             raise UnavailableError(
-                f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                f"{variant.text} cannot run on {place.name}: {availability.reason}",
                 remedy=availability.remedy,
             )
         else:

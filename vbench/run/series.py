@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
@@ -36,4 +37,8 @@ class Series:
 
     @property
     def label(self) -> str:
-        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{self.variant.text}"
+        """A name for files: two that differ in other characters only are told apart."""
+        safe = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", self.variant.text)
+        digest = sha256(self.variant.text.encode()).hexdigest()[:6]
+        mark = "" if safe == self.variant.text else f"-{digest}"
+        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{safe}{mark}"

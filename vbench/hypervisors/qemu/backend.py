@@ -125,6 +125,10 @@ class QemuBackend:
     default: bool = True
     counted: tuple[CountedRun, ...] = ()
 
+    def placed(self, host: Host, options: QemuOptions) -> Host:
+        del options
+        return host
+
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
         if not qemu_version(host):

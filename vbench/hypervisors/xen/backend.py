@@ -73,6 +73,10 @@ class XenBackend:
         del options
         return Declaration(hypervisor=XEN, devices=DeviceModel.PARAVIRTUAL)
 
+    def placed(self, host: Host, options: XenOptions) -> Host:
+        del options
+        return host
+
     def probe(self, host: Host, options: XenOptions) -> Availability:
         """The host is Xen's dom0, or can be booted as one, and xl answers there."""
         del options

@@ -1,0 +1,178 @@
+"""A machine that is already there: which hypervisor it shows, and what is made of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from vbench.contract.registry import Registry
+from vbench.errors import UsageError
+from vbench.guest.target import parse_facts
+from vbench.hosts.local import LocalHost
+from vbench.hypervisors.machine import identify as known
+from vbench.hypervisors.machine.identify import Evidence, evidence, identify
+from vbench.model import Technique
+from vbench.records import HypervisorType
+
+LEAF, NEXT = 0x40000000, 0x40000100
+
+
+def dmi(vendor: str, product: str) -> dict[str, str]:
+    return {"sys_vendor": vendor, "product_name": product}
+
+
+def cpuid(*signatures: str) -> dict[int, str]:
+    return {LEAF + 0x100 * number: text for number, text in enumerate(signatures)}
+
+
+# What guests of each product show, as the vendors' documents, systemd's tables and the kernel's
+# detection code have it.
+PRODUCTS = {
+    "VMware ESXi": (
+        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware7,1")),
+        known.VMWARE,
+    ),
+    "VMware Workstation": (
+        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware Virtual Platform")),
+        known.VMWARE,
+    ),
+    "VMware Fusion": (
+        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware20,1")),
+        known.VMWARE,
+    ),
+    "Hyper-V": (
+        Evidence(True, cpuid("Microsoft Hv"), dmi("Microsoft Corporation", "Virtual Machine")),
+        known.HYPER_V,
+    ),
+    "Xen HVM": (
+        Evidence(True, cpuid("XenVMMXenVMM"), dmi("Xen", "HVM domU"), "xen HVM"),
+        known.XEN,
+    ),
+    "Xen with viridian": (
+        Evidence(True, cpuid("Microsoft Hv", "XenVMMXenVMM"), dmi("Xen", "HVM domU")),
+        known.XEN,
+    ),
+    "Xen PV in a KVM guest": (
+        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), sys_hypervisor="xen PV"),
+        known.XEN,
+    ),
+    "KVM": (
+        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("QEMU", "Standard PC (Q35 + ICH9, 2009)")),
+        known.KVM,
+    ),
+    "KVM with enlightenments": (
+        Evidence(True, cpuid("Microsoft Hv", "KVMKVMKVM\0\0\0"), dmi("QEMU", "Standard PC")),
+        known.KVM,
+    ),
+    "QEMU that hides KVM": (
+        Evidence(True, {}, dmi("QEMU", "Standard PC (i440FX + PIIX, 1996)")),
+        known.QEMU,
+    ),
+    "QEMU TCG": (
+        Evidence(True, cpuid("TCGTCGTCGTCG"), dmi("QEMU", "Standard PC")),
+        known.QEMU_TCG,
+    ),
+    "VirtualBox": (
+        Evidence(True, cpuid("VBoxVBoxVBox"), dmi("innotek GmbH", "VirtualBox")),
+        known.VIRTUALBOX,
+    ),
+    "VirtualBox that plays KVM": (
+        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("innotek GmbH", "VirtualBox")),
+        known.VIRTUALBOX,
+    ),
+    "VirtualBox without an interface": (
+        Evidence(False, {}, dmi("innotek GmbH", "VirtualBox")),
+        known.VIRTUALBOX,
+    ),
+    "Parallels Desktop": (
+        Evidence(True, cpuid(" lrpepyh vr "), dmi("Parallels International GmbH.", "Parallels")),
+        known.PARALLELS,
+    ),
+    "AWS Nitro": (
+        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("Amazon EC2", "m5.large")),
+        known.NITRO,
+    ),
+    "Google": (
+        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("Google", "Google Compute Engine")),
+        known.GOOGLE,
+    ),
+    "bhyve": (Evidence(True, cpuid("bhyve bhyve "), dmi("BHYVE", "BHYVE")), known.BHYVE),
+    "User-mode Linux": (Evidence(cpu_vendor="User Mode Linux"), known.UML),
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_each_product_is_known_by_what_it_shows(product: str) -> None:
+    seen, hypervisor = PRODUCTS[product]
+    found = identify(seen)
+    assert found is not None
+    assert found.hypervisor is hypervisor
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Evidence(),
+        Evidence(False, {}, dmi("Dell Inc.", "PowerEdge R740")),
+        Evidence(False, {}, dmi("Oracle Corporation", "ORACLE SERVER X8-2")),
+        Evidence(False, {}, dmi("Amazon EC2", "m5.metal")),
+        Evidence(False, {}, dmi("Microsoft Corporation", "Surface Pro")),
+        Evidence(True, cpuid("Microsoft Hv")),  # anybody's enlightenments
+        Evidence(True, cpuid("SomethingNew")),
+        Evidence(sys_hypervisor="xen PV", xen_features=1 << 11),  # dom0
+    ],
+)
+def test_what_proves_nothing_is_no_hypervisor(seen: Evidence) -> None:
+    assert identify(seen) is None
+
+
+def test_the_technique_goes_with_what_was_found() -> None:
+    techniques = {
+        product: found.technique
+        for product, (seen, _) in PRODUCTS.items()
+        if (found := identify(seen))
+    }
+    assert techniques.pop("QEMU TCG") is Technique.FULL
+    assert techniques.pop("Xen PV in a KVM guest") is Technique.PARA
+    assert techniques.pop("User-mode Linux") is Technique.PARA
+    assert set(techniques.values()) == {Technique.HARDWARE}
+
+
+def test_what_a_guest_cannot_tell_has_no_type() -> None:
+    """ESXi and Workstation show the same, so a table of types must not place them."""
+    assert known.VMWARE.type is HypervisorType.UNKNOWN
+
+
+def test_the_answer_of_a_machine_is_read() -> None:
+    text = (
+        'cpuid={"bit": true, "leaves": [[1073741824, "Microsoft Hv"], '
+        '[1073742080, "KVMKVMKVM\\u0000\\u0000\\u0000"]]}\n'
+        "dmi_sys_vendor=QEMU\ndmi_product_name=\nsys_hypervisor= \nxen_features=\n"
+        "cpu_vendor=AuthenticAMD\n"
+    )
+    seen = evidence(parse_facts(text))
+    assert seen.signatures == {LEAF: "Microsoft Hv", NEXT: "KVMKVMKVM\0\0\0"}
+    assert seen.dmi == {"sys_vendor": "QEMU"}
+    assert (seen.bit, seen.sys_hypervisor, seen.xen_features) == (True, "", 0)
+    assert identify(seen) is not None
+    with pytest.raises(ValueError, match=r".+"):
+        evidence({"cpuid": "greetings from .bashrc"})
+
+
+def test_a_machine_belongs_to_its_reference_or_to_itself() -> None:
+    registry, local = Registry.load(), LocalHost()
+
+    def placed(text: str) -> str:
+        variant = registry.variant(text)
+        host = variant.backend.placed(local, variant.options)
+        host.close()
+        return host.name
+
+    assert placed("machine,address=root@vm") == "ssh://root@vm"
+    assert placed("machine,address=ssh://root@vm:2222") == "ssh://root@vm:2222"
+    assert placed("machine,address=root@vm,reference=ssh://root@metal") == "ssh://root@metal"
+    assert placed("machine,address=root@vm,reference=local") == "local"
+    with pytest.raises(UsageError, match="needs an address"):
+        placed("machine")
+    with pytest.raises(UsageError, match="reference is local or ssh://"):
+        placed("machine,address=root@vm,reference=metal")
+    assert not any(b.default for name, b in registry.backends.items() if "machine" in name)

@@ -1,0 +1,185 @@
+"""A machine that is already there and answers over SSH: measured as it is, and looked into."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from vbench.contract.backend import CountedRun
+from vbench.contract.guest import Guest
+from vbench.contract.host import Host
+from vbench.errors import (
+    AttestationError,
+    ConnectionLost,
+    HostError,
+    LaunchError,
+    LaunchTimeout,
+    UsageError,
+)
+from vbench.guest.launch import Stopwatch
+from vbench.guest.native import Native
+from vbench.hosts.local import LocalHost
+from vbench.hosts.remote import SshHost
+from vbench.hypervisors.machine.guest import MachineGuest, look_inside
+from vbench.hypervisors.machine.identify import Found, identify
+from vbench.model import Availability, Fact, ImageFiles, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Declaration,
+    DiskPath,
+    NativeReference,
+    NetworkPath,
+    Phase,
+)
+
+# A server's firmware tests its memory for minutes.
+REBOOT_TIMEOUT_S = 600.0
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# As root, or as somebody who may. The command must end before the machine does.
+_REBOOT = "(sleep 1; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Options of the variant string. `address`: `user@machine[:port]`. `reference`: where native
+    runs, `ssh://user@host` or `local`; empty: nowhere, so there are no ratios. `reboot`: each boot
+    of the plan reboots the machine; else all rounds are one boot."""
+
+    address: str = ""
+    reference: str = ""
+    reboot: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reference not in ("", "local") and not self.reference.startswith("ssh://"):
+            raise ValueError("reference is local or ssh://user@host[:port]")
+
+
+@dataclass(frozen=True)
+class MachineBackend:
+    """Machines that run by one technique, whatever runs them."""
+
+    name: str
+    technique: Technique
+    summary: str
+    facts: Mapping[str, Fact]
+    options: MachineOptions = field(default_factory=MachineOptions)
+    default: bool = False  # it needs an address
+    counted: tuple[CountedRun, ...] = ()
+
+    def declare(self, options: MachineOptions) -> Declaration:
+        """Nothing is known before the machine was looked into."""
+        del options
+        return Declaration()
+
+    def placed(self, host: Host, options: MachineOptions) -> Host:
+        """The reference; without one, the machine itself: no other host has part in it."""
+        del host
+        if not options.address:
+            raise UsageError(
+                f"backend {self.name!r} needs an address",
+                remedy=f"--backend {self.name},address=user@machine",
+            )
+        if options.reference:
+            return LocalHost() if options.reference == "local" else SshHost(options.reference)
+        return SshHost(_url(options))
+
+    def probe(self, host: Host, options: MachineOptions) -> Availability:
+        """It answers, and so does the reference. Raises ConnectionLost."""
+        if not options.address:
+            return Availability(False, "it needs an address", "NAME,address=user@machine")
+        host.run(["true"], timeout_s=20)
+        if options.reference:
+            machine = SshHost(_url(options))
+            try:
+                machine.run(["true"], timeout_s=20)
+            finally:
+                machine.close()
+        return Availability(True)
+
+    def launch(self, host: Host, image: ImageFiles, options: MachineOptions) -> Guest:
+        """Log in, copy the image's root there if it is not there yet, and look inside."""
+        reference = host if options.reference else None
+        with ExitStack() as stack:
+            machine = SshHost(_url(options))
+            stack.callback(machine.close)
+            phases = _reboot(machine) if options.reboot else ()
+            try:
+                scratch = machine.scratch()
+                files = machine.upload_image(image)
+                cpus = int(machine.facts().facts.get("cpus", "1"))
+                shell = Native(machine, files, vcpus=cpus, scratch=scratch, pin=False)
+                seen, evidence = look_inside(shell)
+            except (HostError, ValueError) as error:
+                raise LaunchError(
+                    f"{machine.name} cannot be measured: {error}",
+                    remedy=getattr(error, "remedy", ""),
+                ) from error
+            return MachineGuest(
+                host=machine,
+                shell=shell,
+                reference=reference,
+                capabilities=Capabilities(
+                    native=NativeReference.OTHER_HOST if reference else NativeReference.NONE,
+                    network=NetworkPath.NONE,
+                    disk=DiskPath.OWN,
+                    relaunchable=options.reboot,
+                ),
+                observed=seen,
+                evidence=evidence,
+                phases=phases,
+                cleanup=stack.pop_all(),
+            )
+
+    def attest(self, guest: Guest) -> Attestation:
+        """What it runs under, by what it shows from inside. Raises AttestationError."""
+        if not isinstance(guest, MachineGuest):
+            raise AttestationError(f"this guest is not {self.name}: something else launched it")
+        rows = guest.evidence.rows()
+        found = identify(guest.evidence)
+        if found is None:
+            raise AttestationError(
+                f"no hypervisor shows itself in {guest.host.name}",
+                evidence="\n".join(f"{name}: {text}" for name, text in rows.items()),
+                remedy="a machine without a hypervisor is a host: --host ssh://user@machine",
+            )
+        if found.technique is not self.technique:
+            raise AttestationError(
+                f"{guest.host.name} runs by {found.technique.value} "
+                f"({found.hypervisor.name}, by {found.reason}), not {self.technique.value}",
+                evidence="\n".join(f"{name}: {text}" for name, text in rows.items()),
+                remedy="`vbench backends` lists the backend `machine-...` of each technique",
+            )
+        return Attestation(_summary(found), {**rows, "told by": found.reason})
+
+
+def _summary(found: Found) -> str:
+    hypervisor = found.hypervisor
+    return f"{hypervisor.name} ({hypervisor.vendor}), type {hypervisor.type}, by {found.reason}"
+
+
+def _url(options: MachineOptions) -> str:
+    address = options.address
+    return address if address.startswith("ssh://") else f"ssh://{address}"
+
+
+def _reboot(machine: SshHost) -> tuple[Phase, ...]:
+    """Reboot it and wait until it answers again. Raises LaunchError, LaunchTimeout."""
+    before = machine.read(_BOOT_ID)
+    watch = Stopwatch(machine.clock)
+    machine.run(["sh", "-c", _REBOOT], timeout_s=20)
+    deadline = time.monotonic() + REBOOT_TIMEOUT_S
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        try:
+            if machine.read(_BOOT_ID) != before:
+                watch.reached("command")
+                return watch.phases
+        except (ConnectionLost, HostError):
+            machine.close()  # the next use connects anew
+    raise LaunchTimeout(
+        f"{machine.name} did not come back within {REBOOT_TIMEOUT_S:g} s of a reboot",
+        remedy="log in as root or as somebody who may `sudo -n reboot`, or leave reboot off",
+    )
