@@ -7,6 +7,8 @@ import pytest
 
 from vbench.cli.main import main
 from vbench.contract import hookspecs
+from vbench.model import Status
+from vbench.results.loading import load_all
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,6 +38,30 @@ def test_the_example_backend_and_workload_measure_together(
     report = (out / "report.md").read_text()
     assert "tcg-mixed" in report
     assert "cpu-spin" in report
+
+
+@pytest.mark.tcg
+def test_the_example_of_a_vmm_that_boots_an_iso_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VBENCH_LOCK", str(tmp_path / "lock"))
+    backend = tmp_path / "my_vmm.py"
+    backend.write_text(example("writing-a-backend.md", "my_vmm.py"))
+    out = tmp_path / "out"
+    status = main(
+        [
+            *("run", "--plugin", str(backend), "--backend", "my-vmm", "--boots", "1"),
+            *("--rounds", "2", "--out", str(out)),
+            *("--workload", "syscall-getppid", "--workload", "network-rr"),
+        ]
+    )
+    assert status == 0
+    (result,) = load_all([out])
+    items = {item.workload: item for item in result.items}
+    assert items["network-rr"].status is Status.UNSUPPORTED
+    assert [pair.native_s is None for pair in items["syscall-getppid"].pairs] == [False, False]
+    assert result.declaration.hypervisor is not None
+    assert result.launches[0].device.start == "BIOS, ISO"
 
 
 def test_the_page_on_backends_names_every_hook() -> None:

@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vbench.contract.host import Host
-from vbench.errors import ConnectionLost, LaunchError, LaunchTimeout
+from vbench.errors import ConnectionLost, LaunchError, LaunchTimeout, Unsupported
 from vbench.guest.shell import GuestShell, Machine
 from vbench.guest.target import parse_facts
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
-from vbench.image import cpio
+from vbench.image import cpio, ensure_hosting, hosting
+from vbench.image.medium import medium, padding
 from vbench.model import ImageFiles
 from vbench.records import Clock, Observed, Phase
 
@@ -123,6 +125,54 @@ def write_initramfs(
     if joined.status != 0:
         raise LaunchError("cannot write the guest's initramfs", evidence=joined.stderr)
     return initrd
+
+
+# $1 medium, $2 head, $3 kernel, $4 its padding, $5 initramfs, $6 its padding, $7 tail.
+_JOIN_MEDIUM = """
+umask 077
+{ cat "$2" "$3" && head -c "$4" /dev/zero && cat "$5" && head -c "$6" /dev/zero && cat "$7"; } >"$1"
+"""
+
+
+def write_boot_medium(
+    host: Host,
+    image: ImageFiles,
+    folder: str,
+    keys: LaunchKeys,
+    append: Sequence[str],
+    early: str = "",
+) -> str:
+    """The path of an ISO in `folder` on the host that a BIOS boots: for what loads no kernel.
+
+    `image` is the image on this machine, `append` the kernel's command line. Raises LaunchError,
+    ImageError.
+    """
+    if not image.bzimage:
+        raise Unsupported(
+            "the image's kernel came unpacked (vmlinux): a BIOS starts a bzImage only"
+        )
+    root = Path(ensure_hosting(image, hosting.LOADER).root)
+    loader = root / "usr/lib/ISOLINUX/isolinux.bin"
+    core = root / "usr/lib/syslinux/modules/bios/ldlinux.c32"
+    files = host.upload_image(image)
+    kernel, initramfs = (os.stat(path).st_size for path in (image.bzimage, image.initramfs))
+    parts = medium(
+        loader.read_bytes(),
+        core.read_bytes(),
+        kernel,
+        initramfs,
+        append,
+        launch_archive(keys, early),
+    )
+    names = {name: f"{folder}/{name}" for name in ("medium.iso", "head", "tail")}
+    host.write(names["head"], parts.head)
+    host.write(names["tail"], parts.tail)
+    middle = (files.bzimage, str(padding(kernel)), files.initramfs, str(padding(initramfs)))
+    arguments = (names["medium.iso"], names["head"], *middle, names["tail"])
+    joined = host.run(["sh", "-c", _JOIN_MEDIUM, "join", *arguments], timeout_s=60)
+    if joined.status != 0:
+        raise LaunchError("cannot write the boot medium", evidence=joined.stderr)
+    return names["medium.iso"]
 
 
 def log_in(

@@ -47,6 +47,17 @@ QEMU = Addition(
     },
 )
 
+# What starts the image from a boot medium: see medium.py.
+LOADER = Addition(
+    "ISOLINUX",
+    programs={},
+    folders={
+        "usr/lib/ISOLINUX": ("isolinux.bin",),
+        "usr/lib/syslinux/modules/bios": ("ldlinux.c32",),
+    },
+    packages=("isolinux", "syslinux-common"),
+)
+
 _XEN_TOOLS = "xen-utils-4.17"
 XEN = Addition(
     "Xen",

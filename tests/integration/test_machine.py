@@ -1,0 +1,143 @@
+"""Machines that are already there: real guests, reached as a user would reach them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Vbench, ssh_program
+from tests.integration.test_docs import example
+from vbench import image
+from vbench.contract.console import kernel_arguments
+from vbench.guest.launch import LaunchKeys, log_in, write_initramfs
+from vbench.guest.shell import GuestShell
+from vbench.guest.target import parse_facts
+from vbench.hosts.local import LocalHost
+from vbench.hypervisors.machine import identify as known
+from vbench.hypervisors.machine.identify import ASK, evidence, identify
+from vbench.hypervisors.qemu.cmdline import GuestSpec, Nic, argv
+from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.model import Output, Status
+from vbench.plugins.kvm_virtio import BACKEND as KVM_VIRTIO
+from vbench.records import Hypervisor, NativeReference
+from vbench.results.loading import load_all
+from vbench.testbed import TestbedHost
+
+NIC = Nic("virtio-net-pci", "user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "52:54:00:76:62:07")
+
+
+@dataclass
+class Machine:
+    """A guest that somebody else started, with the keys to it."""
+
+    shell: GuestShell
+    port: int
+    keys: LaunchKeys
+
+
+def shows(run: Callable[..., Output]) -> Hypervisor | None:
+    found = identify(evidence(parse_facts(run(ASK, timeout_s=30).stdout)))
+    return found.hypervisor if found else None
+
+
+@contextmanager
+def machine(cpu: str, *extra: str) -> Iterator[Machine]:
+    with closing(LocalHost()) as host, ExitStack() as stack:
+        files = image.ensure()
+        folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
+        spec = GuestSpec(
+            accel="tcg",
+            cpu=cpu,
+            kernel=files.kernel,
+            initrd=write_initramfs(host, files, folder, keys),
+            append=kernel_arguments("ttyS0", ["10.0.2.15/24"]),
+            memory_mib=1024,
+            nics=(NIC,),
+            extra=extra,
+        )
+        qemu = QemuMachine(host, argv(spec))
+        stack.callback(qemu.close)
+        qemu.wait_ready(120)
+        port = qemu.forwarded_port(22)
+        ssh = log_in(host, "127.0.0.1", port, keys, timeout_s=60, machine=qemu)
+        stack.callback(ssh.close)
+        yield Machine(GuestShell(qemu, ssh, host), port, keys)
+
+
+def smbios(vendor: str, product: str) -> tuple[str, str]:
+    return ("-smbios", f"type=1,manufacturer={vendor},product={product}")
+
+
+@pytest.mark.tcg
+@pytest.mark.parametrize(
+    ("cpu", "extra", "hypervisor"),
+    [
+        ("max", (), known.QEMU_TCG),
+        ("max,-hypervisor", (), known.QEMU),
+        ("max,-hypervisor", smbios("VMware,, Inc.", "VMware7"), known.VMWARE),
+        ("max", smbios("innotek GmbH", "VirtualBox"), known.VIRTUALBOX),
+    ],
+    ids=["tcg", "hidden", "vmware", "virtualbox"],
+)
+def test_a_guest_is_told_by_what_it_shows(
+    cpu: str, extra: tuple[str, ...], hypervisor: Hypervisor
+) -> None:
+    with machine(cpu, *extra) as made:
+        assert shows(made.shell.run) is hypervisor
+
+
+@pytest.mark.testbed
+@pytest.mark.parametrize(
+    ("cpu", "signatures", "hypervisor"),
+    [
+        ("host,hv-relaxed,hv-vapic,hv-time", {"Microsoft Hv", "KVMKVMKVM"}, known.KVM),
+        ("host,kvm=off", set(), known.QEMU),
+    ],
+    ids=["enlightened", "hidden"],
+)
+def test_kvm_is_told_whatever_it_plays(
+    testbed: TestbedHost, cpu: str, signatures: set[str], hypervisor: Hypervisor
+) -> None:
+    options = dataclasses.replace(KVM_VIRTIO.options, cpu=cpu)
+    with KVM_VIRTIO.launch(testbed, image.ensure(), options) as guest:
+        seen = evidence(parse_facts(guest.run(ASK, timeout_s=30).stdout))
+        assert {text.strip("\0") for text in seen.signatures.values()} == signatures
+        assert shows(guest.run) is hypervisor
+
+
+@pytest.mark.tcg
+def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
+    vbench: Vbench, tmp_path: Path
+) -> None:
+    with machine("max") as made:
+        (tmp_path / "key").write_text(made.keys.own.openssh_private())
+        (tmp_path / "key").chmod(0o600)
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{made.port} {made.keys.host.authorized_line}")
+        config = f"IdentityFile {tmp_path}/key\nUserKnownHostsFile {tmp_path}/known\n"
+        (tmp_path / "my_machine.py").write_text(example("writing-a-backend.md", "my_machine.py"))
+        variant = f"my-cloud,address=root@127.0.0.1:{made.port}"
+        out = tmp_path / "out"
+        done = vbench.run(
+            *("run", "--plugin", tmp_path / "my_machine.py", "--backend", variant),
+            *("--boots", "2", "--rounds", "2", "--out", str(out)),
+            *("--workload", "syscall-getppid", "--workload", "boot-command"),
+            *("--workload", "network-rr"),
+            PATH=ssh_program(tmp_path, config),
+        )
+    assert done.returncode == 0, done.stderr
+    (result,) = load_all([out])
+    items = {item.workload: item for item in result.items}
+    assert items["boot-command"].status is items["network-rr"].status is Status.UNSUPPORTED
+    calls = items["syscall-getppid"]
+    assert len(calls.pairs) == 4
+    assert {(pair.native_s, pair.boot) for pair in calls.pairs} == {(None, 0)}
+    (launch,) = result.launches
+    assert "QEMU (TCG)" in launch.attestation.summary
+    assert launch.capabilities is not None
+    assert launch.capabilities.native is NativeReference.NONE
+    assert "no native partner" in (out / "report.md").read_text()
