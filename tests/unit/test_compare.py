@@ -205,6 +205,13 @@ def test_a_regression_outweighs_what_is_missing() -> None:
     assert compare(base, run(item("a", pairs(3.0, seed=2))), 10).status == REGRESSED
 
 
+def test_a_partial_run_is_named() -> None:
+    whole, part = run(item("a", pairs(2.0))), run(item("a", pairs(2.0)), planned=9, done=4)
+    (warning,) = compare(whole, part, 10).warnings
+    assert warning.startswith("NEW is partial: the run of 2026-01-02")
+    assert warning.endswith("made 4 of 9 planned measurements")
+
+
 def test_samples_that_are_no_numbers_fail() -> None:
     nan = [Pair(1.0, float("nan"), boot) for boot in range(5)]
     got = compare(run(item("a", pairs(1.5))), run(item("a", nan)), 5)

@@ -87,6 +87,7 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
     """What differs between the sides without forbidding the comparison."""
     found = []
     for one, other, where, there in ((old, young, "BASE", "NEW"), (young, old, "NEW", "BASE")):
+        found += [f"{where} is partial: {run}" for run in one.partial]
         for kind in sorted(one.machines.keys() - other.machines.keys()):
             count = plural(len(one.machines[kind]), "machine")
             keys = ", ".join(_nearest(kind, other.machines))

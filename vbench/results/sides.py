@@ -54,8 +54,12 @@ class Side:
     def __init__(self, results: Sequence[Result], across: Collection[str]) -> None:
         self.series: dict[Name, dict[Class, Series]] = {}
         self.machines: dict[Class, set[Machine]] = {}
+        self.partial: dict[str, None] = {}  # runs that did not measure all that they planned
         boots: dict[tuple[Machine, str], int] = {}
         for result in distinct(results):
+            if result.partial:
+                counts = f"{result.done} of {result.planned} planned measurements"
+                self.partial[f"the run of {result.started} made {counts}"] = None
             of = identity.machine_class(result.host)
             kind = tuple((name, value) for name, value in of.items() if name not in across)
             machine = tuple(identity.machine(result.host).values())
