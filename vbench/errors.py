@@ -1,7 +1,7 @@
 """Every error vbench raises on purpose.
 
     VbenchError                     what happened, the evidence, the remedy
-     ├── UsageError                 the user's words are off               (exit 2)
+     ├── UsageError                 invalid command line or option         (exit 2)
      ├── UnavailableError           this host cannot do it                 (exit 3)
      ├── ImageError                 building, reading or placing the image (exit 1)
      ├── StoreError                 reading or writing results             (exit 1)

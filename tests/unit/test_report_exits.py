@@ -12,8 +12,7 @@ import pytest
 from sample_results import TESTBED, item, pairs, result
 
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Technique
-from vbench.report import attribution, claims, markdown, render, verdicts
-from vbench.report import exits as told
+from vbench.report import attribution, claims, exits, markdown, render, verdicts
 from vbench.report.document import Block, Document, Table
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
@@ -85,14 +84,14 @@ def panel_of(*results: Result) -> Panel:
 def test_cost_is_the_median_less_its_control() -> None:
     panel = panel_of(kvm_result())
 
-    cpuid = told.cost(panel, "kvm-virtio", "exit-cpuid")
-    port = told.cost(panel, "kvm-virtio", "exit-port-qemu")
+    cpuid = exits.cost(panel, "kvm-virtio", "exit-cpuid")
+    port = exits.cost(panel, "kvm-virtio", "exit-port-qemu")
     assert cpuid is not None
     assert port is not None
     assert cpuid.net == pytest.approx(1000e-9)
     assert cpuid.ticks == pytest.approx(1500)
     assert port.net == pytest.approx(5000e-9)
-    assert told.cost(panel, "kvm-virtio", "exit-rdmsr") is None  # not measured
+    assert exits.cost(panel, "kvm-virtio", "exit-rdmsr") is None  # not measured
 
 
 def test_a_cost_says_how_far_its_boots_are_apart() -> None:
@@ -101,9 +100,9 @@ def test_a_cost_says_how_far_its_boots_are_apart() -> None:
     moved = replace(other, quantiles={**other.quantiles, "p50": (None, 1140e-9)})
     cpuid = replace(cpuid, pairs=(one, moved))
 
-    rows = shown(told.costs(panel_of(result(control, cpuid))))
+    rows = shown(exits.costs(panel_of(result(control, cpuid))))
     assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.02 µs \(1.00 µs to 1.04 µs\) \|", rows)
-    rows = shown(told.costs(panel_of(result(control, event("exit-cpuid", 1100)))))
+    rows = shown(exits.costs(panel_of(result(control, event("exit-cpuid", 1100)))))
     assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1.00 µs +\|", rows)
 
 
@@ -121,7 +120,7 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
             event("exit-interrupt-timer", 9_000, 2_000, exits={"INTR": 1.0, "CPUID": 2.0}),
         )
     )
-    assert told.exit_costs(panel, "kvm-virtio") == {
+    assert exits.exit_costs(panel, "kvm-virtio") == {
         "CPUID": pytest.approx(3000e-9),
         "port I/O in kernel": pytest.approx(1500e-9),
         # less the dearer clock, two MSR exits at the cheapest price and one CPUID

@@ -126,7 +126,7 @@ def _shares(one: Attribution) -> str:
     return f"{share(one.share(one.predicted))}, {share(one.share(one.explained))}"
 
 
-def told(panel: Panel) -> list[Block]:
+def table(panel: Panel) -> list[Block]:
     """The table of all of them."""
     found = attributions(panel)
     if not found:

@@ -89,12 +89,12 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
 
 def verdict(value: Overhead, items: Iterable[Item]) -> str:
     """The word, and where the interval holds 1.00 whether that proves anything."""
-    told = [word(value, items)]
+    texts = [word(value, items)]
     if stats.equivalent(value):
-        told.append("near native")
+        texts.append("near native")
     elif value.low is not None and value.high is not None and value.low <= 1 <= value.high:
-        told.append("too few boots to tell" if value.boots < ENOUGH_BOOTS else "not decided")
-    return ", ".join(filter(None, told))
+        texts.append("too few boots to tell" if value.boots < ENOUGH_BOOTS else "not decided")
+    return ", ".join(filter(None, texts))
 
 
 def overhead_cell(item: Item, value: Overhead | None) -> str:
@@ -193,5 +193,5 @@ def unmeasured(items: Sequence[Item]) -> str:
         (sum(item.status is status for item in items), status.value)
         for status in (Status.FAILED, Status.UNSUPPORTED)
     ]
-    told = ", ".join(f"{plural(n, 'workload')} {what}" for n, what in counts if n)
-    return f"{NOT_MEASURED}: {told}" if told else NOT_MEASURED
+    texts = ", ".join(f"{plural(n, 'workload')} {what}" for n, what in counts if n)
+    return f"{NOT_MEASURED}: {texts}" if texts else NOT_MEASURED

@@ -85,7 +85,7 @@ def _io(panel: Panel) -> list[Block]:
 
 
 def _exits(panel: Panel) -> list[Block]:
-    blocks = [*exits.costs(panel), *exits.per_operation(panel), *attribution.told(panel)]
+    blocks = [*exits.costs(panel), *exits.per_operation(panel), *attribution.table(panel)]
     if not blocks:
         return []
     if not panel.wall:
@@ -105,13 +105,13 @@ def _boots(panel: Panel) -> list[Block]:
         if (seconds := overview.boot_times(panel, variant, key))
     }
     alt = f"Boot times by variant, {name(panel)}: the figures of the table"
-    told: list[Block] = [sentences.boots(panel, medians)] if medians else []
+    blocks: list[Block] = [sentences.boots(panel, medians)] if medians else []
     if not panel.wall:
-        told.append(
+        blocks.append(
             "A second of the testbed's clock is 10⁹ instructions, or a second of waiting: it is no "
             "time of a real machine, and not to be compared with one."
         )
-    return [*told, *_picture(panel, "boot", plots.boots(panel), alt), *tables]
+    return [*blocks, *_picture(panel, "boot", plots.boots(panel), alt), *tables]
 
 
 def _workloads(panel: Panel) -> list[Block]:

@@ -40,20 +40,20 @@ def section(gathered: Gathered) -> list[Block]:
         found: list[tuple[str, str, str]] = []
         why: list[str] = []
         for panel in gathered.panels:
-            said = claim.judge(panel)
-            if isinstance(said, str) and claim.everywhere:
-                found.append((_not_here(said), NOTHING, code(panel.host.identity)))
-            elif isinstance(said, str):
-                why.append(said)
+            finding = claim.judge(panel)
+            if isinstance(finding, str) and claim.everywhere:
+                found.append((_not_here(finding), NOTHING, code(panel.host.identity)))
+            elif isinstance(finding, str):
+                why.append(finding)
             else:
-                found.append((verdict(panel, said), said.evidence, code(panel.host.identity)))
+                found.append((verdict(panel, finding), finding.evidence, code(panel.host.identity)))
         if not found:
             reasons = "; ".join(dict.fromkeys(why))
             found = [(_not_here(reasons), NOTHING, NOTHING)]
-        for number_, (judged, told, where) in enumerate(found):
-            first = number_ == 0
+        for position, (judged, texts, where) in enumerate(found):
+            first = position == 0
             rows.append([claim.key if first else "", claim.statement if first else "",
-                         judged, told, where])  # fmt: skip
+                         judged, texts, where])  # fmt: skip
     return [
         f"{_count(rows)} {_DOCUMENT}",
         Table(
@@ -81,9 +81,9 @@ def _count(rows: Sequence[Sequence[str]]) -> str:
     """How many verdicts of each kind there are, in a sentence."""
     kinds = ("confirmed", "consistent", "refuted", "not consistent", "inconclusive")
     found = [row[2].removeprefix("nested: ") for row in rows]
-    told = [f"{n} {kind}" for kind in kinds if (n := sum(v.startswith(kind) for v in found))]
+    texts = [f"{n} {kind}" for kind in kinds if (n := sum(v.startswith(kind) for v in found))]
     missing = sum(verdict.startswith("not measured") for verdict in found)
-    return f"Verdicts: {', '.join([*told, f'{missing} not measured here'])}."
+    return f"Verdicts: {', '.join([*texts, f'{missing} not measured here'])}."
 
 
 def _not_here(why: str) -> str:

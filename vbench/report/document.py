@@ -78,13 +78,6 @@ class Document:
     def pictures(self) -> list[Picture]:
         return [b for s in self.sections for b in _flat(s.blocks) if isinstance(b, Picture)]
 
-    def tables(self) -> list[tuple[str, Table]]:
-        """All tables with the title of their section."""
-        found = [("first screen", b) for b in _flat(self.first) if isinstance(b, Table)]
-        for section in self.sections:
-            found += [(section.title, b) for b in _flat(section.blocks) if isinstance(b, Table)]
-        return found
-
 
 def _flat(blocks: Sequence[Block]) -> Iterator[Block]:
     for block in blocks:

@@ -27,7 +27,7 @@ THRESHOLDS = (
 )
 
 # The kinds of events that E1 names, and whether one that exits is enough: that other ports, or
-# other MSRs, cause no exit decides nothing about "port I/O" and "some MSRs".
+# other MSRs, cause no exit proves nothing about "port I/O" and "some MSRs".
 _KINDS = {"port I/O": True, "MSR": True, "CPUID": False, "interrupt": False}
 # E4 and Q3: the workloads that are named for them.
 _IO = ("disk-randread-qd1", "network-rr")
@@ -67,12 +67,12 @@ def _kind(kind: str, items: Sequence[tuple[Item, Cause]]) -> Part | None:
     # that these ports, or this MSR, cause no exit says nothing of others
     none = not _KINDS[kind] and most <= 1 - exits.PER_EVENT
     holds = True if most >= exits.PER_EVENT else False if none else None
-    told = (f"{event} {count:.2f}" for event, count in found.items())
-    return Part(holds, "; ".join(told), Basis.COUNT)
+    texts = (f"{event} {count:.2f}" for event, count in found.items())
+    return Part(holds, "; ".join(texts), Basis.COUNT)
 
 
 def _faults(panel: Panel) -> list[Part]:
-    """Exits of a page fault, with nested paging (decides nothing) and without."""
+    """Exits of a page fault, with nested paging, for comparison, and without."""
     out = []
     for variant in panel.variants(Technique.HARDWARE):
         for item in panel.of(variant, "memory"):
@@ -80,9 +80,9 @@ def _faults(panel: Panel) -> list[Part]:
                 count = exits.total(item)
                 holds = count >= exits.PER_EVENT if panel.declared(variant).shadow_paging else None
                 shown = number(count) if count >= exits.LEAST_PER_UNIT else "0"
-                told = f"page fault in {code(variant)} {shown}"
+                texts = f"page fault in {code(variant)} {shown}"
                 # with nested paging it is shown for comparison: a claim about without
-                out.append(Part(True if holds is None else holds, told, Basis.COUNT))
+                out.append(Part(True if holds is None else holds, texts, Basis.COUNT))
     return out
 
 
@@ -127,11 +127,11 @@ def hypercall(panel: Panel) -> Finding | str:
             cheaper = True if call.high < other.low else False if call.low > other.high else None
             enough = min(call.boots, other.boots) > 1
             sign = "&lt;" if cheaper else "&gt;" if cheaper is False else "≈"
-            told = (
+            texts = (
                 f"hypercall {exits.exact(panel, call.net)} {sign} "
                 f"{cause.event} {exits.exact(panel, other.net)}"
             )
-            parts.append(Part(cheaper if enough else None, f"{told} in {code(variant)}"))
+            parts.append(Part(cheaper if enough else None, f"{texts} in {code(variant)}"))
     if not parts:
         return "needs a hypercall and a trapped instruction measured in one guest"
     return Finding(tuple(parts))
@@ -173,11 +173,11 @@ def drivers(panel: Panel) -> Finding | str:
         not_cut = min(virtio) > CUT * max(emulated)
         holds = True if cut else False if not_cut else None
         enough = min(len(emulated), len(virtio)) > 1
-        told = (
+        texts = (
             f"{workload} {number(statistics.mean(emulated))} → {number(statistics.mean(virtio))} "
             f"per {one.unit}" + ("" if enough else ", counted once")
         )
-        parts.append(Part(holds if enough else None, told, Basis.COUNT))
+        parts.append(Part(holds if enough else None, texts, Basis.COUNT))
     if not parts:
         return "needs exits counted in an emulated and a paravirtual guest of one hypervisor"
     first = parts[0]

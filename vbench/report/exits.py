@@ -21,7 +21,7 @@ _EXITS = "exits"  # QMP query-stats
 # Quantiles that are readings of the clock themselves, which a mean is not.
 _STEPPED = ("min", "p50", "p99", "max")
 _ROUNDING_S = 1e-13  # far below any clock's step
-# An event makes a guest leave if it was counted at least so often per event.
+# An event causes a VM exit if at least so many exits per event were counted.
 PER_EVENT = 0.9
 
 
@@ -196,12 +196,12 @@ def sentence(panel: Panel) -> str:
     if not found:
         return "No event that was measured here is known to have caused an exit."
     cheap, dear = min(found), max(found)
-    told = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
-    told += f" ({duration(cheap[0], panel.host.time_base)})"
+    texts = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
+    texts += f" ({duration(cheap[0], panel.host.time_base)})"
     if dear[0] > cheap[0]:
-        told += f"; the most expensive is {dear[1]} in {code(dear[2])}"
-        told += f" ({duration(dear[0], panel.host.time_base)})"
-    return f"{told}."
+        texts += f"; the most expensive is {dear[1]} in {code(dear[2])}"
+        texts += f" ({duration(dear[0], panel.host.time_base)})"
+    return f"{texts}."
 
 
 def costs(panel: Panel) -> list[Block]:
@@ -348,7 +348,7 @@ def _exits_cell(item: Item) -> str:
     )
     shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= LEAST_PER_UNIT]
     inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
-    told = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
-    told += f"; also: {', '.join(inside)}" if inside else ""
+    texts = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
+    texts += f"; also: {', '.join(inside)}" if inside else ""
     sum_ = number(total(item)) if total(item) >= LEAST_PER_UNIT else "0"
-    return f"{sum_}<br>{small(told)}" if told else sum_
+    return f"{sum_}<br>{small(texts)}" if texts else sum_

@@ -57,8 +57,8 @@ def openmetrics(gathered: Gathered) -> str:
         for bound, number in (("", value.ratio), ("low", value.low), ("high", value.high)):
             if number is not None:
                 labels = of | ({"bound": bound} if bound else {})
-                told = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
-                lines.append(f"vbench_overhead_ratio{{{told}}} {number!r}")
+                texts = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+                lines.append(f"vbench_overhead_ratio{{{texts}}} {number!r}")
     return "\n".join([*lines, "# EOF", ""])
 
 

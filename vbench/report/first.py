@@ -59,21 +59,21 @@ def _cpu(gathered: Gathered, technique: Technique) -> str:
 
 def cpu_cell(choice: Choice) -> str:
     """The word, then the ratios of computing, memory and system calls."""
-    told = choice.overheads()
+    texts = choice.overheads()
     word = choice.word(CPU)
-    return _marked(choice, f"**{word}** {told}" if word else told)
+    return _marked(choice, f"**{word}** {texts}" if word else texts)
 
 
 def _io(gathered: Gathered, technique: Technique) -> str:
     found = choose(gathered.panels, technique, (*DISK, *NETWORK))
     if found is None:
         return _NONE
-    told = [
+    texts = [
         f"{name} {_io_share(found, sets)}"
         for name, sets in (("disk", DISK), ("net", NETWORK))
         if _first(found, sets) is not None
     ]
-    return _marked(found, ", ".join(told)) if told else _NONE
+    return _marked(found, ", ".join(texts)) if texts else _NONE
 
 
 def _first(choice: Choice, sets: Sequence[ReferenceSet]) -> stats.Overhead | None:
@@ -124,16 +124,16 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
 
 def notes(table: Table) -> str:
     """What the numbers of the table are."""
-    told = [
+    texts = [
         f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
         "I/O: share of native speed."
     ]
     if any(COUNTED in cell.text for row in table.cells() for cell in row):
-        told.append(
+        texts.append(
             f"{COUNTED} counted: instructions in an emulated machine ÷ native's (I/O: per "
             "operation); they say nothing about time."
         )
-    return " ".join(told)
+    return " ".join(texts)
 
 
 def _next_steps(gathered: Gathered) -> list[Block]:
@@ -156,13 +156,13 @@ def _machines(panels: Sequence[Panel]) -> list[Panel]:
 def machine(panel: Panel) -> str:
     """The host in one sentence."""
     facts = panel.host.facts
-    told = [plain(facts.get("cpu_model", "unknown CPU"))]
+    texts = [plain(facts.get("cpu_model", "unknown CPU"))]
     if "cpus" in facts:
-        told.append("1 CPU" if facts["cpus"] == "1" else f"{plain(facts['cpus'])} CPUs")
+        texts.append("1 CPU" if facts["cpus"] == "1" else f"{plain(facts['cpus'])} CPUs")
     if "kernel" in facts:
-        told.append(f"Linux {plain(facts['kernel'])}")
+        texts.append(f"Linux {plain(facts['kernel'])}")
     under = "testbed" if panel.host.kind is HostKind.TESTBED else facts.get("virtualization", "")
-    sentence = f"**{plain(panel.host.identity)}** ({panel.host.kind.value}): {', '.join(told)}"
+    sentence = f"**{plain(panel.host.identity)}** ({panel.host.kind.value}): {', '.join(texts)}"
     if under == "none":
         return f"{sentence}, on bare hardware."
     if under == "testbed":

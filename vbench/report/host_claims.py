@@ -18,8 +18,8 @@ def cpu_flag(panel: Panel) -> Finding | str:
     flag = panel.host.facts.get("virtualization_flag", "")
     if flag in ("", "unknown"):
         return "the flags of this host's CPU are not in the results; measure again"
-    told = "neither vmx nor svm" if flag == "none" else code(flag)
-    return Finding((Part(flag != "none", f"/proc/cpuinfo shows {told}", Basis.SIGHT),))
+    texts = "neither vmx nor svm" if flag == "none" else code(flag)
+    return Finding((Part(flag != "none", f"/proc/cpuinfo shows {texts}", Basis.SIGHT),))
 
 
 def modules(panel: Panel) -> Finding | str:
@@ -27,13 +27,13 @@ def modules(panel: Panel) -> Finding | str:
     loaded = panel.host.facts.get("kvm_modules", "")
     providers = sorted({x.attestation.module for x in panel.launches if x.attestation.module})
     if providers:
-        told = ", ".join(map(code, providers))
-        return Finding((Part(True, f"{told} behind /dev/kvm when guests ran", Basis.SIGHT),))
+        texts = ", ".join(map(code, providers))
+        return Finding((Part(True, f"{texts} behind /dev/kvm when guests ran", Basis.SIGHT),))
     if not loaded:
         return "the host's modules are not in the results; measure again"
     holds = loaded != "none"
-    told = code(loaded) if holds else "no module of KVM"
-    return Finding((Part(holds, f"/sys/module shows {told}", Basis.SIGHT),))
+    texts = code(loaded) if holds else "no module of KVM"
+    return Finding((Part(holds, f"/sys/module shows {texts}", Basis.SIGHT),))
 
 
 def created(panel: Panel) -> Finding | str:
@@ -43,8 +43,8 @@ def created(panel: Panel) -> Finding | str:
         for variant in panel.variants(Technique.HARDWARE)
     }
     if any(count.values()):
-        told = ", ".join(f"{code(variant)} {n}" for variant, n in count.items() if n)
-        return Finding((Part(True, f"hardware-assisted guests booted: {told}", Basis.SIGHT),))
+        texts = ", ".join(f"{code(variant)} {n}" for variant, n in count.items() if n)
+        return Finding((Part(True, f"hardware-assisted guests booted: {texts}", Basis.SIGHT),))
     why = no_guest(panel)
     refused = [e for e in panel.unavailable if e.technique == Technique.HARDWARE.value]
     return (
@@ -56,17 +56,17 @@ def provisioning(panel: Panel) -> Finding | str:
     """W3: from launch to the first command; what comes before is not timed."""
     if not panel.wall:
         return "launches of an emulated host are not timed"
-    told, holds = [], []
+    texts, holds = [], []
     for variant in panel.variants():
         seconds = next((s for k in BOOT_PHASES if (s := boot_times(panel, variant, k))), [])
         if seconds:
             holds.append(seconds[-1] <= PROVISIONED_S)
-            told.append(f"{code(variant)} {number(seconds[0])} to {number(seconds[-1])} s")
-    if not told:
+            texts.append(f"{code(variant)} {number(seconds[0])} to {number(seconds[-1])} s")
+    if not texts:
         return "no launch was timed"
     return Finding(
         (
-            Part(all(holds), "launch to first command: " + "; ".join(told)),
+            Part(all(holds), "launch to first command: " + "; ".join(texts)),
             Part(None, "the making of the image before it was not timed"),
         )
     )

@@ -72,19 +72,19 @@ def _measured(panels: Iterable[Panel], of: Sequence[HypervisorType]) -> dict[str
 
 def _installation(of: tuple[HypervisorType, ...], found: dict[str, Choice]) -> str:
     """What is stated of the type; what was attested of the hypervisors measured."""
-    told = []
+    texts = []
     for name, choice in found.items():
         kind = choice.panel.declared(choice.variant).hypervisor
         hybrid = kind is not None and kind.type is HypervisorType.HYBRID
         launch = choice.launch
         if hybrid and launch is not None and launch.attestation.module:
-            told.append(f"{plain(name)}: module {code(launch.attestation.module)} of Linux")
-    return "; ".join([_INSTALLED[of], *told])
+            texts.append(f"{plain(name)}: module {code(launch.attestation.module)} of Linux")
+    return "; ".join([_INSTALLED[of], *texts])
 
 
 def _performance(found: dict[str, Choice]) -> str:
-    told = [f"{plain(name)} {_overheads(choice)}" for name, choice in found.items()]
-    return "; ".join(told) or _NOT_MEASURED
+    texts = [f"{plain(name)} {_overheads(choice)}" for name, choice in found.items()]
+    return "; ".join(texts) or _NOT_MEASURED
 
 
 def _management(found: dict[str, Choice]) -> str:
@@ -98,8 +98,8 @@ def _management(found: dict[str, Choice]) -> str:
 
 
 def _overheads(choice: Choice) -> str:
-    told = choice.overheads()
-    return told if choice.panel.wall else f"{told} {COUNTED}"
+    texts = choice.overheads()
+    return texts if choice.panel.wall else f"{texts} {COUNTED}"
 
 
 def _products(of: tuple[HypervisorType, ...], found: dict[str, Choice]) -> str:
@@ -143,8 +143,8 @@ def lower_overhead(panel: Panel) -> Finding | str:
     found = _orders(panel, HypervisorType.ONE, HypervisorType.TWO)
     if not found:
         return "needs guests of both types by one technique on one machine"
-    told = (f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}" for a, b, o in found)
-    return Finding((Part(all_hold([below(o) for *_, o in found]), "; ".join(told)),))
+    texts = (f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}" for a, b, o in found)
+    return Finding((Part(all_hold([below(o) for *_, o in found]), "; ".join(texts)),))
 
 
 def both_types(panel: Panel) -> Finding | str:
@@ -153,10 +153,10 @@ def both_types(panel: Panel) -> Finding | str:
     if not found:
         return "needs KVM and a type 1 hypervisor by one technique on one machine"
     holds = [_no_slower(order) for *_, order in found]
-    told = (f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}" for a, b, o in found)
+    texts = (f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}" for a, b, o in found)
     return Finding(
         (
-            Part(all_hold(holds), "; ".join(told)),
+            Part(all_hold(holds), "; ".join(texts)),
             Part(None, "what it takes to install and to manage is not measured"),
         )
     )
@@ -178,8 +178,8 @@ def _computing(panel: Panel, *of: HypervisorType) -> list[tuple[str, stats.Overh
 
 
 def _shown(found: Iterable[tuple[str, stats.Overhead]]) -> str:
-    told = (f"{code(v)} {times(value.ratio)} {interval(value)}" for v, value in found)
-    return f"computing: {'; '.join(told)}"
+    texts = (f"{code(v)} {times(value.ratio)} {interval(value)}" for v, value in found)
+    return f"computing: {'; '.join(texts)}"
 
 
 def first_is_fast(panel: Panel) -> Finding | str:

@@ -104,14 +104,14 @@ def _measured_as(panel: Panel, technique: Technique) -> str:
 
 def _column(panel: Panel, technique: Technique, cell: Cell) -> str:
     """What each variant has; one without a figure is left out where another has one."""
-    told: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for variant in panel.variants(technique):
-        told.setdefault(cell(panel, variant), []).append(code(variant))
-    if len(told) > 1:
-        told.pop(cells.NOT_MEASURED, None)
-    if set(told) <= {cells.NOT_MEASURED}:
+        texts.setdefault(cell(panel, variant), []).append(code(variant))
+    if len(texts) > 1:
+        texts.pop(cells.NOT_MEASURED, None)
+    if set(texts) <= {cells.NOT_MEASURED}:
         return cells.NOT_MEASURED
-    return "<br>".join(f"{', '.join(variants)} {text}" for text, variants in told.items())
+    return "<br>".join(f"{', '.join(variants)} {text}" for text, variants in texts.items())
 
 
 def _missing(panel: Panel, variant: str, *categories: str) -> str:
@@ -156,9 +156,9 @@ def _overhead(value: stats.Overhead) -> str:
 def _absolute(panel: Panel, items: Sequence[Item]) -> str:
     """What can be said without a ratio: the guest's own figures."""
     base = panel.host.time_base
-    told = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
+    texts = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
     mark = "<sup>s</sup>" if any(map(cells.no_ratio, items)) else ""
-    return f"no ratio {mark}<br>" + small("guest: " + "; ".join(told))
+    return f"no ratio {mark}<br>" + small("guest: " + "; ".join(texts))
 
 
 def _is_operations(item: Item) -> bool:
@@ -167,12 +167,12 @@ def _is_operations(item: Item) -> bool:
 
 def _extra(panel: Panel, variant: str, category: str) -> str:
     """Instructions that the guest needs beyond native, per unit of work of each workload."""
-    told = []
+    texts = []
     for item in panel.of(variant, category):
         guest, native = cells.guest_s(item), cells.native_s(item)
         if item.statistic is Statistic.RATIO and guest is not None and native is not None:
-            told.append(f"{item.workload} {(guest - native) * 1e9:+,.0f} per {item.unit}")
-    return "<br>" + "<br>".join(map(small, told)) if told else _missing(panel, variant, category)
+            texts.append(f"{item.workload} {(guest - native) * 1e9:+,.0f} per {item.unit}")
+    return "<br>" + "<br>".join(map(small, texts)) if texts else _missing(panel, variant, category)
 
 
 def _host_cpu(panel: Panel, variant: str) -> str:
@@ -210,28 +210,29 @@ def _launches(panel: Panel, technique: Technique) -> list[Launch]:
 
 def _seen_in_guest(panel: Panel, technique: Technique) -> str:
     """What the running guests saw of themselves."""
-    seen: dict[str, list[str]] = {}
+    observed_in: dict[str, list[str]] = {}
     for launch in _launches(panel, technique):
-        seen.setdefault(_told_by(launch), []).append(code(launch.variant))
+        observed_in.setdefault(_observations(launch), []).append(code(launch.variant))
     for launch in panel.started_otherwise(technique):
         start = plain(launch.device.start or "another way")
-        told = f"{_told_by(launch)}; booted by {start}"
-        seen.setdefault(told, []).append(code(launch.variant))
+        texts = f"{_observations(launch)}; booted by {start}"
+        observed_in.setdefault(texts, []).append(code(launch.variant))
     return "<br>".join(
-        small(f"observed in {', '.join(variants)}: {told}") for told, variants in seen.items()
+        small(f"observed in {', '.join(variants)}: {texts}")
+        for texts, variants in observed_in.items()
     )
 
 
-def _told_by(launch: Launch) -> str:
+def _observations(launch: Launch) -> str:
     observed = launch.observed
     bit = {True: "yes", False: "no", None: ""}[observed.cpuid_hypervisor]
-    told = {
+    texts = {
         "/sys/hypervisor": observed.sys_hypervisor,
         "CPUID hypervisor bit": bit,
         "clocksource": observed.clocksource,
         "hypervisor": "none detected" if observed.hypervisor == "" else observed.hypervisor or "",
     }
-    parts = [f"{name} {value}" for name, value in told.items() if value.strip()]
+    parts = [f"{name} {value}" for name, value in texts.items() if value.strip()]
     return plain("; ".join([f"{observed.kernel} booted", *parts]))
 
 
@@ -254,14 +255,14 @@ def _stated_cell(gathered: Gathered, panel: Panel, technique: Technique, row: st
     any; empty if none states it."""
     known = gathered.facts.get(technique, {})
     here = {item.backend for item in panel.items} & known.keys()
-    said: dict[str, list[str]] = {}
+    found_as: dict[str, list[str]] = {}
     for backend in sorted(here or known):
         if fact := known[backend].get(row):
             text = f"{plain(fact['text'])}<br>{small('stated: ' + plain(fact['source']))}"
-            said.setdefault(text, []).append(code(backend))
-    if len(said) == 1:
-        return next(iter(said))
-    return "<br>".join(f"{', '.join(names)}: {text}" for text, names in said.items())
+            found_as.setdefault(text, []).append(code(backend))
+    if len(found_as) == 1:
+        return next(iter(found_as))
+    return "<br>".join(f"{', '.join(names)}: {text}" for text, names in found_as.items())
 
 
 def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:

@@ -39,14 +39,14 @@ def comparison(wall: bool, cpuid: Mapping[str, float], nested: bool) -> list[Blo
     the likely cause where CPUID is far outside them. `cpuid`: ticks or instructions, by variant."""
     if not wall:
         return []  # instructions are no cycles: nothing to compare
-    told = [
+    texts = [
         f"- CPUID in {code(variant)} costs {value:,.0f} cycles, published: {CPUID_CYCLES[0]:,.0f} "
         f"to {CPUID_CYCLES[1]:,.0f} (1,000 to 1,100 within a factor of two). Likely cause: "
         f"{likely_cause(value, nested)}."
         for variant, value in sorted(cpuid.items())
         if not CPUID_CYCLES[0] <= value <= CPUID_CYCLES[1]
     ]
-    return [figures(), *(["\n".join(told)] if told else [])]
+    return [figures(), *(["\n".join(texts)] if texts else [])]
 
 
 def likely_cause(cycles: float, nested: bool) -> str:

@@ -104,21 +104,21 @@ def _text(cell: Cell | str) -> str:
 
 def _conditions(panel: Panel, items: Sequence[Item]) -> str:
     """What holds for whole series of a table, said once: the flag, and whose if not everybody's."""
-    told = []
+    texts = []
     for flag in sorted({flag for item in items for flag in panel.conditions[item.name]}):
         under = [item for item in items if flag in panel.conditions[item.name]]
         others = [item for item in items if item not in under]
         workloads, variants = _names(under)
         if not others:
-            told.append(plain(flag))
+            texts.append(plain(flag))
         elif workloads.isdisjoint(_names(others)[0]):
-            told.append(f"{plain(flag)} ({', '.join(map(plain, sorted(workloads)))})")
+            texts.append(f"{plain(flag)} ({', '.join(map(plain, sorted(workloads)))})")
         elif variants.isdisjoint(_names(others)[1]):
-            told.append(f"{plain(flag)} ({', '.join(map(code, sorted(variants)))})")
+            texts.append(f"{plain(flag)} ({', '.join(map(code, sorted(variants)))})")
         else:
             names = (f"{plain(item.workload)} on {code(item.variant)}" for item in under)
-            told.append(f"{plain(flag)} ({', '.join(names)})")
-    return f"; in all rounds: {', '.join(told)}" if told else ""
+            texts.append(f"{plain(flag)} ({', '.join(names)})")
+    return f"; in all rounds: {', '.join(texts)}" if texts else ""
 
 
 def _names(items: Sequence[Item]) -> tuple[set[str], set[str]]:
@@ -175,8 +175,8 @@ def counters(panel: Panel) -> list[Block]:
     for item in panel.items:
         values = [cells.counter(item, name) for name in names]
         if any(value is not None for value in values):
-            told = [Cell(_count(value), value) for value in values]
-            rows.append([plain(item.workload), code(item.variant), plain(item.unit), *told])
+            texts = [Cell(_count(value), value) for value in values]
+            rows.append([plain(item.workload), code(item.variant), plain(item.unit), *texts])
     if not rows:
         return []
     body = Table(["Workload", "Variant", "per", *map(plain, names)], rows)

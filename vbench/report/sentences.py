@@ -60,10 +60,10 @@ def answer(gathered: Gathered) -> str:
         if found is None or value is None:
             absent += _absent(gathered, technique)
         else:
-            told = (
+            texts = (
                 f"{_NAMES[technique]} ({code(found.variant)}) {cost(value, wall=found.panel.wall)}"
             )
-            (timed if found.panel.wall else counted).append(told)
+            (timed if found.panel.wall else counted).append(texts)
             if not found.panel.wall:
                 absent += _absent(gathered, technique)
     out = []
@@ -95,20 +95,20 @@ def _joined(parts: list[str]) -> str:
 
 def techniques(panel: Panel) -> str:
     """Opens the chapter of techniques for one panel."""
-    told = []
+    texts = []
     for technique in Technique:
         found = choose([panel], technique, CPU)
         value = found.mean(COMPUTING) if found else None
         if found is not None and value is not None:
-            told.append(f"under {code(found.variant)} computing {cost(value, wall=panel.wall)}")
-    if not told:
+            texts.append(f"under {code(found.variant)} computing {cost(value, wall=panel.wall)}")
+    if not texts:
         return "No workload of computing was measured here."
-    return _sentence(told)
+    return _sentence(texts)
 
 
 def io(panel: Panel) -> str:
     """Opens the chapter of input and output for one panel."""
-    told = []
+    texts = []
     for name, sets in (("disk", DISK), ("network", NETWORK)):
         rated = [
             (value.ratio, variant)
@@ -123,8 +123,8 @@ def io(panel: Panel) -> str:
             text += f"under {code(best[1])}"
             if worst != best:
                 text += f" and {_brief(worst[0])} times under {code(worst[1])}"
-            told.append(text)
-    return _sentence(told) if told else "No disk or network workload has a ratio to native here."
+            texts.append(text)
+    return _sentence(texts) if texts else "No disk or network workload has a ratio to native here."
 
 
 def boots(panel: Panel, medians: dict[str, float]) -> str:

@@ -34,14 +34,14 @@ text{fill:#f0f6fc}.m{fill:#9198a1}.card{fill:#0d1117;stroke:#3d444d}.grid{stroke
 
 @dataclass(frozen=True)
 class Dot:
-    """One value with its interval; `series` is an index into the legend. `told` is what a pointer
-    on it shows."""
+    """One value with its interval; `series` is an index into the legend. `tooltip` is what a
+    pointer on it shows."""
 
     series: int
     value: float
     low: float | None
     high: float | None
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def dot_plot(title: str, axis: Axis, rows: Sequence[Row], legend: Sequence[str])
 
 
 def _dot(dot: Dot, x_of: Callable[[float], float], y: float) -> list[str]:
-    out = [f"<g><title>{escape(dot.told)}</title>"]
+    out = [f"<g><title>{escape(dot.tooltip)}</title>"]
     if dot.low is not None and dot.high is not None:
         out.append(
             f'<line class="l{dot.series % len(_LIGHT)}" stroke-width="2" '

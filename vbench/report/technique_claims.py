@@ -61,11 +61,13 @@ def translation(panel: Panel) -> Finding | str:
         interface = launch.observed.hypervisor if launch else None
         if interface is not None:
             (unaware if interface in _NO_INTERFACE else knowing).append(code(variant))
-    told = f"its kernel detected no hypervisor interface in {', '.join(unaware)}" if unaware else ""
+    texts = (
+        f"its kernel detected no hypervisor interface in {', '.join(unaware)}" if unaware else ""
+    )
     if knowing:
-        told = f"its kernel uses a hypervisor's interface in {', '.join(knowing)}"
+        texts = f"its kernel uses a hypervisor's interface in {', '.join(knowing)}"
     holds = False if knowing else True if unaware else None
-    return Finding((Part(holds, told or "what the guest detected is not recorded", Basis.SIGHT),
+    return Finding((Part(holds, texts or "what the guest detected is not recorded", Basis.SIGHT),
                     costs))  # fmt: skip
 
 
@@ -82,12 +84,12 @@ def paravirtual(panel: Panel) -> Finding | str:
         if (order := significance.ordering(_rated(panel, a), _rated(panel, b))) is not None
     ]
     if orders:
-        told = "; ".join(
+        texts = "; ".join(
             f"overhead of {code(a)} is {ordered(o)} times that of {code(b)} ({_boots(o)})"
             for a, b, o in orders
         )
         parts.append(
-            Part(all_hold([below(o) for *_, o in orders]), f"computing and system calls: {told}")
+            Part(all_hold([below(o) for *_, o in orders]), f"computing and system calls: {texts}")
         )
     else:
         parts.append(Part(None, "no translated guest has the same workloads"))
@@ -103,31 +105,31 @@ def _rated(panel: Panel, variant: str) -> list[Item]:
 
 
 def _knows(panel: Panel, variants: Sequence[str]) -> Part:
-    told: list[str] = []
+    texts: list[str] = []
     holds: list[bool | None] = []
     for variant in variants:
         launch = _launch(panel, variant)
         interface = launch.observed.hypervisor if launch else None
         if interface is not None:
             holds.append(interface not in _NO_INTERFACE)
-            told.append(f"the kernel of {code(variant)} reports {plain(interface) or 'nothing'}")
-    return Part(all_hold(holds), "; ".join(told) or "what the guest detected is not recorded",
+            texts.append(f"the kernel of {code(variant)} reports {plain(interface) or 'nothing'}")
+    return Part(all_hold(holds), "; ".join(texts) or "what the guest detected is not recorded",
                 Basis.SIGHT)  # fmt: skip
 
 
 def _calls(panel: Panel, variants: Sequence[str]) -> Part:
     """Hypercalls per unit of work of the reference workloads."""
-    told: list[str] = []
+    texts: list[str] = []
     most: list[float] = []
     for variant in variants:
         for item in reference.measured(panel, variant, SYSTEM_CALLS, MEMORY):
             if item.exits:
                 count = sum(n for name, n in item.exits.items() if name.startswith("hypercall"))
                 most.append(count)
-                told.append(f"{item.workload} {number(count)} per {item.unit}")
+                texts.append(f"{item.workload} {number(count)} per {item.unit}")
     if not most:
         return Part(None, "hypercalls were not counted", Basis.COUNT)
-    return Part(max(most) >= _HYPERCALLS_PER_CALL, f"hypercalls: {', '.join(told)}", Basis.COUNT)
+    return Part(max(most) >= _HYPERCALLS_PER_CALL, f"hypercalls: {', '.join(texts)}", Basis.COUNT)
 
 
 def hardware(panel: Panel) -> Finding | str:
@@ -150,11 +152,11 @@ def nested_paging(panel: Panel) -> Finding | str:
         with_it = panel.declared(variant).contrast_to
         order = significance.ordering(_memory(panel, with_it), _memory(panel, variant))
         if order is not None:
-            told = (
+            texts = (
                 f"memory workloads ({', '.join(order.workloads)}), nested paging / shadow paging: "
                 f"{ordered(order)}{_fault_costs(panel, with_it, variant)}"
             )
-            parts.append(Part(below(order), told))
+            parts.append(Part(below(order), texts))
     return Finding(tuple(parts)) if parts else (
         "needs one variant with shadow paging and with nested paging"
     )  # fmt: skip
@@ -167,13 +169,13 @@ def _memory(panel: Panel, variant: str) -> list[Item]:
 
 
 def _fault_costs(panel: Panel, with_it: str, without: str) -> str:
-    told = []
+    texts = []
     for variant in (with_it, without):
         for item in reference.asked(panel, variant, MEMORY):
             guest = cells.guest_s(item)
             if "fault" in item.unit and guest is not None:
-                told.append(f"{duration(guest, panel.host.time_base)} in {code(variant)}")
-    return f"; one page fault {', '.join(told)}" if told else ""
+                texts.append(f"{duration(guest, panel.host.time_base)} in {code(variant)}")
+    return f"; one page fault {', '.join(texts)}" if texts else ""
 
 
 def kernel_module(panel: Panel) -> Finding | str:

@@ -1,4 +1,4 @@
-"""One measuring vbench on a machine at a time: two would measure each other."""
+"""Only one vbench may measure on a machine at a time: two would measure each other."""
 
 from __future__ import annotations
 
