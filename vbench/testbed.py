@@ -297,7 +297,7 @@ class TestbedHost(SshHost):
 
     def scratch(self) -> Scratch:
         self.connection  # noqa: B018
-        return Scratch("/dev/ram0", SCRATCH_MIB)
+        return Scratch("/dev/ram0", SCRATCH_MIB, device=True, in_memory=True)
 
     def fill_scratch(self) -> None:
         if not self._scratch_filled:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from vbench.hosts.disk import disk_path, guest_problem
 from vbench.hosts.local import LocalHost
 from vbench.hosts.pinning import UNPINNED, Placement, placement
 from vbench.hypervisors.qemu import truth
@@ -33,11 +34,12 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHost]:
 def paused(
     host: LocalHost, disk: Disk, nics: tuple[Nic, ...] = (), places: Placement = UNPINNED
 ) -> Iterator[QemuMachine]:
-    """A QEMU with this disk, of which one sector was read."""
+    """A QEMU with this disk, or one of a MiB."""
     network = host.network() if nics else None
     with host.workdir() as folder:
-        path = f"{folder}/disk"
-        host.write(path, b"x" * (1 << 20))
+        path = disk.path or f"{folder}/disk"
+        if not disk.path:
+            host.write(path, b"x" * (1 << 20))
         spec = GuestSpec(
             "tcg",
             "max",
@@ -167,6 +169,25 @@ def test_an_engine_that_the_kernel_forbids_is_unavailable(host: LocalHost) -> No
     assert "kernel.io_uring_disabled" in forbidden.remedy
     assert done.returncode == 3, done.stderr
     assert "kernel.io_uring_disabled" in done.stderr
+
+
+@pytest.mark.parametrize(("cache", "direct"), [("none", True), ("writeback", False)])
+def test_a_cache_of_the_host_before_a_guest_s_disk_is_found_out(
+    host: LocalHost, cache: str, direct: bool
+) -> None:
+    host.fill_scratch()
+    if disk_path(host).problem:
+        pytest.skip(disk_path(host).problem)
+    with paused(host, Disk(host.scratch().path, "virtio", cache=cache)) as machine:
+
+        def read(mebibytes: int) -> None:
+            # -q: what it printed would be in the middle of QMP
+            line = f'qemu-io disk0 "read -q 0 {mebibytes}M"'
+            machine.query("human-monitor-command", {"command-line": line})
+
+        found = guest_problem(host, read)
+    assert (found == "") is direct
+    assert direct or "did not reach a device" in found
 
 
 @pytest.mark.parametrize("vcpus", [1, 2])

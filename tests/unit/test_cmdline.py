@@ -84,6 +84,13 @@ def test_cache_mode_is_on_both_layers(cache: str, direct: str, no_flush: str) ->
     assert raw.startswith("driver=raw,node-name=disk0,file=disk0f,")
 
 
+def test_a_disk_is_a_device_only_if_it_is_said_to_be() -> None:
+    file, _ = values(with_(disks=(Disk("/dev/shm/d", "ide"),)), "-blockdev")
+    device, _ = values(with_(disks=(Disk("/dev/ram0", "ide", device=True),)), "-blockdev")
+    assert file.startswith("driver=file,")
+    assert device.startswith("driver=host_device,")
+
+
 def test_disk_options() -> None:
     disk = Disk("/d", "ide", aio="io_uring", read_only=True)
     file, raw = values(with_(disks=(disk,)), "-blockdev")

@@ -59,10 +59,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Scratch:
-    """The disk under test: a file or block device."""
+    """The disk under test: a file or block device. `in_memory`: one of the host's on purpose."""
 
     path: str
     size_mib: int
+    device: bool = False
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)

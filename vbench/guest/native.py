@@ -15,21 +15,22 @@ from vbench.model import ImageFiles, Output
 SCRATCH_IN_ROOT = "/scratch/disk"
 _CLEAN = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
 
-# $1 root, $2 scratch disk or empty, $3 ALIKE, $4 command. rbind and not a fresh mount: inside a
-# user namespace the kernel refuses new instances of proc and sysfs. The shell stays: the first
-# process of a process namespace is deaf to signals such as PIPE, which is not for a workload.
+# $1 root, $2 file to be the scratch disk or empty, $3 ALIKE, $4 command. rbind and not a fresh
+# mount: inside a user namespace the kernel refuses new instances of proc and sysfs. The shell
+# stays: the first process of a process namespace is deaf to signals such as PIPE, which is not for
+# a workload.
 _IN_NAMESPACES = f"""
 set -e
 mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --rbind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/tmp"
-case "$2" in ''|/dev/*) ;; *)
+if [ "$2" ]; then
   mount -t tmpfs tmpfs "$1/scratch"; : > "$1{SCRATCH_IN_ROOT}"
-  mount --bind "$2" "$1{SCRATCH_IN_ROOT}";;
-esac
+  mount --bind "$2" "$1{SCRATCH_IN_ROOT}"
+fi
 env -i {_CLEAN} "$(command -v chroot)" "$1" /bin/sh -c "$3" sh "$4" || exit
 """
 
-# $1 root, $2 scratch disk, $3 ALIKE, $4 command. A program of the image that needs libraries
+# $1 root, $2 not used, $3 ALIKE, $4 command. A program of the image that needs libraries
 # becomes a wrapper that calls the image's loader; the others are static. The shell is the image's.
 _THROUGH_LOADER = rf"""
 set -e
@@ -95,12 +96,13 @@ class Native:
         self.host = host
         self.image = image
         self.prefix = prefix
-        self._scratch = scratch.path if scratch else ""
+        # a device is there as it is, in /dev
+        self._file = scratch.path if scratch and not scratch.device else ""
         places = placement(host, vcpus)
         self.cpus = (places.clients if client else places.vcpus) if pin else ()
         self._way = self._probe()
-        path = self._scratch
-        if self._way and path and not path.startswith("/dev/"):
+        path = scratch.path if scratch else ""
+        if self._way and self._file:
             path = SCRATCH_IN_ROOT
         size_mib = scratch.size_mib if scratch else 0
         self.endpoint = Endpoint(path, 0, size_mib, address, SERVER_PORT, vcpus)
@@ -130,7 +132,7 @@ class Native:
     def _argv(self, way: tuple[str, ...], command: str) -> list[str]:
         pinned = ["taskset", "-c", ",".join(map(str, self.cpus))] if self.cpus else []
         script = _IN_NAMESPACES if way else _THROUGH_LOADER
-        arguments = ["vbench-native", self.image.root, self._scratch, ALIKE, command]
+        arguments = ["vbench-native", self.image.root, self._file, ALIKE, command]
         return [*self.prefix, *pinned, *way, "sh", "-c", script, *arguments]
 
     def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output:

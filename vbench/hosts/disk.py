@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vbench.contract.host import Host, Scratch
@@ -13,17 +14,22 @@ from vbench.errors import Unsupported
 IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
 _PIECE_MIB = 16
 _TRIES = 3
-_SECTOR_BYTES = 512  # Documentation/block/stat.rst, whatever the device has
+# Sectors of /sys/block have 512 bytes (Documentation/block/stat.rst). Not all: btrfs reads a first
+# block, into memory that was not touched before, through the page cache.
+_LEAST_SECTORS = 0.9 * _PIECE_MIB * (1 << 20) / 512
 
-# $1 scratch file. A line with its device and the type of its file system; then, before and after
-# each of the direct reads and writes, the sectors that all devices with hardware behind them (no
-# loop, RAM or mapped device) have read and written: fields 3 and 7 of their statistics.
-_PROVE = rf"""
-counted() {{
+# Sectors that all devices with hardware behind them (no loop, RAM or mapped device) have read and
+# written so far: fields 3 and 7 of their statistics.
+_COUNTED = """
+counted() {
   for folder in /sys/block/*; do
     [ -e "$folder/device" ] && cat "$folder/stat"
-  done | {{ r=0 w=0; while read -r _ _ a _ _ _ b _; do r=$((r+a)) w=$((w+b)); done; echo $r $w; }}
-}}
+  done | { r=0 w=0; while read -r _ _ a _ _ _ b _; do r=$((r+a)) w=$((w+b)); done; echo $r $w; }
+}
+"""
+# $1 scratch file. A line with its device and the type of its file system; then the counters before
+# and after each of the direct reads and writes.
+_PROVE = rf"""{_COUNTED}
 df -PT "$1" | tail -n 1
 counted
 for try in $(seq {_TRIES}); do
@@ -51,7 +57,7 @@ _known: weakref.WeakKeyDictionary[Host, tuple[Scratch, DiskPath]] = weakref.Weak
 def disk_path(host: Host) -> DiskPath:
     """The scratch disk of `host`, filled before, with the proof; asked once for each.
 
-    On the instruction base it is a RAM disk on purpose. Raises Unsupported where its file system
+    Raises Unsupported where its file system
     is memory, HostError.
     """
     scratch = host.scratch()
@@ -67,7 +73,7 @@ def disk_path(host: Host) -> DiskPath:
 
 
 def _ask(host: Host, scratch: Scratch) -> DiskPath:
-    if scratch.path.startswith("/dev/ram"):
+    if scratch.in_memory:
         return DiskPath(scratch.path, "none")
     out = host.run(["sh", "-c", _PROVE, "vbench-disk", scratch.path], timeout_s=60)
     device, file_system = "unknown", "unknown"
@@ -75,6 +81,26 @@ def _ask(host: Host, scratch: Scratch) -> DiskPath:
     if lines and len(lines[0].split()) > 1:
         device, file_system, *_ = lines.pop(0).split()
     return DiskPath(device, file_system, problem(_counts(lines)))
+
+
+def guest_problem(host: Host, read: Callable[[int], object]) -> str:
+    """As `problem`, for a guest of `host`: `read(MIB)` reads from its disk by direct I/O, the same
+    at each call. Behind a cache of the host the second time would reach no device."""
+    if host.scratch().in_memory:
+        return ""
+    before = _counted(host)
+    for _ in range(_TRIES):
+        read(_PIECE_MIB)
+        after = _counted(host)
+        if after - before < _LEAST_SECTORS:
+            return "what the guest read by direct I/O did not reach a device of its host"
+        before = after
+    return ""
+
+
+def _counted(host: Host) -> int:
+    out = host.run(["sh", "-c", f"{_COUNTED}counted"], timeout_s=20)
+    return _counts(out.stdout.splitlines())[0][0]
 
 
 def _counts(lines: list[str]) -> list[tuple[int, int]]:
@@ -87,11 +113,9 @@ def problem(counts: list[tuple[int, int]]) -> str:
         return "its file system refuses direct I/O"
     if counts[-1] == (0, 0):
         return "no device of this host can be seen, so nothing proves that direct I/O reaches one"
-    # btrfs reads a first block, into memory that was not touched before, through the page cache
-    piece = 0.9 * _PIECE_MIB * (1 << 20) / _SECTOR_BYTES
     for step, (before, after) in enumerate(itertools.pairwise(counts)):
         side = step % 2
-        if after[side] - before[side] < piece:
+        if after[side] - before[side] < _LEAST_SECTORS:
             what = ("read", "written")[side]
             return f"what was {what} by direct I/O did not reach a device of this host"
     return ""

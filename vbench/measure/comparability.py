@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 
-from vbench.contract.guest import Target
+from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.guest import conditions, tcp
 from vbench.guest.native import Native
-from vbench.hosts.disk import disk_path
+from vbench.guest.target import succeed
+from vbench.hosts.disk import disk_path, guest_problem
+from vbench.records import DiskPath
+
+_known: weakref.WeakKeyDictionary[Guest, str] = weakref.WeakKeyDictionary()
 
 
 def check(
     category: str,
-    guest: Target,
+    guest: Guest,
     native: Native | None,
     clients: Iterable[Native],
     disks: Iterable[Host],
@@ -36,4 +41,20 @@ def check(
         path = disk_path(host)
         if path.problem:
             found["not_direct"] = f"{path.problem} ({path.file_system} on {path.device})"
+    if category == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
+        found["not_direct"] = problem
     return found
+
+
+def _disk_problem(guest: Guest) -> str:
+    """Why the guest's disk may be memory of its host; asked once for each guest."""
+    if guest.capabilities.disk not in (DiskPath.IMAGE_FILE, DiskPath.BLOCK_DEVICE):
+        return ""
+    if guest not in _known:
+
+        def read(mebibytes: int) -> None:
+            disk = f"if={guest.endpoint.scratch} of=/dev/null iflag=direct"
+            succeed(guest, f"dd {disk} bs=1M count={mebibytes} 2>/dev/null", timeout_s=60)
+
+        _known[guest] = guest_problem(guest.host, read)
+    return _known[guest]

@@ -14,6 +14,7 @@ from typing import Protocol
 from vbench.errors import HostError
 from vbench.model import Output
 from vbench.system import process
+from vbench.system.cgroups import stat_files
 
 CPU = "/sys/devices/system/cpu"
 QEMU = "qemu-system-x86_64"
@@ -227,6 +228,31 @@ def _hashed(text: str) -> str:
     return hmac.digest(b"vbench", text.encode(), "sha256").hex()[:16] if text else UNKNOWN
 
 
+def priority(host: Reader) -> str:
+    """Nice value and scheduling policy of what is started there: fields 19 and 41 of proc(5)
+    pid/stat, counted after the name, which may hold blanks."""
+    fields = text(host, "/proc/self/stat").rpartition(")")[2].split()
+    if len(fields) < 39:
+        return UNKNOWN
+    policies = {"0": "SCHED_OTHER", "1": "SCHED_FIFO", "2": "SCHED_RR", "3": "SCHED_BATCH"}
+    return f"nice {fields[16]}, {policies.get(fields[38], f'policy {fields[38]}')}"
+
+
+def cpu_quota(host: Reader) -> str:
+    """The smallest CPU quota of the own control group and those above it, in CPUs, or "none"."""
+    groups = (text(host, "/proc/self/cgroup"), text(host, "/proc/self/mountinfo"))
+    quotas = []
+    for file in stat_files(*groups):
+        folder = file.rpartition("/")[0]
+        # version 2 has "QUOTA PERIOD" or "max PERIOD", version 1 two files and -1
+        numbers = text(host, f"{folder}/cpu.max").split() or [
+            text(host, f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")
+        ]
+        if all(number.isdigit() for number in numbers):
+            quotas.append(int(numbers[0]) / int(numbers[1]))
+    return f"{min(quotas):g}" if quotas else "none"
+
+
 def scratch_folder(host: Reader) -> dict[str, str]:
     """Where the scratch disk is made: its file system and device."""
     # both busybox and coreutils have -P and -T: device, type, sizes, mount point
@@ -262,5 +288,7 @@ def facts(host: Reader) -> dict[str, str]:
         "transparent_hugepage": huge_pages(host),
         "tcp_congestion_control": text(host, "/proc/sys/net/ipv4/tcp_congestion_control")
         or UNKNOWN,
+        "priority": priority(host),
+        "cpu_quota": cpu_quota(host),
         **scratch_folder(host),
     }

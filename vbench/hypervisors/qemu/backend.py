@@ -258,6 +258,7 @@ class QemuBackend:
                     options.aio,
                     queues=options.vcpus if self.multiqueue else 1,
                     iothread=self.iothread,
+                    device=scratch.device,
                 ),
             ),
             nics=tuple(nics),
@@ -335,9 +336,7 @@ def _capabilities(host: Host) -> Capabilities:
         native=NativeReference.LAUNCHING_HOST,
         network=NetworkPath.TAP if network else NetworkPath.NAT,
         network_by=network.tap if network else "QEMU's user-mode stack",
-        disk=DiskPath.BLOCK_DEVICE
-        if host.scratch().path.startswith("/dev/")
-        else DiskPath.IMAGE_FILE,
+        disk=DiskPath.BLOCK_DEVICE if host.scratch().device else DiskPath.IMAGE_FILE,
         pausable=True,
         usage=UsageScope.GUEST,
     )

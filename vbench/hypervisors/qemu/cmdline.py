@@ -16,6 +16,7 @@ class Disk:
     read_only: bool = False
     queues: int = 1
     iothread: bool = False
+    device: bool = False  # `path` is a block device
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _disk(number: int, disk: Disk) -> list[str]:
         "writeback": "cache.direct=off,cache.no-flush=off",
         "unsafe": "cache.direct=off,cache.no-flush=on",
     }[disk.cache]
-    driver = "host_device" if disk.path.startswith("/dev/") else "file"
+    driver = "host_device" if disk.device else "file"
     line = [
         *("-blockdev", f"driver={driver},node-name={name}f,filename={escape(disk.path)},"
           f"aio={disk.aio},{cache},read-only={_on(disk.read_only)},locking=off"),

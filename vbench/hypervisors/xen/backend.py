@@ -215,12 +215,11 @@ class XenBackend:
 
 
 def _capabilities(scratch: Scratch, native: NativeReference) -> Capabilities:
-    device = scratch.path.startswith("/dev/")
     return Capabilities(
         native=native,
         network=NetworkPath.TAP,
         network_by=f"bridge {dom0.BRIDGE}",
-        disk=DiskPath.BLOCK_DEVICE if device else DiskPath.IMAGE_FILE,
+        disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
         pausable=True,
         usage=UsageScope.HOST,  # dom0 serves the devices of all domains
     )
