@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -121,14 +122,16 @@ def test_qemu_killed_in_mid_round(vbench: Vbench) -> None:
     assert vbench.pairs("cpu-zlast") == 2  # in a new guest
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_interrupted(vbench: Vbench, number: signal.Signals) -> None:
     process = endless(vbench)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert vbench.pairs("cpu-good") == 2
-    assert "cpu-good" in (vbench.out / "report.md").read_text()
+    report = (vbench.out / "report.md").read_text()
+    assert "cpu-good" in report
+    assert "Partial report" in report
 
 
 def test_killed_takes_qemu_with_it(vbench: Vbench) -> None:
@@ -138,6 +141,57 @@ def test_killed_takes_qemu_with_it(vbench: Vbench) -> None:
     process.communicate()
     assert until(lambda: vbench.qemu() is None, 2)
     assert vbench.pairs("cpu-good") == 2
+
+
+WAITS = '''
+import os
+def bench_cpu_waits(measure):
+    """Hangs in the guest of the second boot, until there is a file."""
+    def command(n, endpoint):
+        if measure.boot == 1 and endpoint.scratch.startswith("/dev/") and not os.path.exists("go"):
+            return "sleep 50"
+        return f"vbench-probe spin {n}"
+    measure(command, read=parsers.probe, initial_units=100000)
+'''
+
+
+def test_killed_then_reported_and_resumed(vbench: Vbench) -> None:
+    """Nothing that was measured is lost, and only what is missing is measured."""
+    words = ("run", "--backend", "tcg-virtio", "--out", vbench.out, "--boots", 2, "--rounds", 1)
+    process = vbench.start(*words, vbench.workload(GOOD + WAITS))
+    journal = vbench.out / "journal.jsonl"
+
+    def hangs() -> bool:
+        records = map(json.loads, journal.read_text().splitlines()) if journal.exists() else ()
+        return any(
+            (each["event"], each.get("boot")) == ("begin", 1)
+            and each["item"]["workload"] == "cpu-waits"
+            for each in records
+        )
+
+    finished = until(hangs, 120)
+    process.kill()
+    _, stderr = process.communicate()
+    assert finished, stderr
+    assert until(lambda: vbench.qemu() is None, 2)
+
+    report = vbench.run("report", vbench.out)
+    assert report.returncode == 0, report.stderr
+    assert "Partial report" in report.stdout
+    assert "cpu-waits" in report.stdout
+
+    (vbench.root / "go").touch()
+    resumed = vbench.run("run", "--resume", vbench.out)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "2 of 4 measurements are kept" in resumed.stderr
+    for workload in ("cpu-good", "cpu-waits"):
+        (info,) = [
+            entry["extra_info"]["vbench"]
+            for entry in vbench.json()["benchmarks"]
+            if entry["extra_info"]["vbench"]["workload"] == workload
+        ]
+        assert info["pair_boots"] == [0, 1]
+    assert "Partial report" not in (vbench.out / "report.md").read_text()
 
 
 def test_two_runs_at_once(vbench: Vbench, tmp_path: Path) -> None:
