@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbench.contract import registry as registry_module
-from vbench.contract.registry import Registry
+from vbench.contract.registry import Registry, with_options
 from vbench.errors import UsageError
 
 BUILT_IN = set(Registry.load().backends)
@@ -280,3 +280,13 @@ def test_any_text_is_a_variant_or_a_usage_error(registry: Registry, text: str) -
         except UsageError:
             continue
         assert registry.variant(made.text) == made
+
+
+def test_further_options_need_not_be_new(registry: Registry) -> None:
+    """`boot-firmware` asks for what a variant may have already."""
+    plain, own = registry.variant("tcg,vcpus=2"), registry.variant("tcg,firmware=on")
+    assert with_options(own, "firmware=on") == own
+    assert with_options(plain, "firmware=on").text == "tcg,vcpus=2,firmware=on"
+    assert with_options(own, "firmware=off").text == "tcg"
+    with pytest.raises(UsageError, match="has no option 'firmwear'"):
+        with_options(own, "firmwear=on")

@@ -154,3 +154,11 @@ def test_the_time_of_many_variants_does_not_run_away() -> None:
     before = time.process_time()
     markdown(*results)
     assert time.process_time() - before < 5
+
+
+def test_a_boot_that_was_launched_twice_is_one_boot() -> None:
+    """Its first guest was lost. "3 boots" would contradict the tables."""
+    launches = (launch("tcg", 0), launch("tcg", 0, id="again"), launch("tcg", 1))
+    text = markdown(result(item("cpu-x", pairs(2.0)), launches=launches))
+    assert "<code>tcg</code>: 2 boots, 3 launches" in text
+    assert "launches" not in markdown(result(item("cpu-x", pairs(2.0))))

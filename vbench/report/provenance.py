@@ -18,7 +18,10 @@ def of_panel(panel: Panel) -> list[Block]:
     for variant in panel.launched():
         launches = [launch for launch in panel.launches if launch.variant == variant]
         if launches:
-            summary = f"{code(variant)}: {plural(len(launches), 'boot')}"
+            boots = len({launch.boot for launch in launches})
+            summary = f"{code(variant)}: {plural(boots, 'boot')}"
+            if len(launches) > boots:  # a guest was lost on the way
+                summary += f", {len(launches)} launches"
             out.append(Fold(summary, _launches(launches)))
     return out
 
