@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vbench import report
-from vbench.cli.main import parser
+from vbench.cli.parser import parser
 from vbench.results import loading
 
 ROOT = Path(__file__).parents[2]

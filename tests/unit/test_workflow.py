@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from vbench.cli.main import parser
+from vbench.cli.parser import parser
 from vbench.contract.registry import Registry
 from vbench.run.collecting import collect
 

@@ -254,7 +254,7 @@ class Book:
             sittings=tuple(self._sittings),
             planned=self.planned,
             done=len(self._ended),
-            stopped=self._stopped,
+            stopped="" if len(self._ended) >= self.planned else self._stopped,
         )
 
     def results(self) -> list[Result]:

@@ -1,0 +1,162 @@
+"""What each command does. Modules are imported when a command needs them, so that
+`vbench --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from vbench.errors import UsageError
+
+
+def _options(arguments: argparse.Namespace) -> Any:
+    from vbench.run.options import RunOptions
+
+    hosts = tuple(getattr(arguments, "host", ()))
+    if 0 < getattr(arguments, "hosts_most", 0) < len(hosts):
+        raise UsageError(f"one host only, not {', '.join(hosts)}", remedy="name one --host")
+    return RunOptions(
+        variants=tuple(getattr(arguments, "backend", ())),
+        workloads=tuple(getattr(arguments, "workload", ())),
+        hosts=hosts,
+        rounds=getattr(arguments, "rounds", None),
+        boots=getattr(arguments, "boots", None),
+        quick=getattr(arguments, "quick", False),
+        out=getattr(arguments, "out", None),
+        plugins=tuple(arguments.plugin),
+        files=tuple(getattr(arguments, "files", ())),
+        kernel=getattr(arguments, "kernel", "debian"),
+        modules=getattr(arguments, "modules", None),
+        argv=tuple(arguments.command_line),
+        seed=getattr(arguments, "seed", None),
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from vbench.run import runner
+    from vbench.run.options import RunOptions
+
+    options = _options(arguments)
+    if arguments.resume is None:
+        return runner.run(options)
+    if options != RunOptions(argv=options.argv):
+        raise UsageError(
+            "--resume takes everything from the run that it continues",
+            remedy=f"vbench run --resume {arguments.resume}",
+        )
+    return runner.resume(arguments.resume)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from vbench import report
+    from vbench.results import loading
+    from vbench.results.journal import write_atomic
+
+    for written in filter(None, (arguments.output, arguments.html)):
+        _spare_results(written)
+    results = loading.load_all(arguments.paths)
+    if arguments.html:
+        write_atomic(arguments.html, report.html_page(results))
+    if arguments.format != "markdown":
+        figures = report.text(results, arguments.format)
+        if arguments.output:
+            write_atomic(arguments.output, figures)
+        else:
+            sys.stdout.write(figures)
+    elif arguments.output:
+        report.write(results, arguments.output)
+    elif not arguments.html:
+        sys.stdout.write(report.render(results, plots_dir=None).markdown)
+    return 0
+
+
+def _spare_results(written: Path) -> None:
+    """Raises UsageError where writing would take the place of a folder or destroy results."""
+    from vbench.results import loading
+
+    if written.is_dir():
+        raise UsageError(f"{written} is a folder", remedy=f"name a file: {written / 'report.md'}")
+    if loading.is_result(written):
+        raise UsageError(f"{written} holds results", remedy="name another file with -o")
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    from vbench.results import compare, identity, loading
+
+    keys = {name.lower().replace(" ", "-"): name for name in identity.CLASS_KEYS}
+    for unknown in set(arguments.across) - keys.keys():
+        raise UsageError(f"no key of machines is called {unknown!r}", remedy=", ".join(keys))
+    comparison = compare.compare(
+        loading.load_all([arguments.base]),
+        loading.load_all([arguments.new]),
+        arguments.fail_above,
+        allow_missing=arguments.allow_missing,
+        across=[keys[key] for key in arguments.across],
+    )
+    sys.stdout.write(comparison.render())
+    return comparison.status
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from vbench.cli import commands
+
+    return commands.doctor(_options(arguments), as_json=arguments.json)
+
+
+def setup(arguments: argparse.Namespace) -> int:
+    from vbench.system import packages
+
+    return packages.setup(dry_run=arguments.dry_run, test=arguments.test)
+
+
+def backends(arguments: argparse.Namespace) -> int:
+    from vbench.cli import commands
+
+    return commands.backends(_options(arguments), as_json=arguments.json)
+
+
+def workloads(arguments: argparse.Namespace) -> int:
+    from vbench.cli import commands
+
+    return commands.workloads(_options(arguments), as_json=arguments.json)
+
+
+def exec(arguments: argparse.Namespace) -> int:
+    from vbench.cli import commands
+
+    if not arguments.guest_command:
+        raise UsageError("there is no command", remedy="vbench exec VARIANT -- COMMAND")
+    return commands.execute(_options(arguments), arguments.variant, arguments.guest_command)
+
+
+def shell(arguments: argparse.Namespace) -> int:
+    from vbench.cli import commands
+
+    return commands.shell(_options(arguments), arguments.variant)
+
+
+def image(arguments: argparse.Namespace) -> int:
+    from vbench import image
+
+    def progress(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    if arguments.action == "build":
+        print(image.ensure(arguments.kernel, arguments.modules, progress=progress).digest)
+    elif arguments.action == "export":
+        print(image.export_images(arguments.file, progress).digest)
+    elif arguments.action == "import":
+        print(image.import_images(arguments.file).digest)
+    elif arguments.action == "list":
+        from vbench.cli import commands
+
+        print(commands.image_table(image.installed()))
+    else:
+        removed = [each for digest in arguments.digest for each in image.remove(digest)]
+        if arguments.unused is not None:
+            removed = image.remove_unused(arguments.unused)
+        for each in removed:
+            print(f"removed {each.key}")
+    return 0

@@ -1,0 +1,235 @@
+"""All commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vbench import __version__
+from vbench.cli import actions
+
+_STATUS = """exit status:
+  0  all that was asked for was measured, or is unsupported for a stated reason
+  1  something failed
+  2  usage
+  3  a named backend cannot run on this host, or none can
+  4  compare: something could not be compared
+  5  a result file cannot be read
+  130  interrupted"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="vbench",
+        description="Measure what each virtualization technique costs on this machine.",
+        epilog=_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"vbench {__version__}")
+    commands = top.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    def add(name: str, act: Callable[[argparse.Namespace], int], help: str) -> Any:
+        command = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog=_STATUS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(act=act)
+        return command
+
+    run = add("run", actions.run, "measure; writes JSON and DIR/report.md")
+    run.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="VARIANT",
+        help="such as tcg or tcg-virtio,vcpus=2; without it: all that can run",
+    )
+    run.add_argument(
+        "--workload",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="workloads, by name ('disk-*') or by category and name ('disk/*')",
+    )
+    run.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
+    run.add_argument("--boots", type=_positive, metavar="N", help="boots of each variant")
+    run.add_argument(
+        "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
+    )
+    run.add_argument(
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="of the order of variants and workloads within a boot; default random, and recorded",
+    )
+    run.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for the results; default vbench-results/<time>",
+    )
+    run.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue the interrupted run in DIR; everything else is as it was asked for then",
+    )
+    run.add_argument("files", nargs="*", type=Path, metavar="FILE", help="workloads of your own")
+    _common(run)
+    _report_options(add("report", actions.report, "write the report of result files"))
+    _compare_options(add("compare", actions.compare, "find regressions between two results"))
+    doctor = add("doctor", actions.doctor, "what this host can do, why not, and what to do")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    _common(doctor, hosts=1)
+    setup = add("setup", actions.setup, "install what the system lacks")
+    setup.add_argument("--dry-run", action="store_true", help="say what would be installed")
+    setup.add_argument("--test", action="store_true", help="also what the tests need")
+    for name, act, text in (
+        ("backends", actions.backends, "list backends: available, or why not"),
+        ("workloads", actions.workloads, "list workloads"),
+    ):
+        listing = add(name, act, text)
+        listing.add_argument("--json", action="store_true", help="for programs")
+        if name == "workloads":
+            listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of your own")
+            _plugins(listing)
+        else:
+            _common(listing, hosts=1)
+    for name, act, text in (
+        ("exec", actions.exec, "boot a guest, run the command after --, end the guest"),
+        ("shell", actions.shell, "boot a guest and work in it"),
+    ):
+        command = add(name, act, text)
+        command.add_argument("variant", metavar="VARIANT", help="a variant, or native")
+        _common(command, hosts=1)
+    image = add("image", actions.image, "the image cache: build, list, remove, export, import")
+    of_image = image.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = of_image.add_parser("build", help="build the image unless the cache has it")
+    _kernel(build)
+    of_image.add_parser("list", help="what the cache holds")
+    remove = of_image.add_parser("remove", help="remove from the cache")
+    which = remove.add_mutually_exclusive_group(required=True)
+    which.add_argument("digest", nargs="*", default=[], help="what it begins with")
+    which.add_argument(
+        "--unused", type=_days, metavar="DAYS", help="all that were not used for so long"
+    )
+    for action, text in (
+        ("export", "write the images to a file, for machines that cannot build them"),
+        ("import", "put the images of such a file into the cache"),
+    ):
+        of_image.add_parser(action, help=text).add_argument("file", type=Path, metavar="FILE")
+    return top
+
+
+def _compare_options(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument("base", type=Path, metavar="BASE")
+    compare.add_argument("new", type=Path, metavar="NEW")
+    compare.add_argument(
+        "--fail-above",
+        type=_percent,
+        metavar="PCT",
+        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
+    )
+    compare.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="series that are missing, failed or refused do not fail --fail-above",
+    )
+    compare.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="compare machines that differ in it: host-kind, cpu-model, cpus, kernel, clock-source",
+    )
+
+
+def _days(text: str) -> float:
+    days = _number(text)
+    if not 0 <= days <= 36_500:
+        raise argparse.ArgumentTypeError("0 to 36500 days")
+    return days
+
+
+def _common(command: argparse.ArgumentParser, hosts: int = 0) -> None:
+    """The options that say where, with what; `hosts` bounds how many may be named, 0: any."""
+    command.set_defaults(hosts_most=hosts)
+    command.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="where guests are launched: local, ssh://user@host[:port], testbed[,clock=wall]",
+    )
+    _plugins(command)
+    _kernel(command)
+
+
+def _plugins(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a plugin file of your own",
+    )
+
+
+def _kernel(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--kernel",
+        default="debian",
+        metavar="FILE",
+        help="debian (default), host (this host's own), or a kernel file",
+    )
+    command.add_argument("--modules", metavar="DIR", help="the modules of --kernel FILE")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _positive(text: str) -> int:
+    value = _whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _percent(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 to 1000")
+    return value
+
+
+def _report_options(report: argparse.ArgumentParser) -> None:
+    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JSON files or folders")
+    report.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
+    )
+    report.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file")
+    report.add_argument(
+        "--format",
+        choices=("markdown", "json", "bencher", "openmetrics", "csv"),
+        default="markdown",
+        help="markdown, or the figures as data; default %(default)s",
+    )
