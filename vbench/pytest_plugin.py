@@ -183,7 +183,7 @@ def pytest_configure(config: pytest.Config) -> None:
         asked = check(options)
         alone = contextlib.ExitStack()
         config.add_cleanup(alone.close)
-        alone.enter_context(measuring_alone(say))
+        alone.enter_context(measuring_alone(options.hosts, say))
         session = open_session(options, asked)
         alone.callback(session.close)
     config.pluginmanager.register(SessionPlugin(session, config.getoption("workload")))

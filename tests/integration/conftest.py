@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -122,18 +121,6 @@ class Vbench:
         """Processes and files that are still there, after a moment to end."""
         until(lambda: not self.processes() and not any(self.tmp.iterdir()), 3)
         return [*self.processes(), *map(str, self.tmp.iterdir())]
-
-
-def ssh_program(folder: Path, config: str) -> str:
-    """A PATH whose `ssh` is the real one with `config` in place of this user's configuration:
-    OpenSSH looks for that in the password file's home, whatever HOME says."""
-    programs = folder / "programs"
-    programs.mkdir()
-    (folder / "ssh_config").write_text(config)
-    program = programs / "ssh"
-    program.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{folder}/ssh_config" "$@"\n')
-    program.chmod(0o755)
-    return f"{programs}:{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")

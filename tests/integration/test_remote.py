@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import ssh_program, until
+from tests.integration.conftest import until
+from tests.integration.ssh_server import SSHD, Server, ssh_program, ssh_server
 from vbench import image
 from vbench.errors import ConnectionLost, GuestLost, HostTimeout, UsageError
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
 from vbench.system.facts import LocalReader, address, machine_id
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
 pytestmark = [
     pytest.mark.tcg,
     pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed"),
@@ -31,61 +29,27 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Remote:
-    address: str
-    root: Path  # of this test: keys, and what the remote side keeps
-    environment: dict[str, str]
+    server: Server
+    environment: dict[str, str]  # in which `ssh` knows it
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    @property
+    def root(self) -> Path:
+        return self.server.root
 
     def left(self) -> list[str]:
-        """Temporary directories on the remote side."""
-        return sorted(path.name for path in (self.root / "tmp").iterdir())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return self.server.left()
 
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
     root = tmp_path_factory.mktemp("remote")
-    own = root / ".ssh"
-    for folder in (own, root / "tmp", root / "cache"):
-        folder.mkdir(mode=0o700)
-    for name in ("host_key", ".ssh/id_ed25519"):
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(root / name)], check=True
-        )
-    port = free_port()
-    host_key = (root / "host_key.pub").read_text()
-    (own / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (root / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {root}/host_key\nPidFile none\n"
-        f"AuthorizedKeysFile {own}/id_ed25519.pub\nStrictModes no\nUsePAM no\n"
-        "PasswordAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv VBENCH_CACHE={root}/cache VBENCH_TMP={root}/tmp\n"
-    )
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    server = subprocess.Popen(
-        [str(SSHD), "-D", "-e", "-f", str(root / "sshd_config")], stderr=subprocess.DEVNULL
-    )
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        assert until(answers, 10)
-        config = f"IdentityFile {own}/id_ed25519\nUserKnownHostsFile {own}/known_hosts\n"
-        environment = {
-            "PATH": ssh_program(root, config),
-            "VBENCH_LOCK": str(root / "lock"),
-        }
-        yield Remote(f"ssh://{getpass.getuser()}@127.0.0.1:{port}", root, environment)
-    finally:
-        server.kill()
-        server.wait()
+    with ssh_server(root) as server:
+        path = ssh_program(root, server.config)
+        yield Remote(server, {"PATH": path, "VBENCH_LOCK": str(root / "lock")})
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Vbench, ssh_program
+from tests.integration.conftest import Vbench
+from tests.integration.ssh_server import ssh_program
 from vbench import image
 from vbench.contract.guest import Guest, Target
 from vbench.contract.host import Host

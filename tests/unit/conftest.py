@@ -15,11 +15,12 @@ from shell_backend import CAN, GUESTS, Guests, ShellBackend
 from shell_runs import Runs
 
 from vbench.contract.registry import Registry, Variant
+from vbench.hosts import lock
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles
 from vbench.results.history import SCHEMA_VERSION
-from vbench.run import lock, opening
+from vbench.run import opening
 from vbench.run.book import Book
 from vbench.run.series import Series
 from vbench.run.session import Session

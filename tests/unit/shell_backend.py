@@ -20,6 +20,7 @@ from vbench.contract.host import Host
 from vbench.errors import AttestationError, ConnectionLost, LaunchError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.shell import GuestShell
+from vbench.hosts.openssh import SshCommand
 from vbench.model import Availability, Fact, ImageFiles, Output, Technique
 from vbench.records import (
     Attestation,
@@ -84,6 +85,19 @@ class ShellConnection:
             self._machine.alive = False
             raise ConnectionLost("the guest closed the connection")
         return self._host.run(["sh", "-c", command], timeout_s=timeout_s, stdin=stdin)
+
+    def start(self, command: str) -> SshCommand:
+        pipe = subprocess.PIPE
+        return SshCommand(
+            subprocess.Popen(
+                ["sh", "-c", command],
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
 
     @property
     def alive(self) -> bool:

@@ -18,9 +18,10 @@ from sample_results import LOCAL, item, pairs, result
 
 from vbench.cli import commands
 from vbench.cli import main as cli
+from vbench.hosts import lock
 from vbench.hosts.local import LocalHost
 from vbench.results import store
-from vbench.run import lock, opening
+from vbench.run import opening
 
 PLUGIN = ("--plugin", shell_backend.__file__)
 Main = Callable[..., tuple[int, str, str]]
@@ -38,7 +39,7 @@ def vbench_backends():
 
 @pytest.fixture
 def main(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Main:
     """`vbench WORDS...` in an empty folder: exit status, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
@@ -50,7 +51,7 @@ def main(
             status = cli.main([str(word) for word in words])
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
-        said = capsys.readouterr()
+        said = capfd.readouterr()
         return status, said.out, said.err
 
     return call

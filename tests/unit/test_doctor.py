@@ -379,6 +379,12 @@ def test_render_aligns_and_counts() -> None:
     ]
 
 
+def test_a_host_whose_df_finds_no_mount_point() -> None:
+    heading = "/cache\nFilesystem 1M-blocks Used Available Capacity Mounted on"
+    check = one(FakeHost({}, {"df -Pm": heading}), "cache disk")
+    assert (check.state, check.finding) == ("info", "unknown")
+
+
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--jsn"]) == 2
     assert "usage" in capsys.readouterr().err

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from vbench.errors import UnavailableError
-from vbench.run import lock
+from vbench.hosts import lock
+from vbench.run.lock import measuring_alone
 
 _HOLDER = """
 import sys
-from vbench.run import lock
+from vbench.hosts import lock
 lock.LOCK = sys.argv[1]
-with lock.measuring_alone(lambda text: print("waits", flush=True)):
+with lock.local_lock(lambda text: print("waits", flush=True)):
     print("holds", flush=True)
     sys.stdin.read()
 """
@@ -51,9 +52,9 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_alone_it_says_nothing(path: Path) -> None:
     said: list[str] = []
-    with lock.measuring_alone(said.append):
+    with measuring_alone((), said.append):
         assert f"pid {os.getpid()}: " in path.read_text()
-    with lock.measuring_alone(said.append):
+    with measuring_alone((), said.append):
         pass
     assert said == []
     assert path.read_text() == ""  # nobody is named who holds nothing
@@ -68,7 +69,7 @@ def test_the_second_waits_and_names_the_first(path: Path) -> None:
         waiting.set()
 
     def second() -> None:
-        with lock.measuring_alone(say):
+        with measuring_alone((), say):
             entered.set()
 
     with holder(path) as first:
@@ -91,23 +92,23 @@ def test_a_killed_holder_frees_it(path: Path) -> None:
         first.kill()
         first.wait()
         said: list[str] = []
-        with lock.measuring_alone(said.append):
+        with measuring_alone((), said.append):
             assert said == []
             assert str(os.getpid()) in path.read_text()
             assert str(path) not in path.read_text()  # nothing of the killed one's line is left
 
 
 def test_an_error_frees_it(path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), lock.measuring_alone(print):
+    with pytest.raises(ZeroDivisionError), measuring_alone((), print):
         1 / 0  # noqa: B018
-    with lock.measuring_alone(pytest.fail):
+    with measuring_alone((), pytest.fail):
         pass
 
 
 def test_every_user_can_lock_it(path: Path) -> None:
     before = os.umask(0o077)
     try:
-        with lock.measuring_alone(print):
+        with measuring_alone((), print):
             assert path.stat().st_mode & 0o777 == 0o666
     finally:
         os.umask(before)
@@ -115,10 +116,10 @@ def test_every_user_can_lock_it(path: Path) -> None:
 
 def test_it_is_not_inherited(path: Path) -> None:
     """A guest that outlived us for a moment must not keep the next run waiting."""
-    with lock.measuring_alone(print):
+    with measuring_alone((), print):
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        with lock.measuring_alone(pytest.fail):
+        with measuring_alone((), pytest.fail):
             pass
     finally:
         child.kill()
@@ -128,7 +129,7 @@ def test_it_is_not_inherited(path: Path) -> None:
 def test_a_lock_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(lock, "LOCK", str(tmp_path))
     with pytest.raises(UnavailableError, match="cannot open") as caught:
-        lock.measuring_alone(print).__enter__()
+        measuring_alone((), print).__enter__()
     assert caught.value.exit_status == 3
     assert "regular file" in caught.value.remedy
 
@@ -138,7 +139,7 @@ def test_a_link_that_another_user_put_there_is_not_followed(path: Path, tmp_path
     precious.write_text("content")
     path.symlink_to(precious)
     with pytest.raises(UnavailableError, match="cannot open"):
-        lock.measuring_alone(print).__enter__()
+        measuring_alone((), print).__enter__()
     assert precious.read_text() == "content"
 
 
@@ -148,10 +149,15 @@ def test_the_wait_is_bounded_and_says_who_holds_it(
     monkeypatch.setattr(lock, "TIMEOUT_S", 0.3)
     with holder(path) as first:
         with pytest.raises(UnavailableError, match="another vbench") as caught:
-            lock.measuring_alone(lambda _: None).__enter__()
+            measuring_alone((), lambda _: None).__enter__()
         assert f"pid {first.pid}: " in caught.value.evidence
 
 
 def test_an_error_of_the_run_is_not_taken_for_the_locks() -> None:
-    with pytest.raises(TimeoutError, match="of the run"), lock.measuring_alone(print):
+    with pytest.raises(TimeoutError, match="of the run"), measuring_alone((), print):
         raise TimeoutError("of the run")
+
+
+def test_the_testbed_is_a_part_of_this_machine(path: Path) -> None:
+    with measuring_alone(("testbed", "local"), pytest.fail):
+        assert f"pid {os.getpid()}: " in path.read_text()

@@ -18,13 +18,11 @@ from vbench.guest.native import Native
 from vbench.image import Installed
 from vbench.run.collecting import collect
 from vbench.run.interrupts import terminated_as_interrupted
+from vbench.run.lock import measuring_alone
 from vbench.run.opening import ensure_image, find_host, load_plugins
-from vbench.run.options import RunOptions
+from vbench.run.options import RunOptions, say
 from vbench.system.doctor import NEEDED_REMOTELY, checks, render, to_json
 from vbench.system.packages import needed_here
-
-# A command of `vbench exec` may take as long as the user lets it: a day, in seconds.
-_PATIENCE_S = 86400.0
 
 
 def backends(options: RunOptions, *, as_json: bool) -> int:
@@ -155,19 +153,15 @@ def _native(options: RunOptions) -> Iterator[Native]:
 
 
 def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
-    """Run `command`; its output is ours, byte for byte as text, and so is its exit status."""
+    """Run `command` with our own standard input, output and error; returns its exit status."""
     # One word is a shell line, several are an argv: as ssh would read them, but quoted.
     line = command[0] if len(command) == 1 else shlex.join(command)
-    with terminated_as_interrupted():
+    with terminated_as_interrupted(), measuring_alone(options.hosts, say):
         if variant == "native":
             with _native(options) as native:
-                output = native.run(line, timeout_s=_PATIENCE_S)
-        else:
-            with _guest(options, variant) as guest:
-                output = guest.run(line, timeout_s=_PATIENCE_S)
-    sys.stdout.write(output.stdout)
-    sys.stderr.write(output.stderr)
-    return output.status
+                return native.pass_through(line)
+        with _guest(options, variant) as guest:
+            return guest.pass_through(line)
 
 
 def shell(options: RunOptions, variant: str) -> int:
@@ -177,7 +171,7 @@ def shell(options: RunOptions, variant: str) -> int:
             "`vbench shell` needs a terminal", remedy="use `vbench exec VARIANT -- CMD`"
         )
     terminal = os.environ.get("TERM", "dumb")
-    with terminated_as_interrupted():
+    with terminated_as_interrupted(), measuring_alone(options.hosts, say):
         if variant == "native":
             with _native(options) as native:
                 line = f"TERM={shlex.quote(terminal)} exec sh -i"

@@ -96,6 +96,10 @@ class Guest(Target, Protocol):
 
     def run(self, command: str, *, timeout_s: float, stdin: bytes = b"") -> Output: ...
 
+    def pass_through(self, command: str) -> int:
+        """Run a shell command with our own standard input, output and error, byte for byte and as
+        they come; returns its exit status, 128 + n for signal n. Raises GuestLost."""
+
     def interact(self, terminal: str) -> int:
         """A shell on our own terminal; returns its exit status. Raises GuestLost."""
 

@@ -124,8 +124,12 @@ class Host(Protocol):
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         """Run `argv` on our own terminal; returns its exit status."""
 
+    def pass_through(self, argv: Sequence[str]) -> int:
+        """Run `argv` with our own standard input, output and error, byte for byte and as they
+        come; returns its exit status, 128 + n for signal n."""
+
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
-        """A TCP connection made from this host."""
+        """A TCP connection made from this host, to a server that speaks first."""
 
     def workdir(self) -> AbstractContextManager[str]:
         """A private 0700 directory that ends with the context, on a real disk. A janitor removes

@@ -59,6 +59,9 @@ class BootedGuest:
     def server(self, command: str) -> AbstractContextManager[None]:
         return self.shell.server(command)
 
+    def pass_through(self, command: str) -> int:
+        return self.shell.pass_through(command)
+
     def interact(self, terminal: str) -> int:
         return self.shell.interact(terminal)
 

@@ -148,6 +148,10 @@ class Native:
                 error.what, evidence=command, remedy="let it print its result only"
             ) from error
 
+    def pass_through(self, command: str) -> int:
+        """As Guest.pass_through."""
+        return self.host.pass_through(self.argv(command))
+
     @contextmanager
     def server(self, command: str) -> Iterator[None]:
         """Keep `command` running while the context lasts."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, GuestLost, WorkloadTimeout
 from vbench.guest.target import clean_argv
-from vbench.hosts.connection import read_line
+from vbench.hosts.connection import read_line, relay
 from vbench.hosts.ssh import SshConnection
 from vbench.model import Output
 from vbench.system.process import KILLED_STATUSES
@@ -85,6 +85,22 @@ class GuestShell:
                 f"a command in the guest did not end within {timeout_s:g} s", evidence=command
             )
         return output
+
+    def pass_through(self, command: str) -> int:
+        """Run a shell command with our own standard input, output and error, byte for byte and as
+        they come; returns its exit status, 128 + n for signal n. Raises GuestLost."""
+        try:
+            # the shell stays: SSH has no exit status for what a signal ended
+            running = self.ssh.start(f"{shlex.join(clean_argv(command))}; exit $?")
+        except ConnectionLost as error:
+            raise self.lost(error.what) from error
+        try:
+            status = relay(running, _GRACE_S * self._host.timeout_scale)
+        finally:
+            running.close()
+        if status is None or status < 0:
+            raise self.lost("the connection to the guest is gone")
+        return status
 
     def interact(self, terminal: str) -> int:
         """A shell on our own terminal; returns its exit status."""

@@ -126,7 +126,23 @@ class LocalHost:
         return LocalProcess(argv, () if tap is None else (tap,))
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
-        return subprocess.call(argv, env={**os.environ, "TERM": terminal})
+        return self._with_our_streams(argv, {**os.environ, "TERM": terminal})
+
+    def pass_through(self, argv: Sequence[str]) -> int:
+        return self._with_our_streams(argv, None)
+
+    def _with_our_streams(self, argv: Sequence[str], env: Mapping[str, str] | None) -> int:
+        # In our own process group, for a terminal gives its input to that one only.
+        try:
+            child = subprocess.Popen([*TIED, *argv], env=env)
+        except OSError as error:
+            raise _cannot_start(argv, error) from error
+        try:
+            status = child.wait()
+        finally:
+            child.kill()
+            child.wait()
+        return status if status >= 0 else 128 - status
 
     def connect(self, address: str, port: int, timeout_s: float) -> socket.socket:
         try:

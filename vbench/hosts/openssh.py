@@ -18,7 +18,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -102,8 +102,10 @@ class OpenSshConnection:
                 log = self._logged(0)
                 process.end_group(master)
                 late = f"no answer within {timeout_s:g} s"
+                # the last line, unless that only says that there was another
+                words = [line for line in log if ": terminating, " not in line] or [late]
                 raise ConnectionLost(
-                    f"no SSH login to {self.name}: {(log or [late])[-1]}",
+                    f"no SSH login to {self.name}: {words[-1]}",
                     evidence="\n".join(log),
                     remedy=f"connect once by hand: {self._by_hand}",
                 )
@@ -226,8 +228,8 @@ class OpenSshConnection:
         )
 
     def forward(self, address: str, port: int, timeout_s: float) -> Forwarded:
+        """As Connection.forward, to a server that speaks first, as those of SSH do."""
         own_end, childs_end = socket.socketpair()
-        own_end.settimeout(timeout_s)
         since = self._log_end()
         with childs_end:
             child = self._popen(
@@ -235,19 +237,22 @@ class OpenSshConnection:
                 stdin=childs_end.fileno(),
                 stdout=childs_end.fileno(),
             )
+        stream = Forwarded(own_end, child)
+        if not stream.speaks(timeout_s):
+            stream.close()
+            raise self._not_forwarded(f"{address}:{port}", since)
+        return stream
 
-        def refusal() -> HostError | ConnectionLost:
-            log = "\n".join(self._logged(since))
-            if self.alive and "prohibited" in log:
-                return HostError(
-                    f"{self.name} forbids TCP forwarding, by which its guests are reached",
-                    evidence=log,
-                    remedy="set AllowTcpForwarding to yes or local in its sshd_config, at least "
-                    "for your user, and let PermitOpen allow 127.0.0.1",
-                )
-            return ConnectionLost(f"{self.name} cannot reach {address}:{port}", evidence=log)
-
-        return Forwarded(own_end, child, refusal)
+    def _not_forwarded(self, where: str, since: int) -> HostError | ConnectionLost:
+        log = "\n".join(self._logged(since))
+        if self.alive and "prohibited" in log:
+            return HostError(
+                f"{self.name} forbids TCP forwarding, by which its guests are reached",
+                evidence=log,
+                remedy="set AllowTcpForwarding to yes or local in its sshd_config, at least "
+                "for your user, and let PermitOpen allow 127.0.0.1",
+            )
+        return ConnectionLost(f"{self.name} has no answer from {where}", evidence=log)
 
     @property
     def alive(self) -> bool:
@@ -304,27 +309,17 @@ def _read(pipe: IO[bytes], limit: int) -> bytes:
 class Forwarded(socket.socket):
     """A Stream through `ssh -W`: our end of a pair of sockets."""
 
-    def __init__(
-        self,
-        stream: socket.socket,
-        child: subprocess.Popen[bytes],
-        refusal: Callable[[], HostError | ConnectionLost],
-    ) -> None:
-        """`refusal` says why the other end made no connection."""
-        timeout_s = stream.gettimeout()
+    def __init__(self, stream: socket.socket, child: subprocess.Popen[bytes]) -> None:
         super().__init__(fileno=stream.detach())
-        self.settimeout(timeout_s)
         self._child = child
-        self._refusal = refusal
-        self._answered = False
 
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Raises HostError or ConnectionLost where it ends before the first byte."""
-        piece = super().recv(size, flags)
-        if not piece and not self._answered:
-            raise self._refusal()
-        self._answered = True
-        return piece
+    def speaks(self, timeout_s: float) -> bool:
+        """Whether a first byte comes within `timeout_s`; it stays to be read."""
+        self.settimeout(timeout_s)
+        try:
+            return bool(self.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def close(self) -> None:
         super().close()

@@ -21,7 +21,7 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hosts.connection import Connection, RunningCommand, Stream, read_line
+from vbench.hosts.connection import Connection, RunningCommand, Stream, read_line, relay
 from vbench.hosts.openssh import OpenSshConnection
 from vbench.hosts.private_directory import JANITOR, REMEDY
 from vbench.hosts.stream_log import StreamLog
@@ -151,7 +151,7 @@ class SshHost:
         """`name`: "ssh://user@host[:port]"."""
         self.name = name
         self._connection: Connection | None = None
-        self._tied = tied_by(SETPRIV)
+        self.tied = tied_by(SETPRIV)  # argv prefix: what follows ends with the connection
         self._facts: HostFacts | None = None
         self._scratch: Scratch | None = None
         self._scratch_filled = False
@@ -169,7 +169,7 @@ class SshHost:
                 evidence=setpriv.stderr,
                 remedy="install util-linux 2.33 or later there",
             )
-        self._tied = tied_by(setpriv.stdout.strip())
+        self.tied = tied_by(setpriv.stdout.strip())
         return connection
 
     def _why_lost(self) -> ConnectionLost:
@@ -207,10 +207,8 @@ class SshHost:
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         limit = f"{max(1.0, timeout_s):.0f}"
         # A shell in between, for SSH has no exit status for what was killed as `timeout` then is.
-        keep = [*self._tied, "sh", "-c", '"$@"; exit $?', "vbench"]
-        command = shlex.join(
-            [*keep, *self._tied, "timeout", "-s", "KILL", limit, *self._tied, *argv]
-        )
+        keep = [*self.tied, "sh", "-c", '"$@"; exit $?', "vbench"]
+        command = shlex.join([*keep, *self.tied, "timeout", "-s", "KILL", limit, *self.tied, *argv])
         output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
         if output.status in KILLED_STATUSES:
             raise HostTimeout(
@@ -239,11 +237,29 @@ class SshHost:
         if network and network.tap_fd is not None:
             raise HostError(f"an open tap cannot be handed on to {self.name}")
         timeout_s = CONNECT_TIMEOUT_S * self.timeout_scale
-        return RemoteProcess(self.connection, self._tied, argv, timeout_s)
+        return RemoteProcess(self.connection, self.tied, argv, timeout_s)
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         # Not by the login shell itself: the testbed's would take its own command of that name.
-        return self.connection.interact(terminal, shlex.join([*self._tied, *argv]))
+        return self.connection.interact(terminal, shlex.join([*self.tied, *argv]))
+
+    def pass_through(self, argv: Sequence[str]) -> int:
+        connection = self.connection
+        command = connection.start(f"exec {shlex.join([*self._kept_by_a_shell(), *argv])}")
+        try:
+            status = relay(command, _GRACE_S * self.timeout_scale)
+        finally:
+            command.close()
+        if status is None or status < 0:
+            lost = self._why_lost()
+            self.close()
+            raise lost
+        return status
+
+    def _kept_by_a_shell(self) -> tuple[str, ...]:
+        """What runs an argv under a shell that stays: SSH has no exit status for what a signal
+        ended, and the shell makes one of it."""
+        return (*self.tied, "sh", "-c", '"$@"; exit $?', "vbench", *self.tied)
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         return self.connection.forward(address, port, timeout_s * self.timeout_scale)

@@ -21,11 +21,11 @@ _TIMEOUT_S = 600.0  # about 150 MB, through whatever network there is
 # $1 digest. Says where the image is to be, and whether it is there. The second folder is for a
 # home that is read-only, or that there is not.
 _LOOK = """
-for d in "${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}" "/var/tmp/vbench-$(id -u)"; do
-  d=$d/placed
-  if mkdir -p -m 700 "$d" && [ -O "$d" ] && [ -w "$d" ]; then
-    printf '%s\\n' "$d/$1"
-    if [ -d "$d/$1" ]; then echo there; fi
+t=${VBENCH_TMP:-/var/tmp}
+for d in "${VBENCH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vbench}" "$t/vbench-$(id -u)"; do
+  if mkdir -p "$d" && [ -O "$d" ] && mkdir -p "$d/placed" && [ -w "$d/placed" ]; then
+    printf '%s\\n' "$d/placed/$1"
+    if [ -d "$d/placed/$1" ]; then echo there; fi
     exit
   fi
 done

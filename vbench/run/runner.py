@@ -30,7 +30,7 @@ def run(options: RunOptions) -> int:
     first guest, never after."""
     asked, workloads = _checked(options)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
-        stack.enter_context(measuring_alone(say))
+        stack.enter_context(measuring_alone(options.hosts, say))
         existed = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
         stack.callback(_remove_if_empty, out, keep=existed)
@@ -43,9 +43,9 @@ def run(options: RunOptions) -> int:
 
 def resume(directory: Path) -> int:
     """Continue the run that was measured into `directory`; as `run`."""
-    resuming.read(directory)  # to say at once if there is none
+    options = resuming.options_of(resuming.read(directory), directory)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
-        stack.enter_context(measuring_alone(say))
+        stack.enter_context(measuring_alone(options.hosts, say))
         before = resuming.read(directory)
         if before.stopped == "":
             say(f"vbench: {directory} is complete; there is nothing to continue")

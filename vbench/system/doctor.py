@@ -245,10 +245,12 @@ def _room(host: Reader) -> Iterator[Check]:
         'd="${VBENCH_CACHE:-${XDG_CACHE_HOME:-$h/.cache}/vbench}"; echo "$d"; '
         'while [ ! -d "$d" ]; do d=$(dirname "$d"); done; df -Pm "$d" | tail -n 1',
     ).splitlines()
-    if len(found) != 2:
+    # Where df finds no mount point (a root in an initramfs) it prints its heading alone.
+    fields = found[-1].split() if len(found) == 2 else []
+    if len(fields) < 4 or not fields[3].isdigit():
         yield Check("cache disk", "info", UNKNOWN)
         return
-    free = int(found[1].split()[3])
+    free = int(fields[3])
     if free < NEEDED_CACHE_MIB:
         finding = f"{free} MiB free at {found[0]}; about {NEEDED_CACHE_MIB} MiB needed"
         yield Check(

@@ -1,0 +1,109 @@
+"""A real sshd of a test's own, and the `ssh` that knows it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.integration.conftest import until
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sshd. `root` holds its keys, and what the remote side keeps."""
+
+    port: int
+    root: Path
+
+    @property
+    def address(self) -> str:
+        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    @property
+    def key(self) -> Path:
+        """The user's own."""
+        return self.root / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.root / "known_hosts"
+
+    @property
+    def config(self) -> str:
+        """What the user's ~/.ssh/config has to say for a login."""
+        return f'IdentityFile "{self.key}"\nUserKnownHostsFile "{self.known_hosts}"\n'
+
+    def left(self) -> list[str]:
+        """Temporary directories on the remote side."""
+        return sorted(path.name for path in (self.root / "tmp").iterdir())
+
+
+def key_pair(path: Path) -> str:
+    """A fresh key; its public line."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path.with_name(f"{path.name}.pub").read_text()
+
+
+def ssh_program(folder: Path, config: str) -> str:
+    """A PATH whose `ssh` is the real one with `config` in place of this user's configuration:
+    OpenSSH looks for that in the password file's home, whatever HOME says."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (folder / "ssh_config").write_bytes(config.encode("latin-1"))
+    program = programs / "ssh"
+    real = shutil.which("ssh", path="/usr/bin:/bin")
+    program.write_text(f'#!/bin/sh\nexec {real} -F "{folder}/ssh_config" "$@"\n')
+    program.chmod(0o755)
+    return f"{programs}:{os.environ['PATH']}"
+
+
+@contextmanager
+def ssh_server(root: Path, *settings: str) -> Iterator[Server]:
+    """An sshd on a port of its own with further lines of sshd_config, and `root`'s host_key if
+    there is one."""
+    for folder in ("tmp", "cache"):
+        (root / folder).mkdir(mode=0o700)
+    if not (root / "host_key").exists():
+        key_pair(root / "host_key")
+    host_key = (root / "host_key.pub").read_text()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = Server(int(probe.getsockname()[1]), root)
+    key_pair(server.key)
+    server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {host_key}")
+    lines = [
+        f"Port {server.port}\nListenAddress 127.0.0.1\nHostKey {root}/host_key\nPidFile none",
+        f"AuthorizedKeysFile {server.key}.pub\nStrictModes no\nUsePAM no",
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes",
+        *settings,
+    ]
+    if not any(line.startswith("SetEnv") for line in settings):  # the first one wins
+        lines.append(
+            f"SetEnv VBENCH_CACHE={root}/cache VBENCH_TMP={root}/tmp VBENCH_LOCK={root}/lock"
+        )
+    (root / "sshd_config").write_text("\n".join(lines) + "\n")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    process = subprocess.Popen(
+        [str(SSHD), "-D", "-e", "-f", str(root / "sshd_config")], stderr=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", server.port)) == 0
+
+    try:
+        assert until(answers, 10)
+        yield server
+    finally:
+        process.kill()
+        process.wait()
