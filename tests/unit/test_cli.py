@@ -437,6 +437,8 @@ def test_ctrl_c_anywhere_is_130(
 
 
 def test_sigterm_is_ctrl_c_while_a_command_runs(main: Main, image: None) -> None:
-    status, _, err = main("exec", "shell", *PLUGIN, "--", f"kill -TERM {os.getpid()}; sleep 60")
+    status, _, err = main(
+        "exec", "shell", *PLUGIN, "--", f"sleep 0.5; kill -TERM {os.getpid()}; sleep 60"
+    )
     assert status == 130
     assert err == "vbench: interrupted\n"
