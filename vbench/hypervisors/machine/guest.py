@@ -81,6 +81,12 @@ class MachineGuest:
     def server(self, command: str) -> AbstractContextManager[None]:
         return self.shell.server(command)
 
+    def pass_through(self, command: str) -> int:
+        try:
+            return self.shell.pass_through(command)
+        except (ConnectionLost, HostError) as error:
+            raise self.lost(error.what) from error
+
     def interact(self, terminal: str) -> int:
         try:
             return self.host.interact(self.shell.argv("exec sh -i"), terminal)
