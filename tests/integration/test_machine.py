@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Vbench, ssh_program
+from tests.integration.conftest import Vbench
+from tests.integration.ssh_server import ssh_program
 from tests.integration.test_docs import example
 from vbench import image
 from vbench.contract.console import kernel_arguments
