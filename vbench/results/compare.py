@@ -27,7 +27,7 @@ from vbench.results.stats import CONFIDENCE
 _QUANTILES = ("p50", "p99")
 # What "no difference" means where no limit is given: the two sides differ by less than this.
 EQUIVALENT_PERCENT = 5.0
-# Student's t of two boots a side is 4.3 and of one against many nothing is known at all.
+# With fewer boots (or machines) on a side, Student's t is so large that little can be found.
 _ENOUGH_UNITS = 3
 
 _Logs = Callable[[Item], Mapping[int, Sequence[float]]]
@@ -93,7 +93,8 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
             keys = ", ".join(_nearest(kind, other.machines))
             found.append(f"{count} of {where} without one of its class in {there}: {keys}")
     found += sorted(_built_otherwise(old, young))
-    lone = [r for r in rows if r.change and r.change.alone]
+    wall = TimeBase.WALL  # counts depend on no machine
+    lone = [r for r in rows if r.change and r.change.alone and r.time_base is wall]
     if lone:
         found.append(
             f"{plural(len(lone), 'row')} with one machine on each side, and not the same one: "
