@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vbench.results import student
+from vbench.results import exit_reasons, student
 from vbench.results.formatting import number
 from vbench.results.stats import CONFIDENCE, exp
 
@@ -167,11 +167,18 @@ def count(side: Machines) -> Count | None:
 
 
 def changed_exits(base: Mapping[str, float], new: Mapping[str, float]) -> list[str]:
-    """Reasons whose exits per unit of work changed: by more than 0.1 %, and by 0.01, as a timer's
-    exits fall into one count or the other."""
-    found = []
-    for reason in sorted({*base, *new}):
-        before, after = base.get(reason, 0.0), new.get(reason, 0.0)
-        if abs(after - before) > max(EXACT * before, 0.01):
-            found.append(f"{reason} {number(before)} now {number(after)}")
-    return found
+    """Reasons whose exits per unit of work changed, the largest change first.
+
+    By more than 2 % of all exits of the unit: a timer's exits, and what runs beside the work, fall
+    into one count or the other.
+    """
+    before, after = exit_reasons.split(dict(base)), exit_reasons.split(dict(new))
+    least = 0.02 * max(sum(before.values()), sum(after.values()))
+    changes = {
+        reason: after.get(reason, 0.0) - before.get(reason, 0.0) for reason in {*before, *after}
+    }
+    return [
+        f"{reason} {number(before.get(reason, 0.0))} now {number(after.get(reason, 0.0))}"
+        for reason, size in sorted(changes.items(), key=lambda of: (-abs(of[1]), of[0]))
+        if abs(size) > least
+    ]
