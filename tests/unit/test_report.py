@@ -22,7 +22,6 @@ from vbench.model import (
     Statistic,
     Status,
     Technique,
-    TimeBase,
 )
 from vbench.records import (
     Attestation,
@@ -34,7 +33,7 @@ from vbench.records import (
     Observed,
     Phase,
 )
-from vbench.report import cells, reference
+from vbench.report import reference
 
 
 def markdown(*results: Result) -> str:
@@ -259,18 +258,6 @@ def test_instructions_have_a_panel_of_their_own() -> None:
     clock = chapter(text, f"### Techniques: {WALL}")
     assert "instr." not in clock
     assert "kvm-virtio`, 2 boots" not in clock
-
-
-def test_a_count_says_how_exact_it_is() -> None:
-    grouped = [
-        Pair(2e-7, 2e-7, boot, quantiles={"mean": (2e-7, 2.01e-7)}, equal=(0.99, share))
-        for boot, share in enumerate((0.875, 0.95))
-    ]
-    counted = item("x", grouped, time_base=TimeBase.INSTRUCTIONS)
-    assert cells.exactness(counted) == "88% of groups equal; mean +0.5%"
-    assert cells.exactness(replace(counted, counted=False)) == "no exact count"
-    assert cells.exactness(replace(counted, pairs=pairs(1.0))).startswith("a total")
-    assert cells.exactness(item("x", grouped)) == ""
 
 
 # ---------------------------------------------------------------- details
