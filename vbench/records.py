@@ -189,6 +189,7 @@ class Observed:
     vcpus: int | None = None
     memory_kib: int | None = None
     clocksource: str = ""
+    tcp_congestion_control: str = ""  # the default of its kernel
     cpuid_hypervisor: bool | None = None  # CPUID 1, ECX bit 31
     hypervisor: str | None = None  # as its kernel detected it: "KVM"; "" where it detected none
     sys_hypervisor: str = ""  # /sys/hypervisor, type and guest type: "xen PV"

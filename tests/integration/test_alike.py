@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,3 +107,26 @@ def test_an_inherited_personality_is_named(alone: LocalHost, files: ImageFiles) 
     found = conditions.differences(fixed, Native(alone, files), "cpu")
     assert set(found) == {"limits_differ"}
     assert "personality" in found["limits_differ"]
+
+
+# Runs its arguments under a seccomp filter that allows everything, as containers run what they hold
+# under one that allows most: prctl(2), linux/filter.h, linux/seccomp.h.
+FILTERED = """
+import ctypes, os, struct, sys
+program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+if libc.prctl(22, 2, header): sys.exit("no seccomp")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_seccomp_filter_that_slows_native_only_is_named(
+    alone: LocalHost, files: ImageFiles
+) -> None:
+    if "Seccomp:\t0" not in Path("/proc/self/status").read_text():
+        pytest.skip("this machine puts a filter on everything")
+    filtered = Native(alone, files, prefix=(sys.executable, "-c", FILTERED))
+    found = conditions.differences(filtered, Native(alone, files), "syscall")
+    assert found == {"seccomp": "seccomp is 2 natively, 0 there"}

@@ -14,6 +14,7 @@ import pytest
 from vbench.errors import Unsupported
 from vbench.hosts.disk import DiskPath, disk_path
 from vbench.hosts.local import LocalHost
+from vbench.hypervisors.qemu import truth
 
 
 @contextmanager
@@ -73,3 +74,27 @@ def test_direct_io_that_ends_in_the_page_cache_is_named(
         path = disk_path(host)
     assert path == DiskPath(path.device, "ext4", path.problem)
     assert "did not reach a device" in path.problem
+
+
+@pytest.fixture
+def without_direct_io(tmp_path: Path) -> Iterator[Path]:
+    """ramfs refuses it, as tmpfs did before Linux 6.6."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount ramfs")
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", tmp_path], check=True)
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_file_system_without_direct_io_is_named_with_a_remedy(
+    without_direct_io: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VBENCH_TMP", str(without_direct_io))
+    host = LocalHost()
+    try:
+        available = truth.direct(host)
+    finally:
+        host.close()
+    assert not available.ok
+    assert "direct I/O: Invalid argument" in available.reason
+    assert "VBENCH_TMP" in available.remedy

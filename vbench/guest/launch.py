@@ -37,6 +37,7 @@ OBSERVE = r"""
 echo "kernel=$(uname -r)"
 echo "early=$(cat /etc/early.out 2>/dev/null)"
 echo "clocksource=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "tcp_congestion_control=$(cat /proc/sys/net/ipv4/tcp_congestion_control)"
 echo "cpu_model=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n1)"
 echo "vcpus=$(grep -c ^processor /proc/cpuinfo)"
 echo "memory_kib=$(sed -n 's/^MemTotal: *\([0-9]*\).*/\1/p' /proc/meminfo)"
@@ -203,9 +204,12 @@ def observe(shell: GuestShell) -> Observed:
 def observed(text: str) -> Observed:
     """The record of what OBSERVE printed."""
     found = parse_facts(text)
-    names = ("kernel", "cpu_model", "clocksource", "sys_hypervisor", "mitigations")
+    names = (
+        *("kernel", "cpu_model", "clocksource", "sys_hypervisor", "mitigations"),
+        *("tcp_congestion_control", "early"),
+    )
     return Observed(
-        **{name: found.get(name, "") for name in (*names, "early")},
+        **{name: found.get(name, "") for name in names},
         hypervisor=found.get("hypervisor"),
         vcpus=_number(found.get("vcpus", "")),
         memory_kib=_number(found.get("memory_kib", "")),

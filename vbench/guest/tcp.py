@@ -25,7 +25,7 @@ def align(guest: Target, others: Iterable[Target]) -> tuple[str, str]:
     """Give `others`, in network namespaces of ours, the guest's settings of TCP.
 
     A congestion control that their kernel does not allow there is replaced by `reno` everywhere.
-    Returns the congestion control of the guest, and a sentence about what still differs, or "".
+    Returns the congestion control on both sides, and a sentence about what still differs, or "".
     Raises WorkloadError, GuestLost.
     """
     wanted, others = _read(guest), list(others)

@@ -34,7 +34,10 @@ def check(
         return found
     found |= conditions.differences(native, guest, category)
     if category == "network":
-        _, differs = tcp.align(guest, [native, *clients])
+        used, differs = tcp.align(guest, [native, *clients])
+        own = guest.observed.tcp_congestion_control
+        if own not in ("", used):
+            found["tcp_reno"] = f"{used} in place of the guest's {own}"
         if differs:
             found["tcp_differs"] = differs
     for host in disks:

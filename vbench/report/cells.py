@@ -43,6 +43,8 @@ FLAGS = {
     "results: no ratio; the launch facts say whose",
     "steal": "the host's own hypervisor took CPU time away during this round",
     "tcp_differs": "TCP is set differently in the guest and beside it: no word",
+    "tcp_reno": "TCP used reno on both sides, because the host's kernel allows the guest's own "
+    "congestion control in no network namespace",
     "throttled": "a CPU quota of vbench's control group, or of one above it, held it back during "
     "this round",
 }

@@ -220,7 +220,7 @@ class QemuBackend:
             )
 
     def _check(self, host: Host, files: ImageFiles, options: QemuOptions) -> None:
-        """Raises Unsupported for what this image or host cannot start."""
+        """Raises Unsupported for what this image or host cannot start, LaunchError."""
         if options.firmware and not files.bzimage:
             raise Unsupported(
                 "the image's kernel came unpacked (vmlinux): firmware starts a bzImage only"
@@ -229,6 +229,8 @@ class QemuBackend:
             raise Unsupported(
                 "to unpack a kernel by translated code on an emulated host takes ten minutes"
             )
+        if options.cache == "none" and not (direct := truth.direct(host)).ok:
+            raise LaunchError(direct.reason, remedy=direct.remedy)
 
     def _spec(self, host: Host, files: ImageFiles, options: QemuOptions, initrd: str) -> GuestSpec:
         scratch, network = host.scratch(), host.network()

@@ -88,6 +88,21 @@ def vhost(host: Host, nic: str) -> Availability:
     return Availability(True)
 
 
+def direct(host: Host) -> Availability:
+    """Whether the file system of the scratch disk takes direct I/O (cache=none)."""
+    path = host.scratch().path
+    read = ["dd", f"if={path}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"]
+    done = host.run(read, timeout_s=20)
+    if done.status == 0:
+        return Availability(True)
+    return Availability(
+        False,
+        f"the scratch disk {path} cannot be read by direct I/O: "
+        f"{done.stderr.strip().rpartition(': ')[2]}",
+        "set VBENCH_TMP to a folder on a disk, or use cache=writeback",
+    )
+
+
 @dataclass(frozen=True)
 class Process:
     """A QEMU process as the kernel of its host sees it."""
