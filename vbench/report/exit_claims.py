@@ -44,7 +44,7 @@ def triggers(panel: Panel) -> Finding | str:
     variant = max(counted, key=lambda name: len(counted[name]), default="")
     parts = {kind: _kind(kind, counted.get(variant, [])) for kind in _KINDS}
     if all(part is None for part in parts.values()):
-        return "no exits were counted"
+        return "no exits were counted: that needs KVM and root for tracing, or --host testbed"
     out = [part for part in parts.values() if part is not None]
     out[0] = Part(out[0].holds, f"exits per event in {code(variant)}: {out[0].evidence}",
                   Basis.COUNT)  # fmt: skip
@@ -105,7 +105,7 @@ def exit_cost(panel: Panel) -> Finding | str:
         if costs:
             parts.append(Part(all_hold(holds), f"{code(variant)}: {', '.join(costs)}"))
     if not parts:
-        return "no exit was counted and measured together with the control that is taken off it"
+        return "no exit was counted and measured with its control: measure category exit"
     unit = "cycles" if panel.wall else "instructions, in place of cycles"
     last = parts[-1]
     return Finding((*parts[:-1], Part(last.holds, f"{last.evidence} ({unit})")))
@@ -133,7 +133,7 @@ def hypercall(panel: Panel) -> Finding | str:
             )
             parts.append(Part(cheaper if enough else None, f"{texts} in {code(variant)}"))
     if not parts:
-        return "needs a hypercall and a trapped instruction measured in one guest"
+        return "needs a hypercall and a trapped instruction in one guest: measure category exit"
     return Finding(tuple(parts))
 
 
@@ -179,7 +179,7 @@ def drivers(panel: Panel) -> Finding | str:
         )
         parts.append(Part(holds if enough else None, texts, Basis.COUNT))
     if not parts:
-        return "needs exits counted in an emulated and a paravirtual guest of one hypervisor"
+        return "needs exits counted with emulated and with paravirtual devices under one hypervisor"
     first = parts[0]
     head = Part(first.holds, f"exits, emulated → VirtIO: {first.evidence}", first.basis)
     return Finding((head, *parts[1:]))

@@ -52,7 +52,7 @@ def translation(panel: Panel) -> Finding | str:
     """T1: the guest is unmodified, and pays for it."""
     found = means(panel, Technique.FULL)
     if not found:
-        return "no computing was measured under binary translation"
+        return "no computing was measured under binary translation: measure category cpu"
     costs = Part(all_hold([above(m.overhead, stats.MEDIUM_MAX) for _, m in found]), _shown(found))
     unaware: list[str] = []
     knowing: list[str] = []
@@ -75,7 +75,7 @@ def paravirtual(panel: Panel) -> Finding | str:
     """T2: the guest knows its hypervisor, calls it, and is cheaper than translation."""
     para, full = default_variants(panel, Technique.PARA), default_variants(panel, Technique.FULL)
     if not para:
-        return "no paravirtual guest was measured"
+        return "no paravirtual guest was measured: run on a Xen dom0, or with --host testbed"
     parts = [_knows(panel, para), _calls(panel, para)]
     orders = [
         (a, b, order)
@@ -136,7 +136,10 @@ def hardware(panel: Panel) -> Finding | str:
     """T3: near-native computing, by an equivalence test."""
     found = means(panel, Technique.HARDWARE)
     if not found:
-        return "no computing was measured in a hardware-assisted guest"
+        return (
+            "no computing was measured in a hardware-assisted guest: run on a host with KVM, or "
+            "with --host testbed"
+        )
     holds = all_hold([near_native(m.overhead) for _, m in found])
     few = any(m.overhead.boots < cells.ENOUGH_BOOTS for _, m in found)
     why = " (too few boots to tell)" if holds is None and few else ""
