@@ -32,6 +32,10 @@ class Choice:
         of = (one for one in self.panel.launches if one.variant == self.variant)
         return next(of, None)
 
+    @property
+    def technique(self) -> Technique:
+        return next(t for t in Technique if self.variant in self.panel.variants(t))
+
     def mean(self, of: ReferenceSet) -> stats.Overhead | None:
         """Of the reference workloads that it measured; None without any."""
         found = stats.geometric_mean(reference.measured(self.panel, self.variant, of))

@@ -37,6 +37,12 @@ _PRODUCTS = {
 _INSTALLED = {_FIRST: "directly on hardware", _SECOND: "on top of a host OS"}
 _USE = {_FIRST: "servers, cloud (stated)", _SECOND: "development, testing (stated)"}
 _NOT_MEASURED = "not measured"
+# A type is not to blame for its technique, so one that is not hardware-assisted is named.
+_HOW = {
+    Technique.FULL: ", translating",
+    Technique.PARA: ", paravirtual",
+    Technique.HARDWARE: "",
+}
 
 
 def table(gathered: Gathered) -> Table:
@@ -83,7 +89,7 @@ def _installation(of: tuple[HypervisorType, ...], found: dict[str, Choice]) -> s
 
 
 def _performance(found: dict[str, Choice]) -> str:
-    texts = [f"{plain(name)} {_overheads(choice)}" for name, choice in found.items()]
+    texts = [f"{plain(n)}{_HOW[c.technique]} {_overheads(c)}" for n, c in found.items()]
     return "; ".join(texts) or _NOT_MEASURED
 
 
