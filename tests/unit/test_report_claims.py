@@ -11,7 +11,7 @@ import pytest
 from sample_results import LOCAL, TESTBED, item, launch, pairs, result
 from test_report_exits import event, judged, kvm_result, panel_of, shown
 
-from vbench.model import HostFacts, Item, Pair, Result, Technique
+from vbench.model import HostFacts, Item, Pair, Result, Technique, TimeBase
 from vbench.records import (
     Attestation,
     Declaration,
@@ -189,6 +189,12 @@ def test_counts_decide_counts_and_are_consistent_about_time() -> None:
         replace(i, exits={"INTR": 1.0}) for i in kvm_result().items if "cpuid" in i.workload
     ]
     assert judged(result(*exits_of, host=TESTBED))["E1"][2] == "refuted by count"
+
+
+def test_a_time_in_an_emulated_machine_confirms_nothing() -> None:
+    clocked = replace(TESTBED, time_base=TimeBase.WALL)
+    near = kvm(item("cpu-prime", pairs(1.02)), host=clocked)
+    assert verdict("T3", near) == "consistent (timed in an emulated machine)"
 
 
 def test_a_hypercall_is_compared_with_each_trapped_instruction() -> None:

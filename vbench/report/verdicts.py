@@ -60,8 +60,9 @@ def verdict(panel: Panel, finding: Finding) -> str:
     bases = {part.basis for part in deciding}
     timed = bases == {Basis.TIME} if holds is False else Basis.TIME in bases
     if panel.host.kind is HostKind.TESTBED:
-        if timed and not panel.wall:
-            return f"{_ABOUT_TIME[holds]} (counted, not timed)"
+        if timed:
+            how = "timed in an emulated machine" if panel.wall else "counted, not timed"
+            return f"{_ABOUT_TIME[holds]} ({how})"
         if Basis.COUNT in bases and not panel.wall:
             return f"{_PLAIN[holds]} by count"
         return f"{_PLAIN[holds]} in the testbed"
