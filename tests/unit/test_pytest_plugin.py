@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbench.pytest_plugin import Replay
+from vbench.run.collecting import PYTEST_WAY
 
 # ------------------------------------------------------------------ the replay timer
 
@@ -77,6 +79,19 @@ def test_collecting_starts_nothing(tmp_path: Path) -> None:
     done = pytest_way(tmp_path, "--collect-only", "-q")
     assert done.returncode == 0, done.stdout
     assert "bench_syscall_getppid" in done.stdout
+
+
+def test_what_vbench_run_refuses_pytest_collects(tmp_path: Path) -> None:
+    """The command that `vbench run` advises."""
+    (tmp_path / "bench_mine.py").write_text(
+        "import pytest\n@pytest.mark.workload(unit='x')\ndef bench_a(measure, tmp_path): ...\n"
+    )
+    words = shlex.split(f"{PYTEST_WAY} bench_mine.py --collect-only -q")
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bench_mine.py::bench_a" in done.stdout
 
 
 @pytest.mark.parametrize(

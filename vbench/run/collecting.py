@@ -13,6 +13,8 @@ from vbench.contract.workload import PREFIX, Workload, described, marks
 from vbench.errors import UsageError
 from vbench.model import CATEGORIES
 
+# How pytest itself measures a workload file.
+PYTEST_WAY = "pytest -p vbench.pytest_plugin -o 'python_functions=bench_*'"
 # Marks that only pytest can obey.
 _PYTEST_ONLY = {"parametrize", "skip", "skipif", "usefixtures", "xfail"}
 
@@ -85,5 +87,5 @@ def _callable_by_us(workload: Workload) -> None:
         raise UsageError(
             f"workload {workload.info.name} in {workload.info.path} needs {', '.join(needed)} of "
             "pytest, and `vbench run` gives it `measure` alone",
-            remedy=f"pytest -p vbench.pytest_plugin {workload.info.path} --backend VARIANT",
+            remedy=f"{PYTEST_WAY} {workload.info.path} --backend VARIANT",
         )
