@@ -139,3 +139,6 @@ class Unsupported(WorkloadError):
 # A program's exit status that says the same: "skipped" to automake and Meson. vbench-probe ends
 # with it where a machine has or allows no such thing as it was asked for.
 UNSUPPORTED_STATUS = 77
+
+# Exit status of a command that a signal ended: 128 and the number of SIGINT, as shells have it.
+INTERRUPTED_STATUS = 130

@@ -11,9 +11,10 @@ import shell_backend
 from shell_runs import Runs, bench, in_guest, spin
 
 from vbench.errors import StoreError, UsageError
+from vbench.hosts.local import LocalHost
 from vbench.model import Status
 from vbench.results import loading
-from vbench.run import book, runner
+from vbench.run import book
 
 
 def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +44,24 @@ def test_boots_interleave_the_variants(run: Runs) -> None:
         "local-shell.json",
         "local-shell,speed=half.json",
     }
+
+
+def test_a_host_that_takes_long_is_announced(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The testbed: there was no word for 78 s."""
+    monkeypatch.setattr(LocalHost, "timeout_scale", 2.0)
+    assert run(spin("cpu_a"), rounds=1) == 0
+    said = capfd.readouterr().err
+    assert said.index("vbench: local comes up, which takes a minute") < said.index("[1/1]")
+
+
+def test_a_time_that_is_none_ends_no_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    """It fails the workload alone, whatever file it would have spoilt."""
+    text = bench("cpu_nan", "measure.absolute(float('nan'))") + spin("cpu_z")
+    assert run(text, rounds=1) == 1
+    assert run.pairs() == {"cpu-z[shell]": 1}
+    assert "the workload says it took nan s" in capfd.readouterr().err
 
 
 def test_globs_choose(run: Runs) -> None:
@@ -115,7 +134,7 @@ def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[
 def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
     stop = "if measure.boot: raise KeyboardInterrupt"
     text = spin("cpu_a") + bench("cpu_stop", stop) + spin("cpu_z")
-    assert run(text, boots=3) == runner.INTERRUPTED
+    assert run(text, boots=3) == 130
     assert set(run.pairs()) == {"cpu-a[shell]", "cpu-z[shell]"}
     assert 4 <= sum(run.pairs().values()) <= 8  # the first boot, and some of the second
     assert "cpu-a" in (run.out / "report.md").read_text()

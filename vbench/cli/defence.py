@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vbench import __version__
-from vbench.errors import VbenchError
+from vbench.errors import INTERRUPTED_STATUS, VbenchError
 
-INTERRUPTED = 130
 TRACEBACK_VARIABLE = "VBENCH_TRACEBACK"  # not empty: tracebacks go to standard error
 
 
@@ -73,7 +72,7 @@ def guarded(act: Callable[[], int]) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         _tell("vbench: interrupted")
-        return INTERRUPTED
+        return INTERRUPTED_STATUS
     except BrokenPipeError:  # `vbench report | head`
         _drop_output()
         return 1

@@ -6,6 +6,7 @@ what a workload function is given.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -221,7 +222,10 @@ class Measure:
         raise Unsupported(f"nothing timed {operation} to {phase} of this guest")
 
     def absolute(self, seconds: float) -> None:
-        """Record a duration that was measured elsewhere and has no native counterpart."""
+        """Record a duration that was measured elsewhere and has no native counterpart. Raises
+        WorkloadError for one that is no duration."""
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise WorkloadError(f"the workload says it took {seconds} s")
         self._record(Pair(None, seconds, self.boot))
 
     def _warm_up(

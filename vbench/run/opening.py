@@ -62,7 +62,12 @@ def find_host(text: str, options: RunOptions) -> Host:
     if text.startswith("ssh://"):
         return SshHost(text)
     if text.partition(",")[0] == "testbed":
-        return TestbedHost.parse(text, lambda: ensure_image(options.kernel, options.modules))
+
+        def image_of_testbed() -> ImageFiles:  # asked for when it is booted for the first time
+            say("vbench: the testbed comes up, which takes a minute or two")
+            return ensure_image(options.kernel, options.modules)
+
+        return TestbedHost.parse(text, image_of_testbed)
     raise UsageError(
         f"there is no host {text!r}",
         remedy="--host local, ssh://user@host[:port], testbed or testbed,clock=wall",

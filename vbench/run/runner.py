@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vbench import report
 from vbench.contract.workload import Workload
-from vbench.errors import StoreError, UsageError
+from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run import resuming
 from vbench.run.interrupts import terminated_as_interrupted
@@ -21,8 +21,6 @@ from vbench.run.options import RunOptions, say
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task, check_names, schedule
 from vbench.run.session import Session
-
-INTERRUPTED = 130
 
 
 def run(options: RunOptions) -> int:
@@ -84,7 +82,7 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
     try:
         measure_all(session, tasks, Progress(sys.stderr, tasks), lambda: _report(session, out))
     except KeyboardInterrupt:
-        status, why = INTERRUPTED, "it was interrupted"
+        status, why = INTERRUPTED_STATUS, "it was interrupted"
     except StoreError as error:
         status, why = 1, f"results could not be kept: {error.what}"
         say(f"vbench: {error}")
@@ -104,7 +102,7 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
         say("\n".join(["vbench: failed:", *(f"  {line}" for line in session.failures.summary())]))
     say(f"vbench: {session.phases.describe()}")
     say_problems(session.registry)
-    if status == INTERRUPTED:
+    if status == INTERRUPTED_STATUS:
         say(f"vbench: interrupted; `vbench run --resume {out}` measures the rest")
     return status
 

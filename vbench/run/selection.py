@@ -74,7 +74,7 @@ def select(
             unavailable[host.name] = not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
-            say("vbench: KVM is unusable here; the testbed is tried, which takes a minute or two")
+            say("vbench: KVM is unusable here; the testbed is tried")
             host = find("testbed")
             stack.callback(host.close)
             try:
