@@ -61,8 +61,10 @@ class Failures:
 
 def _cause(failure: Failure) -> object:
     """Equal for failures that one thing caused: a boot that did not come up raises one error for
-    all of its workloads, and a workload fails on each boot for the same reason."""
-    return (failure.workload, failure.error.what) if failure.workload else id(failure.error)
+    all of its workloads, and a workload of a series fails on each boot for the same reason."""
+    if not failure.workload:
+        return id(failure.error)
+    return (failure.series, failure.workload, failure.error.what)
 
 
 def _told(failures: list[Failure]) -> str:

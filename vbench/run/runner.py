@@ -48,7 +48,6 @@ def resume(directory: Path) -> int:
         if before.stopped == "":
             say(f"vbench: {directory} is complete; there is nothing to continue")
             return 0
-        options = resuming.options_of(before, directory)
         asked, workloads = _checked(options)
         session = stack.enter_context(open_session(options, asked))
         tasks = _tasks(session, options, workloads)
