@@ -12,8 +12,9 @@ import pytest
 import shell_backend
 from hypothesis import settings
 from shell_backend import CAN, GUESTS, Guests, ShellBackend
-from shell_runs import Runs
+from shell_runs import Main, Runs
 
+from vbench.cli import main as cli
 from vbench.contract.registry import Registry, Variant
 from vbench.hosts import lock
 from vbench.hosts.local import LocalHost
@@ -109,3 +110,23 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator
     assert list(tmp.iterdir()) == []
     if "vbench_plugin_file_shell_backend" in sys.modules:
         assert len(made.guests.closed) == len(made.guests.made)
+
+
+@pytest.fixture
+def main(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Main:
+    """`vbench WORDS...` in an empty folder: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VBENCH_TMP", str(tmp_path))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / ".lock"))
+
+    def call(*words: object) -> tuple[int, str, str]:
+        try:
+            status = cli.main([str(word) for word in words])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+        said = capfd.readouterr()
+        return status, said.out, said.err
+
+    return call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import shell_backend
 from vbench.run import runner
 from vbench.run.options import RunOptions
 
+# `vbench WORDS...`: exit status, standard output, standard error
+Main = Callable[..., tuple[int, str, str]]
 HEAD = "import pytest\nfrom vbench.measure import parsers\nworkload = pytest.mark.workload\n"
 
 

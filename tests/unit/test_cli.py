@@ -8,23 +8,17 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import shell_backend
-from sample_results import LOCAL, item, pairs, result
+from shell_runs import Main
 
 from vbench.cli import commands
-from vbench.cli import main as cli
-from vbench.hosts import lock
 from vbench.hosts.local import LocalHost
-from vbench.results import store
 from vbench.run import opening
 
 PLUGIN = ("--plugin", shell_backend.__file__)
-Main = Callable[..., tuple[int, str, str]]
 
 
 SECOND = """
@@ -38,37 +32,11 @@ def vbench_backends():
 
 
 @pytest.fixture
-def main(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Main:
-    """`vbench WORDS...` in an empty folder: exit status, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("VBENCH_TMP", str(tmp_path))
-    monkeypatch.setattr(lock, "LOCK", str(tmp_path / ".lock"))
-
-    def call(*words: object) -> tuple[int, str, str]:
-        try:
-            status = cli.main([str(word) for word in words])
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-        said = capfd.readouterr()
-        return status, said.out, said.err
-
-    return call
-
-
-@pytest.fixture
 def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small image instead of the real one."""
     made = shell_backend.small_image(tmp_path)
     for room in (opening, commands):
         monkeypatch.setattr(room, "ensure_image", lambda *_: made)
-
-
-def written(path: Path, overhead: float = 1.5) -> Path:
-    """A result file."""
-    path.write_bytes(store.dumps(store.document(result(item("cpu-x", pairs(overhead))))))
-    return path
 
 
 # ------------------------------------------------------------------ answering at once
@@ -310,114 +278,6 @@ def test_nothing_is_left_by_exec(main: Main, image: None, tmp_path: Path) -> Non
     main("exec", "shell", *PLUGIN, "--", "true")
     main("exec", "native", *PLUGIN, "--", "true")
     assert list(tmp_path.glob("vbench-*")) == []
-
-
-# ------------------------------------------------------------------ report, compare
-
-
-def test_report(main: Main, tmp_path: Path) -> None:
-    file = written(tmp_path / "a.json")
-    status, out, _ = main("report", file)
-    assert status == 0
-    assert "cpu-x" in out
-    status, out, _ = main("report", tmp_path, "-o", tmp_path / "report.md")
-    assert (status, out) == (0, "")
-    assert "cpu-x" in (tmp_path / "report.md").read_text()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"benchmarks": []}', '{"vbench": 3}', "\0\xff"]
-)
-@pytest.mark.parametrize("command", ["report", "compare"])
-def test_a_damaged_file_is_named(main: Main, tmp_path: Path, command: str, text: str) -> None:
-    file = tmp_path / "damaged.json"
-    file.write_text(text)
-    status, out, err = main(command, *([file] if command == "report" else [file, file]))
-    assert status == 5
-    assert "damaged.json" in err
-    assert "Traceback" not in err
-    assert out == ""
-
-
-def test_a_missing_file_is_named(main: Main, tmp_path: Path) -> None:
-    status, _, err = main("report", tmp_path / "absent.json")
-    assert status == 5
-    assert "absent.json" in err
-
-
-def test_a_report_that_cannot_be_written(main: Main, tmp_path: Path) -> None:
-    status, _, err = main("report", written(tmp_path / "a.json"), "-o", "/proc/vbench/report.md")
-    assert status == 1
-    assert "/proc/vbench" in err
-    assert "Traceback" not in err
-
-
-def test_compare(main: Main, tmp_path: Path) -> None:
-    base, worse = written(tmp_path / "a.json"), written(tmp_path / "b.json", 3.0)
-    status, out, _ = main("compare", base, base, "--fail-above", "10")
-    assert (status, "passed" in out) == (0, True)
-    status, out, _ = main("compare", base, worse, "--fail-above", "10")
-    assert status == 1
-    assert "cpu-x" in out
-
-
-def test_compare_fails_where_it_could_not_compare(main: Main, tmp_path: Path) -> None:
-    base, other = written(tmp_path / "a.json"), tmp_path / "b.json"
-    items = [item("cpu-y", pairs(1.5)), item("cpu-z", pairs(1.5))]
-    other.write_bytes(store.dumps(store.document(result(*items))))
-    status, out, _ = main("compare", base, other)
-    assert status == 4
-    assert "no series could be compared" in out
-    both = result(item("cpu-x", pairs(1.5)), *items)
-    other.write_bytes(store.dumps(store.document(both)))
-    assert main("compare", other, base, "--fail-above", "10")[0] == 4
-    assert main("compare", other, base, "--fail-above", "10", "--allow-missing")[0] == 0
-    assert main("compare", other, base)[0] == 0
-
-
-def test_compare_across_machines(main: Main, tmp_path: Path) -> None:
-    base, other = written(tmp_path / "a.json"), tmp_path / "b.json"
-    kernel = replace(LOCAL, facts={**LOCAL.facts, "kernel": "6.12"})
-    moved = result(item("cpu-x", pairs(1.5)), host=kernel)
-    other.write_bytes(store.dumps(store.document(moved)))
-    assert main("compare", base, other, "--fail-above", "10")[0] == 4
-    assert main("compare", base, other, "--fail-above", "10", "--across", "kernel")[0] == 0
-    status, _, err = main("compare", base, other, "--across", "name")
-    assert status == 2
-    assert "cpu-model" in err
-
-
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    """`vbench report | head`: no traceback."""
-    file = written(tmp_path / "a.json")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vbench.cli", "report", str(file)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    process.stdout.close()
-    _, stderr = process.communicate()
-    assert process.returncode == 1
-    assert stderr == b""
-
-
-@pytest.mark.parametrize("name", ["", "result.json", "journal.jsonl", "cut.json"])
-@pytest.mark.parametrize("option", ["-o", "--html"])
-def test_a_report_takes_the_place_of_no_result(
-    main: Main, tmp_path: Path, name: str, option: str
-) -> None:
-    out = tmp_path / "results"
-    out.mkdir()
-    written(out / "result.json")
-    (out / "journal.jsonl").touch()
-    (out / "cut.json").write_text("{")
-    before = {path: path.read_bytes() for path in out.iterdir()}
-    status, _, err = main("report", out / "result.json", option, out / name)
-    assert status == 2
-    assert "name a" in err
-    assert "--out" not in err
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
 
 
 # ------------------------------------------------------------------ interrupts
