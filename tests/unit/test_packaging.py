@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vbench.contract.registry import Registry
+from vbench.run.collecting import collect
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +104,46 @@ def used_rooms(path: Path) -> set[str]:
 def test_every_module_has_a_room() -> None:
     core = [module(path) for path in sources() if path.is_relative_to(ROOT / "vbench")]
     assert [name for name in core if name != "vbench" and not room(name)] == []
+
+
+# What may name them: the format's history, and the workloads that fill the document's table.
+NAMING = {"vbench/results/history.py", "vbench/report/reference.py"}
+
+
+def test_the_core_knows_no_backend_and_no_workload_by_name() -> None:
+    """But for the folder of each hypervisor, which is no core. They declare what it must know."""
+    workloads = {
+        each.info.name for each in collect(sorted((ROOT / "workloads").glob("bench_*.py")))
+    }
+    # a single word is one of the language, too: "machine"
+    names = {name for name in {*Registry.load().backends, *workloads} if "-" in name}
+    assert {"kvm-virtio", "cpu-prime"} <= names
+    whole = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, names))})(?![\w-])")
+    wrong = []
+    for path in (ROOT / "vbench").rglob("*.py"):
+        relative = str(path.relative_to(ROOT))
+        if relative in NAMING or relative.startswith("vbench/hypervisors/"):
+            continue
+        wrong += [f"{relative}: {name}" for text in texts(path) for name in whole.findall(text)]
+    assert wrong == []
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The strings of a module that are no documentation."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docs = {
+        ast.get_docstring(node, clean=False)
+        for node in ast.walk(tree)
+        if isinstance(node, documented)
+    }
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value not in docs
+        ):
+            yield node.value
 
 
 def test_imports_point_one_way() -> None:

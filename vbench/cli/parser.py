@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="VARIANT",
-        help="such as tcg or tcg-virtio,vcpus=2; without it: all that can run",
+        help="NAME or NAME,vcpus=2: see `vbench backends`; without it: all that can run",
     )
     run.add_argument(
         "--workload",

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from vbench.model import Item, Technique
 from vbench.records import Cause, DeviceModel
-from vbench.report import attribution, exits
+from vbench.report import attribution, exits, reference
 from vbench.report.gather import Panel
+from vbench.report.reference import DISK_OPERATIONS, MEMORY, NETWORK_OPERATIONS
 from vbench.report.verdicts import Basis, Finding, Part, all_hold, default_variants, within
 from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number
@@ -29,9 +30,7 @@ THRESHOLDS = (
 # The kinds of events that E1 names, and whether one that exits is enough: that other ports, or
 # other MSRs, cause no exit proves nothing about "port I/O" and "some MSRs".
 _KINDS = {"port I/O": True, "MSR": True, "CPUID": False, "interrupt": False}
-# E4 and Q3: the workloads that are named for them.
-_IO = ("disk-randread-qd1", "network-rr")
-_FAULTS = ("memory-pagefault",)
+# Q3
 _HYPERCALL = "hypercall"
 _TRAPPED = ("CPUID", "MSR", "port I/O")
 
@@ -75,8 +74,8 @@ def _faults(panel: Panel) -> list[Part]:
     """Exits of a page fault, with nested paging, for comparison, and without."""
     out = []
     for variant in panel.variants(Technique.HARDWARE):
-        for item in panel.of(variant, "memory"):
-            if item.workload in _FAULTS and item.exits:
+        for item in reference.asked(panel, variant, MEMORY):
+            if "fault" in item.unit and item.exits:
                 count = exits.total(item)
                 holds = count >= exits.PER_EVENT if panel.declared(variant).shadow_paging else None
                 shown = number(count) if count >= exits.LEAST_PER_UNIT else "0"
@@ -156,11 +155,12 @@ def frequency(panel: Panel) -> Finding | str:
 def drivers(panel: Panel) -> Finding | str:
     """An emulated and a paravirtual guest of one hypervisor, as their backends declare them."""
     of: dict[tuple[str, str], dict[DeviceModel | None, Item]] = {}
-    for item in panel.items:
-        declared = panel.declared(item.variant)
-        if item.exits and item.workload in _IO and declared.hypervisor:
-            found = of.setdefault((item.workload, declared.hypervisor.name), {})
-            found.setdefault(declared.devices, item)
+    for variant in panel.variants():
+        declared = panel.declared(variant)
+        for item in reference.asked(panel, variant, DISK_OPERATIONS, NETWORK_OPERATIONS):
+            if item.exits and declared.hypervisor:
+                found = of.setdefault((item.workload, declared.hypervisor.name), {})
+                found.setdefault(declared.devices, item)
     parts = []
     for (workload, _), by_model in of.items():
         one, other = by_model.get(DeviceModel.EMULATED), by_model.get(DeviceModel.PARAVIRTUAL)
