@@ -70,6 +70,11 @@ def images_openssl(vbench: Vbench) -> str:
     return done.stdout.split(maxsplit=2)[2]
 
 
+def test_a_plain_user_s_path_has_no_sbin(vbench: Vbench) -> None:
+    done = vbench.run("exec", "native", "--", "echo $PATH", PATH="/usr/local/bin:/usr/bin:/bin")
+    assert done.stdout.strip() == ENVIRONMENT["PATH"]  # and so not by the loader
+
+
 @pytest.mark.parametrize("what", ["unshare", "mount"])
 def test_without_namespaces_the_loader_runs_the_image_s_programs(
     vbench: Vbench, tmp_path: Path, what: str

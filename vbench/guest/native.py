@@ -21,6 +21,7 @@ _CLEAN = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
 # a workload.
 _IN_NAMESPACES = f"""
 set -e
+PATH=$PATH:/usr/sbin:/sbin  # a plain user has no chroot on theirs
 mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --rbind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/tmp"
 if [ "$2" ]; then
