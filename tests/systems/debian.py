@@ -20,14 +20,16 @@ from vbench.image import debian
 
 ROOT = Path(__file__).parents[2]
 CLONE = "a clone"
-# A namespace for mounts and one for processes: nothing is left of either at the end. A root that
-# is no mount point would keep vbench from mounting in it.
+# A namespace for mounts and one for processes: nothing is left of either at the end. The root
+# becomes that of the namespace, as switch_root does it: in a mere chroot the kernel refuses user
+# namespaces.
 ENTER = """
 mount --bind "$1" "$1"; cd "$1"
 mount -t proc proc proc; mount --rbind /sys sys; mount --rbind /dev dev
 mount -t tmpfs -o mode=1777 tmpfs tmp
-for file in /etc/resolv.conf /etc/hosts; do cp "$file" "$1$file"; done
-exec chroot "$1" setpriv --reuid "$2" --regid "$2" --clear-groups sh -c "$3"
+for file in etc/resolv.conf etc/hosts; do cp "/$file" "$file"; done
+mount --move . /
+exec chroot . setpriv --reuid "$2" --regid "$2" --clear-groups sh -c "$3"
 """
 VBENCH = ".venv/bin/vbench"
 # step -> user, command line in the clone

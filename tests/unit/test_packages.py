@@ -252,6 +252,12 @@ def test_a_command_is_traced_to_its_package() -> None:
     assert packages.package_of("unheard-of") == "unheard-of"
 
 
+def test_what_is_run_on_every_host_is_asked_for_there() -> None:
+    """What native's ways in, the network and processes that end with us call by name."""
+    tools = {tool for each in PACKAGES if each.need is Need.GUESTS for tool in each.tools}
+    assert {"setpriv", "unshare", "nsenter", "taskset", "mount", "ip"} <= tools
+
+
 def test_it_is_fast() -> None:
     """Asking for everything, here, with Python's own start: what each ./bench pays."""
     times = []  # of the processor: a busy machine is not our slowness

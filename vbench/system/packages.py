@@ -86,6 +86,13 @@ PACKAGES = (
         ("setpriv", "unshare", "nsenter", "taskset"),
         Need.GUESTS,
     ),
+    Package(
+        "mount",
+        "mounts what native needs in its root",
+        ("mount",),
+        Need.GUESTS,
+        {"dnf": "util-linux", "pacman": "util-linux", "zypper": "util-linux"},
+    ),
     Package("iproute2", "the network that is measured", ("ip",), Need.GUESTS, {"dnf": "iproute"}),
     Package(
         "python3-venv",
