@@ -206,3 +206,18 @@ def test_a_terminal_shows_the_same_without_markdown() -> None:
     assert all(len(line) <= 110 for line in text.splitlines())
     assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", ""))
     assert "medium ×1.52 / ×14.0 /" in text
+
+
+def test_several_machines_are_told_apart_on_the_first_screen() -> None:
+    made = []
+    for number in range(6):
+        host = replace(BARE, identity=f"local:runner{number}")
+        refused = (("kvm-virtio", Technique.HARDWARE.value, "absent", "load the module"),)
+        of = item("cpu-prime", pairs(7.0), host=host.identity)
+        made.append(result(of, host=host, unavailable=refused))
+    timed = of_type("kvm-virtio", HypervisorType.HYBRID, 1.02)
+    timed = replace(timed, host=replace(BARE, identity="local:runner9"))
+    text = screen(*made, timed)
+    assert "full virtualization on local:runner0, hardware-assisted on local:runner9" in text
+    assert "And 3 more machines." in text
+    assert "To measure the rest" not in text  # it was timed on one of them

@@ -18,6 +18,7 @@ from vbench.results import stats
 from vbench.results.formatting import NOTHING, TIMES, code, number, plain
 
 _NONE = "not measured"
+_HOSTS = 4  # so many are named on the first screen
 
 
 def screen(gathered: Gathered, contents: str) -> list[Block]:
@@ -27,7 +28,7 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
         sentences.answer(gathered),
         table,
         hypervisor_types.table(gathered),
-        "<br>".join([notes(table), *map(machine, _machines(gathered.panels))]),
+        "<br>".join([notes(table), *_sources(gathered), *_hosts(gathered.panels)]),
         *_next_steps(gathered),
         contents,
     ]
@@ -138,9 +139,12 @@ def notes(table: Table) -> str:
 
 def _next_steps(gathered: Gathered) -> list[Block]:
     """What to do to measure the rest: each remedy once."""
+    timed = {item.backend for panel in gathered.panels if panel.wall for item in panel.items}
     remedies: dict[str, list[str]] = {}
     for panel in gathered.panels:
         for entry in panel.unavailable:
+            if entry.backend in timed:
+                continue
             names = remedies.setdefault(plain(entry.remedy), [])
             if code(entry.backend) not in names:
                 names.append(code(entry.backend))
@@ -148,9 +152,23 @@ def _next_steps(gathered: Gathered) -> list[Block]:
     return ["**To measure the rest:**\n" + "\n".join(lines)] if lines else []
 
 
-def _machines(panels: Sequence[Panel]) -> list[Panel]:
-    """A panel of each host."""
-    return list({panel.host.identity: panel for panel in reversed(panels)}.values())[::-1]
+def _sources(gathered: Gathered) -> list[str]:
+    """Which machine each column was timed on, where there are several."""
+    if len({panel.host.identity for panel in gathered.panels if panel.wall}) < 2:
+        return []
+    timed = [
+        f"{technique.value} on {plain(found.panel.host.identity)}"
+        for technique in Technique
+        if (found := choose(gathered.panels, technique, CPU)) is not None and found.panel.wall
+    ]
+    return [f"Timed: {', '.join(timed)}. The chapters have every machine."] if timed else []
+
+
+def _hosts(panels: Sequence[Panel]) -> list[str]:
+    """Each host in a sentence; of many the first."""
+    of = list({panel.host.identity: panel for panel in reversed(panels)}.values())[::-1]
+    shown = [machine(panel) for panel in of[:_HOSTS]]
+    return [*shown, f"And {len(of) - _HOSTS} more machines."] if len(of) > _HOSTS else shown
 
 
 def machine(panel: Panel) -> str:
