@@ -84,6 +84,7 @@ def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
     assert guest.observed.clocksource == "kvm-clock"
     assert guest.observed.hypervisor == "KVM"
     assert seen.module == "kvm_amd"
+    assert seen.ring == 0
     assert seen.evidence["host: nested paging"].startswith("on")
 
 

@@ -77,7 +77,11 @@ def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
     assert "Counted in instructions" in text
     assert "hardware-assisted virtualization (/dev/kvm interprets \\| 1.3 M instructions/s)" in text
     nothing = sentences.answer(gather([result(item("a", pairs(2.0)))]))
-    assert "No computing was measured" in nothing
+    assert "Nothing was measured that tells the CPU's cost" in nothing
+    calls = sentences.answer(
+        gather([result(item("syscall-switch", pairs(3.0), category="syscall"))])
+    )
+    assert "a system call under full virtualization (`tcg`) takes" in calls
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 from vbench.model import Technique
 from vbench.report.choice import CPU, DISK, NETWORK, Choice, choose
 from vbench.report.gather import Gathered, Panel
-from vbench.report.reference import COMPUTING
+from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS, ReferenceSet
 from vbench.results import stats
 from vbench.results.formatting import code, number, plain
 
@@ -16,6 +16,7 @@ _NAMES = {
     Technique.PARA: "paravirtualization",
     Technique.HARDWARE: "hardware-assisted virtualization",
 }
+_WORK = {COMPUTING: "computing", MEMORY: "access to memory", SYSTEM_CALLS: "a system call"}
 # From this ratio on "x times as long" reads better than per cent.
 _TIMES_FROM = 1.5
 
@@ -50,33 +51,36 @@ def doubt(value: stats.Overhead) -> str:
 
 
 def answer(gathered: Gathered) -> str:
-    """What the report found, in a sentence per clock and one for what could not run."""
+    """What the report found, in a sentence per clock and one for what could not run. Of computing;
+    where that was not measured, of memory or of system calls."""
+    of = next((each for each in CPU if _fills(gathered, each)), COMPUTING)
     timed: list[str] = []
     counted: list[str] = []
     absent: list[str] = []
     for technique in Technique:
-        found = choose(gathered.panels, technique, (COMPUTING,))
-        value = found.mean(COMPUTING) if found else None
-        if found is None or value is None:
+        found = choose(gathered.panels, technique, (of,))
+        value = found.mean(of) if found else None
+        if found is not None and value is not None:
+            how = cost(value, wall=found.panel.wall)
+            text = f"{_NAMES[technique]} ({code(found.variant)}) {how}"
+            (timed if found.panel.wall else counted).append(text)
+        if found is None or not found.panel.wall:
             absent += _absent(gathered, technique)
-        else:
-            texts = (
-                f"{_NAMES[technique]} ({code(found.variant)}) {cost(value, wall=found.panel.wall)}"
-            )
-            (timed if found.panel.wall else counted).append(texts)
-            if not found.panel.wall:
-                absent += _absent(gathered, technique)
     out = []
     if timed:
-        out.append(f"**By the clock, computing under {_joined(timed)}.**")
+        out.append(f"**By the clock, {_WORK[of]} under {_joined(timed)}.**")
     if counted:
-        out.append(f"**Counted in instructions in an emulated machine, computing under "
+        out.append(f"**Counted in instructions in an emulated machine, {_WORK[of]} under "
                    f"{_joined(counted)}.**")  # fmt: skip
     if not out:
-        out.append("**No computing was measured, so nothing can be said about the CPU's cost.**")
+        out.append("**Nothing was measured that tells the CPU's cost.**")
     if absent:
         out.append(f"This machine itself cannot run {' nor '.join(dict.fromkeys(absent))}.")
     return " ".join(out)
+
+
+def _fills(gathered: Gathered, of: ReferenceSet) -> bool:
+    return any(choose(gathered.panels, technique, (of,)) for technique in Technique)
 
 
 def _absent(gathered: Gathered, technique: Technique) -> list[str]:
