@@ -13,6 +13,7 @@ from test_report import cell, markdown
 from vbench.model import HostFacts, Status
 from vbench.records import DeviceSettings
 from vbench.report.gather import gather
+from vbench.results.merge import distinct
 
 
 def test_boots_of_several_files_add_up() -> None:
@@ -162,3 +163,15 @@ def test_a_boot_that_was_launched_twice_is_one_boot() -> None:
     text = markdown(result(item("cpu-x", pairs(2.0)), launches=launches))
     assert "<code>tcg</code>: 2 boots, 3 launches" in text
     assert "launches" not in markdown(result(item("cpu-x", pairs(2.0))))
+
+
+def test_a_run_that_was_read_twice_counts_once() -> None:
+    """A copy of an early state beside the whole: its samples are in both."""
+    many = pairs(1.5, boots=4)
+    early = result(item("a", many[:6]), planned=12, done=6, stopped="it was interrupted")
+    whole = result(item("a", many), planned=12, done=12)
+    for order in ((early, whole), (whole, early)):
+        (kept,) = distinct(order)
+        assert kept == whole
+    other = replace(whole, started="2026-03-03T00:00:00Z")
+    assert len(distinct((early, whole, other))) == 2

@@ -14,7 +14,7 @@ from vbench.errors import StoreError, UsageError
 from vbench.hosts.local import LocalHost
 from vbench.model import Status
 from vbench.results import loading
-from vbench.run import book
+from vbench.run import book, runner
 
 
 def test_a_good_run(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +129,19 @@ def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[
     assert run(bench("cpu_bug", "1 / 0") + spin("cpu_z")) == 1
     assert "ZeroDivisionError" in capfd.readouterr().err
     assert run.pairs() == {"cpu-z[shell]": 2}
+
+
+def test_a_fault_in_the_report_ends_no_run(
+    run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr(runner.report, "write", broken)
+    with pytest.raises(KeyError):  # the last line of defence says what to report
+        run(spin("cpu_a"), boots=2)
+    assert run.pairs() == {"cpu-a[shell]": 4}
+    assert "[2/2]" in capfd.readouterr().err
 
 
 def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:

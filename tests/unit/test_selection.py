@@ -73,6 +73,8 @@ class Endpoint:
     def time_base(self) -> TimeBase:
         return TimeBase.INSTRUCTIONS if self.name == "testbed" else TimeBase.WALL
 
+    def facts(self) -> None: ...
+
     def close(self) -> None:
         self.closed += 1
 

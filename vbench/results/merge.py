@@ -7,14 +7,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from vbench.model import Item, Result, Status
+from vbench.results import identity
 
 
 def distinct(results: Iterable[Result]) -> list[Result]:
-    """In an order that depends on the content alone; what was given twice counts once."""
+    """In an order that depends on the content alone; what was given twice counts once, and of a
+    run that was read at two times (a copy, then the whole) the later state."""
     ordered: list[Result] = []
+    latest: dict[tuple[object, ...], int] = {}  # a run's series -> its place in `ordered`
     for result in sorted(results, key=_order):
-        if not ordered or ordered[-1] != result:
+        if ordered and ordered[-1] == result:
+            continue
+        run = (*identity.machine(result.host).values(), result.variant, result.started, result.argv)
+        place = latest.get(run) if result.planned else None  # older files do not know
+        if place is None:
+            latest[run] = len(ordered)
             ordered.append(result)
+        elif ordered[place].done < result.done:
+            ordered[place] = result
     return ordered
 
 

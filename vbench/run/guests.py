@@ -141,3 +141,6 @@ class Broker:
             guest.close()
         except VbenchError as error:
             self._not_ended(*owner, error)
+        except Exception as error:
+            what = f"the guest could not be ended: {type(error).__name__}: {error}"
+            self._not_ended(*owner, GuestError(what))

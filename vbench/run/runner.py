@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vbench import report
 from vbench.contract.workload import Workload
-from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError
+from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run import resuming
 from vbench.run.interrupts import terminated_as_interrupted
@@ -79,7 +79,9 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
     say(f"vbench: measuring {', '.join(session.book.series)} -> {out}")
     status, why = 0, ""
     try:
-        measure_all(session, tasks, Progress(sys.stderr, tasks), lambda: _report(session, out))
+        measure_all(
+            session, tasks, Progress(sys.stderr, tasks), lambda: _report_so_far(session, out)
+        )
     except KeyboardInterrupt:
         status, why = INTERRUPTED_STATUS, "it was interrupted"
     except StoreError as error:
@@ -90,12 +92,10 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
         say(f"vbench: failed: {cause}")
     try:
         session.book.stop(why)
-    except StoreError as error:
+        session.close()
+    except VbenchError as error:
+        status = status or 1
         say(f"vbench: {error}")
-    session.close()
-    if _report(session, out):
-        print(f"\n{report.summary(session.book.results())}")
-        say(f"vbench: {out / 'report.md'}")
     if session.failures:
         status = status or 1
         say("\n".join(["vbench: failed:", *(f"  {line}" for line in session.failures.summary())]))
@@ -103,7 +103,16 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
     say_problems(session.registry)
     if status == INTERRUPTED_STATUS:
         say(f"vbench: interrupted; `vbench run --resume {out}` measures the rest")
+    if _report(session, out) and not why:
+        print(f"\n{report.summary(session.book.results())}")
     return status
+
+
+def _report_so_far(session: Session, out: Path) -> None:
+    """The report of what was measured until now. A fault in it ends no run: the last report will
+    say what it is."""
+    with contextlib.suppress(Exception):
+        report.write(session.book.results(), out / "report.md")
 
 
 def _report(session: Session, out: Path) -> bool:
@@ -116,6 +125,7 @@ def _report(session: Session, out: Path) -> bool:
     except StoreError as error:
         say(f"vbench: {error}")
         return False
+    say(f"vbench: {out / 'report.md'}")
     return True
 
 

@@ -119,6 +119,8 @@ def _probe(
         stack.callback(place.close)
         try:
             availability = variant.backend.probe(place, variant.options)
+            if availability.ok:
+                place.facts()  # remembered: without them nothing of a run could be kept
         except ConnectionLost as error:
             if must or not able:  # there is no host
                 raise
