@@ -158,6 +158,9 @@ class Reading:
     too_short: str = ""
 
 
+TAKEN_OFF = "/start"
+
+
 @dataclass(frozen=True)
 class Pair:
     """A guest sample and the native sample taken beside it, in seconds per unit of work.
@@ -171,7 +174,8 @@ class Pair:
     guest_s: float
     boot: int  # 0-based
     flags: tuple[str, ...] = ()  # what disturbed this pair: "steal", "cpu-pressure", "clock"
-    counters: Mapping[str, float] = field(default_factory=_empty)  # per unit of work
+    # per unit of work; NAME + TAKEN_OFF: what was taken off NAME for starting the program
+    counters: Mapping[str, float] = field(default_factory=_empty)
     # (native, guest) seconds per unit of work
     quantiles: Mapping[str, tuple[float | None, float]] = field(default_factory=_empty)
     # (native, guest) share of groups of units within 0.1 % of their median

@@ -11,7 +11,7 @@ import pytest
 from sample_results import LOCAL, TESTBED, item, launch, pairs, result
 from test_report_exits import event, judged, kvm_result, panel_of, shown
 
-from vbench.model import HostFacts, Item, Pair, Result, Technique, TimeBase
+from vbench.model import TAKEN_OFF, HostFacts, Item, Pair, Result, Technique, TimeBase
 from vbench.records import (
     Attestation,
     Declaration,
@@ -236,6 +236,15 @@ def test_counters_that_drown_in_the_program_s_start_are_not_shown() -> None:
                           for b, n in ((0, -1.0), (1, 3.0))])  # fmt: skip
     panel = panel_of(result(negative))
     assert "Host CPU" not in shown(sections.workloads(panel))
+
+
+@pytest.mark.parametrize(("taken_off", "told"), [(0.5, True), (1.5, False)])
+def test_what_is_less_than_what_was_taken_off_is_not_shown(taken_off: float, told: bool) -> None:
+    """On the wall clock: a tenth more or less of the one would be all of the other."""
+    counted = {"host_cpu_s": 1.0, "host_cpu_s" + TAKEN_OFF: taken_off}
+    panel = panel_of(result(item("a", [Pair(1.0, 2.0, boot, (), counted) for boot in (0, 1)])))
+    assert ("Host CPU" in shown(sections.workloads(panel))) is told
+    assert TAKEN_OFF not in shown(sections.counters(panel))
 
 
 def test_rings_are_those_in_which_kernels_were_seen() -> None:

@@ -19,7 +19,7 @@ from vbench.measure.execution import Command, Execution, Server, client_of, serv
 from vbench.measure.interference import IdleMonitor, InterferenceMonitor
 from vbench.measure.parsers import Reader
 from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
-from vbench.model import Pair, Reading, TimeBase
+from vbench.model import TAKEN_OFF, Pair, Reading, TimeBase
 from vbench.records import UsageScope
 
 ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
@@ -62,12 +62,14 @@ class Counted:
         done = self.reading.units
         less = start.reading.units <= done / 2
         units = done - (start.reading.units if less else 0)
-        # a little below 0 at times: dropped, the mean of the others would be too large
-        counts = {
-            key: (n - (start.grown.get(key, 0.0) if less else 0)) / units
-            for key, n in self.grown.items()
-        }
-        return counts | {key: n / done for key, n in self.reading.counters.items()}
+        counts = {key: n / done for key, n in self.reading.counters.items()}
+        for key, n in self.grown.items():
+            taken_off = start.grown.get(key, 0.0) if less else 0.0
+            # a little below 0 at times: dropped, the mean of the others would be too large
+            counts[key] = (n - taken_off) / units
+            if less:
+                counts[key + TAKEN_OFF] = taken_off / units
+        return counts
 
 
 class Measure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from vbench.model import Item, Pair, Statistic, Status, TimeBase
+from vbench.model import TAKEN_OFF, Item, Pair, Statistic, Status, TimeBase
 from vbench.results import stats
 from vbench.results.formatting import NOTHING, TIMES, interval, plural, times
 from vbench.results.stats import Overhead
@@ -148,17 +148,33 @@ def conditions(item: Item) -> frozenset[str]:
 
 
 def counter(item: Item, name: str) -> float | None:
-    """Mean of a counter per unit of work: mean per boot, then over boots. None if not counted, or
-    if a boot's is below 0: there what starting the program costs, which is taken off, was larger
-    than what the work costs."""
+    """Mean of a counter per unit of work: mean per boot, then over boots.
+
+    None if not counted, or if in a boot it drowns in what was taken off for starting the program:
+    it is below 0, or, where time and chance are in what is counted, less than what was taken off.
+    """
+    means = _boot_means(item, name)
+    if not means or min(means) < 0:
+        return None
+    if item.time_base is TimeBase.WALL:
+        taken_off = _boot_means(item, name + TAKEN_OFF)
+        if any(less > mean for less, mean in zip(taken_off, means, strict=False)):
+            return None
+    return sum(means) / len(means)
+
+
+def counter_names(item: Item) -> frozenset[str]:
+    """What was counted beside the time."""
+    names = {name for pair in item.pairs for name in pair.counters}
+    return frozenset(name for name in names if not name.endswith(TAKEN_OFF))
+
+
+def _boot_means(item: Item, name: str) -> list[float]:
     boots: dict[int, list[float]] = {}
     for pair in item.pairs:
         if name in pair.counters:
             boots.setdefault(pair.boot, []).append(pair.counters[name])
-    means = [sum(values) / len(values) for values in boots.values()]
-    if not means or min(means) < 0:
-        return None
-    return sum(means) / len(means)
+    return [sum(values) / len(values) for _, values in sorted(boots.items())]
 
 
 def native_s(item: Item) -> float | None:

@@ -168,7 +168,7 @@ def _cost(panel: Panel, item: Item, name: str) -> str:
 def counters(panel: Panel) -> list[Block]:
     """All other counters, per unit of work: VM exits and the like."""
     names = sorted(
-        {name for item in panel.items for pair in item.pairs for name in pair.counters}
+        {name for item in panel.items for name in cells.counter_names(item)}
         - {*_OWN_COLUMNS, *_SHOWN_ELSEWHERE}
     )
     rows: list[list[Cell | str]] = []
