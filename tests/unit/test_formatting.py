@@ -80,3 +80,8 @@ def test_a_share_above_all_has_a_word() -> None:
     assert "(faster than native)" in formatting.share(Overhead(0.8, 0.7, 0.9, 10, 5))
     assert "(as fast, within the interval)" in formatting.share(Overhead(0.8, 0.6, 1.1, 10, 5))
     assert "fast" not in formatting.share(Overhead(1.2, 1.1, 1.3, 10, 5))
+
+
+def test_text_without_its_marks() -> None:
+    made = f"**{formatting.plain('a_b | c*')}** {formatting.code('x')}"
+    assert formatting.unmarked(made) == "a_b | c* x"

@@ -13,7 +13,7 @@ from vbench.report import attribution, cells, claims, exits, reference, sentence
 from vbench.report.gather import Gathered, Panel
 from vbench.report.verdicts import Finding, verdict
 from vbench.results import stats
-from vbench.results.formatting import duration, plural, times
+from vbench.results.formatting import duration, plural, times, unmarked
 
 VERSION = 1
 
@@ -22,7 +22,7 @@ def report(gathered: Gathered) -> dict[str, Any]:
     """All that the report's tables show."""
     return {
         "report_version": VERSION,
-        "answer": sentences.answer(gathered).replace("**", "").replace("`", ""),
+        "answer": unmarked(sentences.answer(gathered)),
         "panels": [_panel(panel) for panel in gathered.panels],
         "claims": _claims(gathered),
         "refused": list(gathered.refused),

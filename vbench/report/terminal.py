@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 
 from tabulate import tabulate
 
 from vbench.report import first, sentences
 from vbench.report.gather import Gathered
+from vbench.results.formatting import unmarked
 
 _WIDTH = 100
 _COLUMNS = [14, 24, 24, 24]  # of the table, in characters
@@ -17,12 +17,8 @@ _COLUMNS = [14, 24, 24, 24]  # of the table, in characters
 def screen(gathered: Gathered) -> str:
     """The answer, the table of the techniques, and what its numbers are."""
     table = first.comparison(gathered)
-    rows = [[_text(cell.text) for cell in row] for row in table.cells()]
+    rows = [[unmarked(cell.text) for cell in row] for row in table.cells()]
     drawn = tabulate(rows, list(table.headings), tablefmt="simple", maxcolwidths=_COLUMNS,
                      disable_numparse=True)  # fmt: skip
-    answer = textwrap.fill(_text(sentences.answer(gathered)), _WIDTH)
+    answer = textwrap.fill(unmarked(sentences.answer(gathered)), _WIDTH)
     return f"{answer}\n\n{drawn}\n\n{textwrap.fill(first.notes(table), _WIDTH)}\n"
-
-
-def _text(markdown: str) -> str:
-    return re.sub(r"\*\*|`|\\(?=[^\w\s])", "", markdown)

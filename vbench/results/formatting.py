@@ -33,6 +33,11 @@ def plain(text: str) -> str:
     return " ".join(text.split()).translate(_ESCAPES)
 
 
+def unmarked(markdown: str) -> str:
+    """Text that `plain`, `code` and emphasis made, without their marks, for what shows none."""
+    return re.sub(r"\*\*|`|\\(?=[^\w\s]|_)", "", markdown)
+
+
 def code(text: str) -> str:
     """Text as inline code in a table cell."""
     text = " ".join(text.split())
