@@ -259,3 +259,11 @@ def test_rings_are_those_in_which_kernels_were_seen() -> None:
     assert "ring 3" in seen(Technique.PARA, 3)["R1"][3]
     assert seen(Technique.PARA, 1)["R1"][2] == "confirmed"
     assert seen(Technique.PARA, None)["R1"][2].startswith("not measured here")
+
+
+def test_a_port_that_reports_no_interface_refutes_nothing() -> None:
+    made = pv(3.0, {})
+    quiet = replace(made, launches=(launch("xen-pv", 0, observed=Observed(hypervisor="")),))
+    translated = unaware(item("syscall-getppid", pairs(20.0), category="syscall"))
+    assert verdict("T2", quiet, translated) == "inconclusive"
+    assert "reports nothing" in judged(quiet, translated)["T2"][3]
