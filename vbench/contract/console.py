@@ -21,13 +21,14 @@ def kernel_arguments(
     *,
     modules: Sequence[str] = (),
     hostname: str = "",
+    devices: str = "eth",
 ) -> tuple[str, ...]:
-    """The kernel's command line. `addresses`, with prefix length, go to eth0, eth1...; `modules`
-    are loaded besides those of present devices."""
+    """The kernel's command line. `addresses`, with prefix length, go to eth0, eth1..., or what
+    the guest calls its `devices`; `modules` are loaded besides those of present devices."""
     return (
         *(f"console={console}", "quiet", "panic=-1", "net.ifnames=0"),
         "cryptomgr.notests",  # a tenth of a second of self-tests, and nothing measured
-        *(f"vbench.eth{number}={address}" for number, address in enumerate(addresses)),
+        *(f"vbench.{devices}{number}={address}" for number, address in enumerate(addresses)),
         *([f"vbench.modules={','.join(modules)}"] if modules else []),
         *([f"vbench.hostname={hostname}"] if hostname else []),
     )

@@ -80,6 +80,7 @@ def _capabilities(found: Mapping[str, Any]) -> Capabilities:
         network=NetworkPath(found["network"]),
         network_by=found["network_by"],
         disk=DiskPath(found["disk"]),
+        no_disk=found.get("no_disk", ""),
         relaunchable=found["relaunchable"],
         pausable=found["pausable"],
         usage=None if usage is None else UsageScope(usage),

@@ -53,6 +53,8 @@ class MeasureFactory:
         can, reference, at = guest.capabilities, guest.reference, guest.endpoint
         hosts = {reference or guest.host, guest.host}
         disks = hosts if state.info.category == "disk" else set()
+        if disks and can.disk is DiskPath.NONE:
+            raise Unsupported(can.no_disk or "its guests have no disk for measuring")
         for each in disks:
             each.fill_scratch()
         native: Native | None = None

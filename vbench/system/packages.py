@@ -148,6 +148,13 @@ PACKAGES = (
         {"dnf": "openssh-clients", "pacman": "openssh", "zypper": "openssh-clients"},
     ),
     Package(
+        "user-mode-linux",
+        "guests of the uml backend",
+        ("linux.uml",),
+        Need.OPTION,
+        {"dnf": NOWHERE, "pacman": NOWHERE, "zypper": NOWHERE, "apk": NOWHERE},
+    ),
+    Package(
         "openssh-server",
         "the tests' remote host",
         ("/usr/sbin/sshd",),

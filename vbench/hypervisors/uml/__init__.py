@@ -1,0 +1,1 @@
+"""User-mode Linux: a Linux kernel that is a program of another."""

@@ -1,0 +1,210 @@
+"""The User-mode Linux backend: launch and attestation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from vbench.contract.backend import CountedRun
+from vbench.contract.console import kernel_arguments
+from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
+from vbench.contract.host import Host, Network
+from vbench.errors import AttestationError, ConnectionLost, LaunchTimeout, Unsupported
+from vbench.guest.booted import BootedGuest
+from vbench.guest.launch import LaunchKeys, Stopwatch, observe, write_initramfs
+from vbench.guest.shell import GuestShell
+from vbench.hosts.ssh import SshConnection
+from vbench.hypervisors.uml.machine import (
+    BINARY,
+    GUEST_ADDRESS,
+    UmlMachine,
+    UmlSpec,
+    refusal,
+    version,
+)
+from vbench.model import Availability, Fact, ImageFiles, Technique
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Declaration,
+    DeviceModel,
+    DeviceSettings,
+    DiskPath,
+    Hypervisor,
+    HypervisorType,
+    NativeReference,
+    NetworkPath,
+)
+
+BOOT_TIMEOUT_S = 60.0  # some thirty times what it takes
+# What its /proc/cpuinfo and its drivers are called; no other Linux has them.
+_MODEL, _DISK, _NIC = "UML", "uml-blkdev", "uml-vector"
+UML = Hypervisor(
+    "User-mode Linux",
+    "Linux",
+    HypervisorType.TWO,
+    "Dike, Linux Showcase 2000: a kernel that runs as processes of a host's kernel",
+)
+
+
+@dataclass(frozen=True)
+class UmlOptions:
+    """Options of the variant string; `memory` is in MiB. There is one vCPU."""
+
+    memory: int = 512
+
+    def __post_init__(self) -> None:
+        if not 256 <= self.memory <= 1 << 20:
+            raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
+
+
+@dataclass(frozen=True)
+class UmlBackend:
+    """A kernel ported to the system calls of a host: its user code runs natively, and each
+    system call and page fault of it goes through ptrace."""
+
+    name: str
+    summary: str
+    facts: Mapping[str, Fact]
+    technique: Technique = Technique.PARA
+    options: UmlOptions = field(default_factory=UmlOptions)
+    default: bool = True
+    counted: tuple[CountedRun, ...] = ()
+
+    def declare(self, options: UmlOptions) -> Declaration:
+        del options
+        return Declaration(hypervisor=UML, devices=DeviceModel.PARAVIRTUAL)
+
+    def placed(self, host: Host, options: UmlOptions) -> Host:
+        del options
+        return host
+
+    def probe(self, host: Host, options: UmlOptions) -> Availability:
+        """The program is there, a kernel of it starts, and it can have a network."""
+        del options
+        if version(host) is None:
+            return Availability(
+                False,
+                f"{BINARY} is not installed",
+                "run `vbench setup` (Debian's package user-mode-linux)",
+            )
+        why = refusal(host)
+        if why:
+            return Availability(
+                False,
+                f"User-mode Linux does not start: {why}",
+                "it needs ptrace; a container or a security policy may forbid it",
+            )
+        if host.network() is None:
+            return Availability(
+                False,
+                "User-mode Linux is reached through a tap, and none can be made",
+                "allow user namespaces and /dev/net/tun, or run as root",
+            )
+        return Availability(True)
+
+    def launch(self, host: Host, image: ImageFiles, options: UmlOptions) -> BootedGuest:
+        """Start a kernel and wait until it runs commands. Raises LaunchError."""
+        network = host.network()
+        if network is None:
+            raise Unsupported("no tap can be made here")
+        files, scratch = host.upload_image(image), host.scratch()
+        with ExitStack() as stack:
+            folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
+            spec = UmlSpec(
+                folder=folder,
+                initrd=write_initramfs(host, files, folder, keys),
+                memory_mib=options.memory,
+                scratch=scratch.path,
+                arguments=kernel_arguments("tty0", [GUEST_ADDRESS], devices="vec"),
+            )
+            watch = Stopwatch(host.clock)
+            machine = UmlMachine(host, network, spec)
+            stack.callback(machine.close)
+            watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
+            watch.reached("ready")
+            ssh = _log_in(host, network, files, keys, machine, stack)
+            shell = GuestShell(machine, ssh, host)
+            observed = observe(shell)
+            watch.reached("command")
+            return BootedGuest(
+                shell=shell,
+                host=host,
+                reference=host,
+                client_prefix=network.peer_prefix,
+                image=files,
+                versions={"linux.uml": version(host) or "unknown"},
+                endpoint=Endpoint("/dev/ubda", 0, scratch.size_mib, _ADDRESS, SERVER_PORT, 1),
+                capabilities=Capabilities(
+                    native=NativeReference.LAUNCHING_HOST,
+                    network=NetworkPath.TAP,
+                    network_by="the host's kernel",
+                    disk=DiskPath.NONE,
+                    no_disk="its disk goes through the host's page cache and has no direct mode",
+                ),
+                device=DeviceSettings(
+                    machine="User-mode Linux",
+                    start="a program of the host",
+                    vcpus=1,
+                    memory_mib=options.memory,
+                    disk="ubd",
+                    nic="vector, tap",
+                ),
+                observed=observed,
+                phases=watch.phases,
+                cleanup=stack.pop_all(),
+            )
+
+    def attest(self, guest: Guest) -> Attestation:
+        """Its CPU and drivers are User-mode Linux's own. Raises AttestationError."""
+        seen = guest.observed
+        problems = [
+            f"its {what} is {found or 'unknown'}, not {wanted}"
+            for what, found, wanted in (
+                ("CPU", seen.cpu_model, _MODEL),
+                ("disk driver", " ".join(set(seen.disks.values())), _DISK),
+                ("network driver", " ".join(set(seen.nics.values())), _NIC),
+            )
+            if found != wanted
+        ]
+        if problems:
+            raise AttestationError(
+                f"this guest is not {self.name}: {'; '.join(problems)}",
+                evidence="\n".join(f"{key}: {value}" for key, value in seen.rows().items()),
+            )
+        return Attestation(
+            f"User-mode Linux {seen.kernel}; disk {_DISK}; network {_NIC}", seen.rows()
+        )
+
+
+_ADDRESS = GUEST_ADDRESS.split("/")[0]
+
+
+def _log_in(
+    host: Host,
+    network: Network,
+    files: ImageFiles,
+    keys: LaunchKeys,
+    machine: UmlMachine,
+    stack: ExitStack,
+) -> SshConnection:
+    """SSH through a relay, for the guest's network is in a namespace of its own."""
+    relay = host.start(
+        [*network.peer_prefix, f"{files.root}/usr/bin/vbench-probe", "relay", _ADDRESS, "22"]
+    )
+    stack.callback(relay.kill)
+    try:
+        ssh = SshConnection.open(
+            relay.stream,
+            name="the guest",
+            user="root",
+            key=keys.own,
+            host_key=keys.host,
+            timeout_s=BOOT_TIMEOUT_S / 2,
+        )
+    except ConnectionLost as error:
+        evidence = "\n".join([machine.evidence(), relay.log()])
+        raise LaunchTimeout(error.what, evidence=evidence) from error
+    stack.callback(ssh.close)
+    return ssh

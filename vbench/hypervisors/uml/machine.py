@@ -1,0 +1,115 @@
+"""Life and death of one User-mode Linux kernel, and its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vbench.contract.console import wait_ready
+from vbench.contract.host import Host, HostProcess, Network
+from vbench.errors import HostError, LaunchError
+
+BINARY = "linux.uml"
+TAP = "uml0"
+HOST_ADDRESS, GUEST_ADDRESS = "10.79.0.1/24", "10.79.0.2/24"
+# $1 device, $2 address. User-mode Linux opens its tap by name, so it gets one of its own beside
+# the tap of the measuring network.
+_MAKE_TAP = """
+set -e
+ip link show "$1" >/dev/null 2>&1 || ip tuntap add dev "$1" mode tap
+ip address replace "$2" dev "$1"
+ip link set "$1" up
+"""
+# Its memory is a file. It looks for a tmpfs by itself unless the environment names a folder.
+_ENV = ("env", "-u", "TMPDIR", "-u", "TMP", "-u", "TEMP")
+# The kernel's processes are processes of the host, ptraced by one of them. A process namespace
+# ends all of them with the first.
+_APART = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
+
+
+@dataclass(frozen=True)
+class UmlSpec:
+    """What is started: `folder` holds the kernel's own files, `initrd` is an initramfs."""
+
+    folder: str
+    initrd: str
+    memory_mib: int
+    scratch: str
+    arguments: tuple[str, ...]
+
+    def argv(self) -> tuple[str, ...]:
+        """The command line of linux(1). The console is standard input and output."""
+        return (
+            BINARY,
+            f"mem={self.memory_mib}M",
+            f"initrd={self.initrd}",
+            "rdinit=/init",
+            *("con=null", "con0=fd:0,fd:2"),
+            *(f"uml_dir={self.folder}", "umid=vbench"),
+            f"ubd0={self.scratch}",
+            # depth: packets taken from the host at once; gro: packets of one stream are merged,
+            # as virtio-net does
+            f"vec0:transport=tap,ifname={TAP},depth=128,gro=1",
+            *self.arguments,
+        )
+
+
+class UmlMachine:
+    """A kernel, from its start to its end."""
+
+    def __init__(self, host: Host, network: Network, spec: UmlSpec) -> None:
+        """Make its tap and start it. Raises LaunchError."""
+        make = ["sh", "-c", _MAKE_TAP, "tap", TAP, HOST_ADDRESS]
+        made = host.run([*network.peer_prefix, *make], timeout_s=20)
+        if made.status != 0:
+            raise LaunchError("cannot make a tap for User-mode Linux", evidence=made.stderr)
+        self.argv: tuple[str, ...] = (*network.peer_prefix, *_APART, *_ENV, *spec.argv())
+        self._process: HostProcess = host.start(self.argv)
+
+    def evidence(self, lines: int = 15) -> str:
+        """The command line, and the last `lines` of the console."""
+        return "\n".join([" ".join(self.argv), *self.console().splitlines()[-lines:]])
+
+    def console(self) -> str:
+        return self._process.log()
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        return wait_ready(self._process, timeout_s, self.evidence)
+
+    def pause(self) -> None:
+        """Its processes are many, and one traces the others: nothing stops them all."""
+
+    def resume(self) -> None: ...
+
+    def usage(self) -> Mapping[str, float]:
+        return {}
+
+    @property
+    def alive(self) -> bool:
+        return self._process.status() is None
+
+    def close(self) -> None:
+        self._process.kill()
+
+
+def version(host: Host) -> str | None:
+    """The release of the kernel that the program is: "6.1.94". None where it is not there."""
+    try:
+        answer = host.run([BINARY, "--version"], timeout_s=20)
+    except HostError:
+        return None
+    lines = answer.stdout.split()
+    return lines[-1] if answer.status == 0 and lines else None
+
+
+def refusal(host: Host) -> str:
+    """Why the kernel cannot run on `host`; "" if it can. It is started without a root file
+    system, and must get as far as missing it."""
+    argv = [BINARY, "mem=64M", "con=null", "con0=null,fd:1", "panic=1"]
+    with host.workdir() as folder:
+        answer = host.run([*_ENV, *argv, f"uml_dir={folder}"], timeout_s=30)
+    text = answer.stdout + answer.stderr
+    if "Unable to mount root" in text:
+        return ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"it ends with status {answer.status}"
