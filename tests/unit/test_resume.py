@@ -187,6 +187,26 @@ def test_another_hypervisor(
     assert all(boot == 0 for _, boot in samples(run))
 
 
+def test_a_guest_that_cannot_be_relaunched_is_measured_anew(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its rounds are one boot, so what was measured of it is one boot that is not complete."""
+    load = opening.load_plugins
+
+    def given(files: Any) -> Any:
+        registry = load(files)
+        backend = sys.modules["vbench_plugin_file_shell_backend"]
+        backend.GUESTS.capabilities = dataclasses.replace(backend.CAN, relaunchable=False)
+        return registry
+
+    monkeypatch.setattr(opening, "load_plugins", given)
+    assert run(TEXT, boots=3) == 0
+    journal = run.out / JOURNAL_NAME
+    journal.write_bytes(journal.read_bytes()[: round(0.8 * journal.stat().st_size)])
+    assert runner.resume(run.out) == 0
+    assert samples(run) == {(name, 0): 6 for name, _ in ALL}
+
+
 def test_nothing_to_continue(run: Runs, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no journal\.jsonl"):
         runner.resume(tmp_path)
