@@ -120,7 +120,7 @@ class SessionPlugin:
         return True
 
     def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Our own entries; a file that holds one series is a result file of ours too."""
+        """vbench's own entries; a file that holds one series is a result file of vbench too."""
         self.session.book.stop("pytest ended before all was measured")
         results = [self.session.book.result(series) for series in self.session.series]
         output_json["benchmarks"] = [each for one in results for each in store.entries(one)]
@@ -138,7 +138,7 @@ def _as_pytests() -> Iterator[None]:
 
 
 def _task(item: pytest.Item) -> Task | None:
-    """What an item of ours measures."""
+    """What a pytest item measures; None for one that is no workload."""
     callspec = getattr(item, "callspec", None)
     if callspec is None or "measure" not in callspec.params:
         return None

@@ -57,10 +57,12 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
     print("\noptions and their defaults, for variants such as tcg,vcpus=2:")
     alike: dict[str, list[str]] = {}
     for name, backend in sorted(registry.backends.items()):
-        told = " ".join(f"{key}={shown(value)}" for key, value in vars(backend.options).items())
-        alike.setdefault(told, []).append(name)
-    for told, names in alike.items():
-        print(f"  {', '.join(names)}: {told}")
+        options_text = " ".join(
+            f"{key}={shown(value)}" for key, value in vars(backend.options).items()
+        )
+        alike.setdefault(options_text, []).append(name)
+    for options_text, names in alike.items():
+        print(f"  {', '.join(names)}: {options_text}")
     for row in rows:
         if not row["available"]:
             print(f"\n{row['backend']}: {row['reason']}\n  -> {row['remedy']}")

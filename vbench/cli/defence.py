@@ -45,8 +45,8 @@ def _output_errors() -> Iterator[None]:
 def prepare_streams() -> None:
     """Make standard streams fit to be used, whatever we were started with.
 
-    One that was closed is opened, so that no file of ours gets its number; to print is an error
-    as before. A character that the terminal's encoding does not have is printed as "?".
+    One that was closed is opened, so that no other file gets its number; to print is an error as
+    before. A character that the terminal's encoding does not have is printed as "?".
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_RDWR)):
         try:
@@ -62,29 +62,29 @@ def prepare_streams() -> None:
 
 
 def guarded(act: Callable[[], int]) -> int:
-    """The exit status of `act`; an error is told on standard error."""
+    """The exit status of `act`; an error is printed on standard error."""
     try:
         status = act()
         sys.stdout.flush()  # here, where a reader that went away can be met, and not at exit
         return status
     except VbenchError as error:
-        _tell(f"vbench: {error}")
+        _print_error(f"vbench: {error}")
         return error.exit_status
     except KeyboardInterrupt:
-        _tell("vbench: interrupted")
+        _print_error("vbench: interrupted")
         return INTERRUPTED_STATUS
     except BrokenPipeError:  # `vbench report | head`
         _drop_output()
         return 1
     except OSError as error:
-        _tell(f"vbench: {_of_outside(error)}")
+        _print_error(f"vbench: {_system_error(error)}")
         return 1
     except Exception as error:
-        _tell(_of_ours(error))
+        _print_error(_internal_error(error))
         return 1
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
@@ -95,7 +95,7 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _of_outside(error: OSError) -> str:
+def _system_error(error: OSError) -> str:
     """What the system refused."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
@@ -103,7 +103,7 @@ def _of_outside(error: OSError) -> str:
     return f"{what}\n  -> {TRACEBACK_VARIABLE}=1 shows where it happened"
 
 
-def _of_ours(error: Exception) -> str:
+def _internal_error(error: Exception) -> str:
     """A fault of vbench, and what to report."""
     text = "".join(traceback.format_exception(error))
     frames = traceback.extract_tb(error.__traceback__)

@@ -25,7 +25,7 @@ from vbench.results.launches import cause_from_json, declaration_from_json, laun
 
 def result_of(whole: Mapping[str, Any]) -> Result:
     """The result that a whole file holds."""
-    ours = whole["vbench"]
+    run = whole["vbench"]
     measured: dict[tuple[str, str], Mapping[str, Any]] = {}
     for entry in whole["benchmarks"]:
         info = entry["extra_info"]["vbench"]
@@ -34,43 +34,43 @@ def result_of(whole: Mapping[str, Any]) -> Result:
             raise ValueError(f"{entry['name']} is there twice")
         measured[key] = info
     items = []
-    for head in ours["items"]:
+    for head in run["items"]:
         info = measured.get((head["workload"], head["variant"]))
         if info is None and head["status"] == Status.OK:
             raise ValueError(f"{head['workload']}[{head['variant']}] is ok but has no samples")
         pairs = () if info is None else _pairs(info)
         items.append(item_of(head, pairs, {} if info is None else info.get("exits", {})))
-    launches = [launch_from_json(launch) for launch in ours["launches"]]
-    return run_of(ours, items, launches)
+    launches = [launch_from_json(launch) for launch in run["launches"]]
+    return run_of(run, items, launches)
 
 
-def run_of(ours: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Launch]) -> Result:
-    """The result whose top-level object is `ours`, with these items and launches."""
-    host = ours["host"]
+def run_of(run: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Launch]) -> Result:
+    """The result whose top-level object is `run`, with these items and launches."""
+    host = run["host"]
     return Result(
         host=HostFacts(
             host["identity"], HostKind(host["kind"]), TimeBase(host["time_base"]), host["facts"]
         ),
-        variant=ours["variant"],
+        variant=run["variant"],
         items=tuple(items),
         launches=tuple(launches),
-        vbench_version=ours["vbench_version"],
-        image=ours["image"],
-        started=ours["started"],
-        argv=tuple(ours["argv"]),
-        facts=ours["facts"],
-        declaration=declaration_from_json(ours["declaration"]),
+        vbench_version=run["vbench_version"],
+        image=run["image"],
+        started=run["started"],
+        argv=tuple(run["argv"]),
+        facts=run["facts"],
+        declaration=declaration_from_json(run["declaration"]),
         unavailable=tuple(
             (entry["backend"], entry["technique"], entry["reason"], entry["remedy"])
-            for entry in ours["unavailable"]
+            for entry in run["unavailable"]
         ),
         # these are not in files of earlier versions
-        reduced_to=tuple(ours.get("reduced_to", ())),
-        seed=ours.get("seed"),
-        sittings=tuple(ours.get("sittings", ())),
-        planned=ours.get("planned", 0),
-        done=ours.get("done", 0),
-        stopped=ours.get("stopped", ""),
+        reduced_to=tuple(run.get("reduced_to", ())),
+        seed=run.get("seed"),
+        sittings=tuple(run.get("sittings", ())),
+        planned=run.get("planned", 0),
+        done=run.get("done", 0),
+        stopped=run.get("stopped", ""),
     )
 
 

@@ -1,7 +1,7 @@
 """Results as versioned JSON that pytest-benchmark reads too; `loading.py` reads them back.
 
 A result file is a pytest-benchmark JSON document. `benchmarks[]` holds measured items only;
-what is ours lies in each entry's `extra_info["vbench"]` and in a top-level `vbench` object,
+what vbench adds lies in each entry's `extra_info["vbench"]` and in a top-level `vbench` object,
 which lists every item, failed and unsupported ones included. Durations are seconds per unit
 of work. What is missing is null, never 0; NaN and infinities are never written.
 """

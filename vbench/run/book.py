@@ -162,11 +162,11 @@ class Book:
         """Go on with `run`, of which the boots of the tasks `keep` are complete; `infos` are the
         workloads by name."""
         boots = {(label, boot) for label, _, boot in keep}
-        seen = {(label, boot) for label, _, boot in run.tasks}
-        seen |= {(label, launch.boot) for label, launch in run.launches}
+        recorded = {(label, boot) for label, _, boot in run.tasks}
+        recorded |= {(label, launch.boot) for label, launch in run.launches}
         self._sittings = [*run.sittings, now()]
         self.note("sitting", at=self._sittings[-1])
-        for label, boot in sorted(seen - boots):
+        for label, boot in sorted(recorded - boots):
             run.drop(label, boot)
             self.note("dropped", series=label, boot=boot)
         self._known = set(run.series)

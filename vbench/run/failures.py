@@ -1,4 +1,4 @@
-"""What went wrong in a run: each cause is told once, whatever it took along."""
+"""What went wrong in a run: each cause is said once, whatever it took along."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Failures:
 
     def __init__(self) -> None:
         self._all: list[Failure] = []
-        self._told = 0
+        self._printed = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -42,12 +42,12 @@ class Failures:
     def new(self) -> Iterator[str]:
         """The causes that came up since the last call, each with its evidence and remedy, and
         with how much more it took along."""
-        before = {_cause(failure) for failure in self._all[: self._told]}
-        since = self._all[self._told :]
-        self._told = len(self._all)
+        before = {_cause(failure) for failure in self._all[: self._printed]}
+        since = self._all[self._printed :]
+        self._printed = len(self._all)
         for cause in dict.fromkeys(map(_cause, since)):
             if cause not in before:
-                yield _told([failure for failure in since if _cause(failure) == cause])
+                yield _text([failure for failure in since if _cause(failure) == cause])
 
     def summary(self) -> list[str]:
         """A line for each cause, without evidence."""
@@ -67,7 +67,7 @@ def _cause(failure: Failure) -> object:
     return (failure.series, failure.workload, failure.error.what)
 
 
-def _told(failures: list[Failure]) -> str:
+def _text(failures: list[Failure]) -> str:
     first, *others = failures
     what, *rest = str(first.error).splitlines()
     if others and not first.workload:

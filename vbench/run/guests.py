@@ -52,7 +52,7 @@ class Broker:
 
     def guest(self, series: Series, boot: int, options: str = "") -> Guest:
         """The guest of this series and boot, launched or relaunched as needed, with `options`
-        beside those of its variant.
+        in addition to those of its variant.
 
         Raises LaunchError, AttestationError: a boot that failed fails again at once for its other
         items, and so does a variant that failed twice running. Unsupported: its backend has no

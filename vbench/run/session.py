@@ -107,7 +107,7 @@ class Session:
             self.book.end(task, complete=False)
 
     def _failure(self, error: Exception) -> VbenchError:
-        """What went wrong as an error of ours, with all that is known."""
+        """What went wrong as a VbenchError, with all that is known."""
         if not isinstance(error, VbenchError):
             lines = "".join(traceback.format_exception(error)).splitlines()
             fault = WorkloadError(
