@@ -8,7 +8,7 @@ say() { echo "$*" >&2; }
 # packages elsewhere (PIP_USER, PIP_TARGET) or let Python not find what it should (PYTHONHOME,
 # PYTHONSAFEPATH).
 clean_environment() {
-    for variable in $(env | sed -n 's/^\(P[YI][TP][A-Z_0-9]*\)=.*/\1/p'); do
+    for variable in $(env | sed -nE 's/^((PYTHON|PIP_)[A-Z_0-9]*)=.*/\1/p'); do
         case $variable in
         PIP_*INDEX* | PIP_FIND_LINKS | PIP_CONSTRAINT | PIP_CONFIG_FILE | PIP_*CACHE_DIR) ;;
         PIP_PROXY | PIP_*CERT | PIP_TRUSTED_HOST | PIP_*TIMEOUT | PIP_RETRIES | PIP_KEYRING*) ;;
