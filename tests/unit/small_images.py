@@ -24,12 +24,12 @@ def make(work: Path, _lock: int) -> dict[str, Any]:
 class Builder:
     """Counts builds; `said` holds what `progress` got."""
 
-    def __init__(self, build: cache.Build = make) -> None:
+    def __init__(self, build: cache.Build = make, key: str = KEY) -> None:
         self.builds, self.said = 0, list[str]()
-        self._build = build
+        self._build, self._key = build, key
 
     def get(self) -> Path:
-        return cache.get(KEY, self._counted, self.said.append)[0]
+        return cache.get(self._key, self._counted, self.said.append)[0]
 
     def _counted(self, work: Path, lock: int) -> dict[str, Any]:
         self.builds += 1

@@ -14,8 +14,9 @@ from small_images import KEY, Builder
 
 from vbench import image
 from vbench.errors import ImageError
-from vbench.image import build, images
+from vbench.image import build
 from vbench.system import packages
+from vbench.system.recipe import RECIPE
 
 
 def test_installed_images_are_described_and_removed_by_prefix(images_folder: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_user_without_home_and_passwd_entry_is_asked_for_a_folder(
 def test_the_recipe_is_all_that_the_build_imports() -> None:
     """Else an image could stay as it was after the code that makes it changed."""
     todo, used = ["build"], {"tools"}  # tools only runs programs
-    recipe = {path.stem for path in images.RECIPE if path.suffix == ".py"}
+    recipe = {path.stem for path in RECIPE if path.suffix == ".py"}
     while todo:
         name = todo.pop()
         used.add(name)
@@ -141,3 +142,4 @@ def test_the_recipe_is_all_that_the_build_imports() -> None:
                 one = str(node.module).rpartition(".")[2]
                 todo += [one] if one not in used else []
     assert used - {"tools"} == recipe
+    assert {build.INIT, *build.PROBE} < set(RECIPE)

@@ -17,8 +17,9 @@ import pytest
 
 from vbench import image
 from vbench.errors import ImageError
-from vbench.image import build, cache, hosting, images, transfer
+from vbench.image import build, cache, hosting, transfer
 from vbench.model import ImageFiles
+from vbench.system.recipe import debian_key
 
 
 def small_debian(work: Path, *_: object) -> build.Built:
@@ -164,7 +165,7 @@ def test_the_digest_is_checked_against_the_files(exported: Path) -> None:
     def change(member: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith("vmlinuz"):
             data = b"forged"
-        elif member.name.startswith(images.debian_key()) and member.name.endswith("manifest.json"):
+        elif member.name.startswith(debian_key()) and member.name.endswith("manifest.json"):
             manifest = json.loads(data)
             manifest["content"]["vmlinuz"]["sha256"] = hashlib.sha256(b"forged").hexdigest()
             data = json.dumps(manifest).encode()
@@ -178,7 +179,7 @@ def test_the_digest_is_checked_against_the_files(exported: Path) -> None:
 def test_names_outside_of_the_images_are_refused(exported: Path, name: str) -> None:
     def change(member: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
         if member.name.endswith("vmlinuz"):
-            member.name = name.format(key=images.debian_key())
+            member.name = name.format(key=debian_key())
         return member, data
 
     error = refused(rewritten(exported, change))

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,7 @@ from vbench.errors import ImageError
 from vbench.image import build, cache, hosting
 from vbench.image.kernel import Source, host_kernel
 from vbench.model import ImageFiles
-
-# The files that decide what a build makes: this package's own and the guest's programs.
-_MODULES = ("build", "cpio", "debian", "elf", "kernel", "rootfs", "stubs")
-RECIPE = (*(build.HERE / f"{name}.py" for name in _MODULES), build.INIT, *build.PROBE)
+from vbench.system.recipe import HOSTING, RECIPE, debian_key, key
 
 
 def _say(line: str) -> None:
@@ -51,7 +48,7 @@ def ensure(
         built = build.build_with_kernel(work, source, Path(base.root), dict(base.versions))
         return _manifest(work, kernel, built, started)
 
-    return _files(*cache.get(_key(base.digest, source.digest()), with_kernel, progress))
+    return _files(*cache.get(key(base.digest, source.digest()), with_kernel, progress))
 
 
 def ensure_hosting(
@@ -99,23 +96,9 @@ def _debian(progress: Callable[[str], None]) -> cache.Build:
     return make
 
 
-def debian_key() -> str:
-    """The key of the image with Debian's kernel."""
-    return _key("debian")
-
-
 def hosting_key(base_digest: str, addition: hosting.Addition) -> str:
     """The key of the image of `base_digest` with `addition`."""
-    return _key(base_digest, addition.name, recipe=(*RECIPE, build.HERE / "hosting.py"))
-
-
-def _key(*options: str, recipe: Iterable[Path] = RECIPE) -> str:
-    """Digest of a build's inputs: the recipe, which names the packages, and options."""
-    total = hashlib.sha256()
-    for path in recipe:
-        total.update(f"{path.name}\0".encode() + path.read_bytes())
-    total.update("\0".join(options).encode())
-    return total.hexdigest()
+    return key(base_digest, addition.name, recipe=(*RECIPE, HOSTING))
 
 
 def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> dict[str, Any]:

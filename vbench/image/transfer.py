@@ -24,8 +24,9 @@ from typing import IO, Any
 from vbench import __version__
 from vbench.errors import ImageError
 from vbench.image import cache, hosting
-from vbench.image.images import content_digest, debian_key, ensure, ensure_hosting, hosting_key
+from vbench.image.images import content_digest, ensure, ensure_hosting, hosting_key
 from vbench.model import ImageFiles
+from vbench.system.recipe import debian_key
 
 FORMAT = 1
 INDEX = "index.json"

@@ -19,6 +19,7 @@ from enum import Enum
 from pathlib import Path
 
 from vbench.system.folders import cache_folder
+from vbench.system.recipe import debian_key
 
 LISTS = Path("/var/lib/apt/lists")
 LOCK_TIMEOUT_S = 120  # another apt, such as unattended-upgrades after boot, may hold the lock
@@ -178,15 +179,10 @@ def package_of(tool: str) -> str:
 
 
 def image_cached() -> bool:
-    """Whether the cache holds an image, so that none need be built.
-
-    One of another version of vbench counts: only the image's own code can tell it.
-    """
+    """Whether the cache holds the image that would be built otherwise."""
     folder = cache_folder()
-    try:
-        return folder is not None and any(folder.glob("images/*/manifest.json"))
-    except OSError:  # a cache that this user may not read holds nothing for them
-        return False
+    # os.path and not Path: a cache that this user may not read holds nothing for them.
+    return folder is not None and os.path.exists(folder / "images" / debian_key() / "manifest.json")
 
 
 def needed_here(*, test: bool = False) -> list[Package]:
