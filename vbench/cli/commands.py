@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from vbench.contract.guest import Guest
-from vbench.contract.registry import shown
+from vbench.contract.registry import shown, with_options
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.native import Native
 from vbench.image import Installed
@@ -128,6 +128,10 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
     """An attested guest of the variant while the context lasts."""
     registry = load_plugins(options.plugins)
     variant = registry.variant(text)
+    if ",pin=" not in text:
+        # Nothing is measured, and several may be up at once: not all on the same CPU.
+        with contextlib.suppress(UsageError):  # its backend pins nothing
+            variant = with_options(variant, "pin=off")
     asked = find_host(options.hosts[0] if options.hosts else "local", options)
     with contextlib.ExitStack() as stack:
         stack.callback(asked.close)
@@ -136,7 +140,7 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
         availability = variant.backend.probe(host, variant.options)
         if not availability.ok:
             raise UnavailableError(
-                f"{variant.text} cannot run on {host.name}: {availability.reason}",
+                f"{text} cannot run on {host.name}: {availability.reason}",
                 remedy=availability.remedy,
             )
         image = ensure_image(options.kernel, options.modules)
