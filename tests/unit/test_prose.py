@@ -71,3 +71,12 @@ def test_every_environment_variable_is_documented() -> None:
                 text = (Path(folder) / name).read_text()
                 used |= set(re.findall(r"(?:\$\{?|[\"'])(VBENCH_[A-Z]+)\b", text))
     assert used - {"VBENCH_DOWNLOADED"} == set(re.findall(r"`(VBENCH_[A-Z]+)`", page))
+
+
+def test_the_messages_of_the_troubleshooting_page_are_vbench_s() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "vbench").rglob("*.py"))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"^\| `([^`]+)`", page, flags=re.M)
+    assert len(quoted) > 3
+    for message in quoted:
+        assert message in sources
