@@ -15,6 +15,7 @@
      │    ├── LaunchError           did not come up
      │    │    └── LaunchTimeout    was still at it when the time was up
      │    ├── GuestLost             died, or can no longer be reached
+     │    │    └── GuestSilent      runs, but did not answer in time
      │    └── AttestationError      is not what its label says
      └── WorkloadError              a workload in a living guest           (exit 1)
           ├── WorkloadTimeout       ran past its deadline
@@ -118,6 +119,10 @@ class GuestLost(GuestError):
     def __init__(self, what: str, *, evidence: str = "", remedy: str = "") -> None:
         again = "read the console's last lines; if it is lost again, try its command line by hand"
         super().__init__(what, evidence=evidence, remedy=remedy or again)
+
+
+class GuestSilent(GuestLost):
+    """The guest's machine runs, but the guest did not answer before the deadline."""
 
 
 class AttestationError(GuestError):

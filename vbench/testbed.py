@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
@@ -27,6 +28,8 @@ from vbench.errors import ConnectionLost, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
+from vbench.hosts import netns
+from vbench.hosts.given_time import GivenTime
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hosts.ssh import SshConnection
@@ -89,19 +92,19 @@ echo 1 > /proc/sys/vm/drop_caches
 
 # tap0 for guests here, veth1 for native servers in a network namespace of their own; the
 # addresses are those of hosts/netns.py. vnet_hdr: offloads, for virtio-net.
-_NETWORK = """
+_NETWORK = f"""
 set -e
 ip=/usr/bin/ip  # the shell would prefer its own
 $ip tuntap add dev tap0 mode tap vnet_hdr
-$ip address add 10.77.0.1/24 dev tap0
+$ip address add {netns.TAP_END} dev tap0
 $ip link set tap0 up
 mkdir -p /run/netns
 $ip netns add native
 $ip link add veth0 type veth peer name veth1 netns native
-$ip address add 10.78.0.1/24 dev veth0
+$ip address add {netns.VETH_END} dev veth0
 $ip link set veth0 up
 $ip -n native link set lo up
-$ip -n native address add 10.78.0.2/24 dev veth1
+$ip -n native address add {netns.NATIVE_END} dev veth1
 $ip -n native link set veth1 up
 """
 
@@ -133,6 +136,7 @@ class TestbedHost(SshHost):
         self._layered: dict[str, TestbedHost] = {}
         self._guest: BootedGuest | None = None
         self._network: Network | None = None
+        self._given: Callable[[], float] = time.monotonic  # until L1 is up
 
     @classmethod
     def parse(cls, text: str, image: Callable[[], ImageFiles]) -> TestbedHost:
@@ -185,8 +189,15 @@ class TestbedHost(SshHost):
             stack.callback(machine.close)
             watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
             port = machine.forwarded_port(22)
+            self._given = GivenTime(machine.pid, machine.vcpu_threads)
             ssh = log_in(
-                here, "127.0.0.1", port, keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=machine
+                here,
+                "127.0.0.1",
+                port,
+                keys,
+                timeout_s=BOOT_TIMEOUT_S / 2,
+                machine=machine,
+                clock=self._given,
             )
             stack.callback(ssh.close)
             shell = GuestShell(machine, ssh, here)
@@ -254,6 +265,9 @@ class TestbedHost(SshHost):
             f"the testbed is gone ({why}), and with it all guests in it", evidence=evidence
         )
 
+    def deadline_clock(self) -> float:
+        return self._given()
+
     def clock(self) -> float:
         if self.time_base is TimeBase.WALL:
             return super().clock()
@@ -312,8 +326,8 @@ class TestbedHost(SshHost):
                 tap_fd=None,
                 peer_prefix=(),
                 native_prefix=("/usr/bin/ip", "netns", "exec", "native"),
-                guest_address="10.77.0.2/24",
-                native_address="10.78.0.2",
+                guest_address=netns.GUEST_END,
+                native_address=netns.NATIVE_END.partition("/")[0],
             )
         return self._network
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from vbench import image
 from vbench.contract.guest import Guest, Target
-from vbench.errors import AttestationError, ConnectionLost, GuestLost, UsageError
+from vbench.errors import AttestationError, ConnectionLost, GuestLost, GuestSilent, UsageError
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
+from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND
@@ -144,6 +149,47 @@ def test_its_network_is_a_tap_to_the_testbed(guest: Guest, testbed: TestbedHost)
     ping = ["ping", "-c", "1", "-W", "2", guest.endpoint.address]
     assert testbed.run(ping, timeout_s=10).status == 0
     assert guest.capabilities.network is NetworkPath.TAP
+
+
+def test_a_guest_that_does_not_answer_leaves_evidence(guest: Guest) -> None:
+    """What tells a hung CPU from a starved machine is asked while both are still there."""
+    guest.pause()
+    try:
+        with pytest.raises(GuestSilent, match="does not answer") as caught:
+            guest.run("true", timeout_s=1)
+    finally:
+        guest.resume()
+    looks = [line for line in caught.value.evidence.splitlines() if line.startswith("host up ")]
+    assert len(looks) == 2
+    assert all("QEMU paused" in look and "RIP=" in look for look in looks)
+    up_s = [float(look.split()[2]) for look in looks]
+    assert up_s[1] > up_s[0]  # the testbed itself goes on
+    assert guest.run("true", timeout_s=20).status == 0  # and so does the connection
+
+
+def test_a_starved_testbed_is_waited_for(guest: Guest, testbed: TestbedHost) -> None:
+    """Its CPU gets what a busy machine leaves over: the deadline passes by the wall only."""
+    assert testbed._guest is not None
+    machine = testbed._guest.machine
+    assert isinstance(machine, QemuMachine)
+    (thread,) = machine.vcpu_threads
+    cpu = str(min(os.sched_getaffinity(0)))
+    spin = [sys.executable, "-S", "-c", "while True: pass"]
+    with contextlib.ExitStack() as stack:
+        spinner = subprocess.Popen(["taskset", "-c", cpu, *spin])
+        stack.callback(spinner.wait)
+        stack.callback(spinner.kill)
+        every = ",".join(map(str, os.sched_getaffinity(0)))
+        for argv in (["taskset", "-cp", cpu, str(thread)], ["chrt", "-i", "-p", "0", str(thread)]):
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+        stack.callback(subprocess.run, ["chrt", "-o", "-p", "0", str(thread)], check=True)
+        stack.callback(subprocess.run, ["taskset", "-cp", every, str(thread)], check=False)
+        given, wall = testbed.deadline_clock(), time.monotonic()
+        for _ in range(3):
+            assert guest.run("true", timeout_s=1).status == 0
+        given_s, wall_s = testbed.deadline_clock() - given, time.monotonic() - wall
+    assert given_s < wall_s / 2
+    print(f"{given_s:.1f} s given in {wall_s:.1f} s")
 
 
 def test_qemu_killed_in_the_testbed_is_a_lost_guest(guest: Guest, testbed: TestbedHost) -> None:

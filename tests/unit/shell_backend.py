@@ -62,6 +62,9 @@ class ShellMachine:
     def console(self) -> str:
         return self.text
 
+    def silence(self) -> str:
+        return ""
+
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...

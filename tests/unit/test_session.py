@@ -16,6 +16,7 @@ from vbench.contract.workload import Workload
 from vbench.errors import (
     AttestationError,
     GuestLost,
+    GuestSilent,
     HostError,
     Unsupported,
     VbenchError,
@@ -207,6 +208,42 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
     assert item.status is Status.OK
     assert "the guest's machine ended" in item.reason
     assert item.launches == ("local-shell#1", "local-shell#2")
+
+
+@pytest.mark.parametrize(("emulated", "calls"), [(True, 2), (False, 1)])
+def test_a_silent_guest_of_an_emulated_host_is_measured_again(
+    session: Session, series: Series, out: Path, monkeypatch: pytest.MonkeyPatch,
+    emulated: bool, calls: int,
+) -> None:  # fmt: skip
+    """Once, and nothing of the first time counts, in a run that is continued neither."""
+    if emulated:
+        monkeypatch.setattr(series.host, "timeout_scale", 10.0)
+    made = []
+
+    def call(measure: Measure) -> None:
+        measure(lambda units, endpoint: SPIN, read=probe)
+        made.append(measure)
+        if len(made) == 1:
+            raise GuestSilent("the guest does not answer", evidence="RIP=0")
+
+    error = called(session, series, call)
+    assert len(made) == calls
+    assert (error is None) == emulated
+    item = item_of(session, series, "cpu-x")
+    assert [pair.boot for pair in item.pairs] == [0, 0]
+    assert GUESTS.closed == GUESTS.made[: calls if not emulated else 1]
+    (kept,) = recovery.read(out / JOURNAL_NAME).items("local-shell")
+    assert kept.pairs == item.pairs
+    assert any(each["event"] == "again" for each in journal(out)) == emulated
+
+
+def test_a_guest_that_stays_silent_is_a_failure(
+    session: Session, series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series.host, "timeout_scale", 10.0)
+    silent = GuestSilent("the guest does not answer", evidence="RIP=0")
+    assert called(session, series, raising(silent)) is silent
+    assert item_of(session, series, "cpu-x").status is Status.FAILED
 
 
 def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series: Series) -> None:

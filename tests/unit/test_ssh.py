@@ -53,7 +53,12 @@ class Interface(paramiko.ServerInterface):
 
 @contextlib.contextmanager
 def connection(
-    act: Act, *, key: KeyPair = OURS, host_key: KeyPair = THEIRS, user: str = "root"
+    act: Act,
+    *,
+    key: KeyPair = OURS,
+    host_key: KeyPair = THEIRS,
+    user: str = "root",
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[SshConnection]:
     """A client logged in to a server that answers commands by `act`."""
     ours, theirs = socket.socketpair()
@@ -63,7 +68,7 @@ def connection(
     server.start_server(server=interface, event=threading.Event())
     try:
         ssh = SshConnection.open(
-            ours, name="the guest", user=user, key=key, host_key=host_key, timeout_s=10
+            ours, name="the guest", user=user, key=key, host_key=host_key, timeout_s=10, clock=clock
         )
         try:
             yield ssh
@@ -203,6 +208,36 @@ def test_a_late_command_is_a_timeout_and_the_connection_lives(busy: bool) -> Non
         assert time.monotonic() - began < 3
         over.set()
         assert ssh.run("true", timeout_s=10).stdout == "well"
+
+
+@pytest.mark.parametrize("answer_to", ["check_channel_request", "check_channel_exec_request"])
+def test_a_server_that_answers_no_request_is_a_timeout(
+    answer_to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a guest whose CPU hangs: the connection is there, and nothing comes."""
+    over = threading.Event()
+
+    def silent(*words: object) -> int:
+        over.wait(10)
+        return paramiko.OPEN_FAILED_CONNECT_FAILED
+
+    monkeypatch.setattr(Interface, answer_to, silent)
+    with connection(answer()) as ssh:
+        began = time.monotonic()
+        with pytest.raises(WorkloadTimeout, match=r"did not end within 0\.3 s"):
+            ssh.run("true", timeout_s=0.3)
+        assert time.monotonic() - began < 5
+        assert ssh.alive
+        over.set()
+
+
+def test_deadlines_are_kept_by_the_clock_that_was_given() -> None:
+    def act(channel: paramiko.Channel, command: str) -> None:
+        time.sleep(1.0)
+        answer(b"late")(channel, command)
+
+    with connection(act, clock=lambda: time.monotonic() / 10) as ssh:
+        assert ssh.run("x", timeout_s=0.5).stdout == "late"
 
 
 def test_ended_streams_without_a_status_are_a_timeout() -> None:

@@ -105,6 +105,10 @@ class Host(Protocol):
     def clock(self) -> float:
         """Seconds on the host's monotonic clock."""
 
+    def deadline_clock(self) -> float:
+        """Seconds by which deadlines of what runs there are kept: ours, without those in which an
+        emulated machine got no CPU."""
+
     def facts(self) -> HostFacts:
         """What this host is; asked once, then remembered."""
 

@@ -177,11 +177,18 @@ def write_boot_medium(
 
 
 def log_in(
-    host: Host, address: str, port: int, keys: LaunchKeys, *, timeout_s: float, machine: Machine
+    host: Host,
+    address: str,
+    port: int,
+    keys: LaunchKeys,
+    *,
+    timeout_s: float,
+    machine: Machine,
+    clock: Callable[[], float] | None = None,
 ) -> SshConnection:
     """An SSH connection to a guest that is ready. `timeout_s` is in seconds of the host.
 
-    Raises LaunchTimeout.
+    `clock` is what deadlines are kept by, the host's if None. Raises LaunchTimeout.
     """
     try:
         return SshConnection.open(
@@ -191,6 +198,7 @@ def log_in(
             key=keys.own,
             host_key=keys.host,
             timeout_s=max(20.0, timeout_s) * host.timeout_scale,
+            clock=clock or host.deadline_clock,
         )
     except ConnectionLost as error:
         raise LaunchTimeout(error.what, evidence=machine.evidence()) from error

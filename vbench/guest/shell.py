@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from vbench.contract.host import Host
-from vbench.errors import ConnectionLost, GuestLost, WorkloadTimeout
+from vbench.errors import ConnectionLost, GuestLost, GuestSilent, WorkloadTimeout
 from vbench.guest.target import clean_argv
 from vbench.hosts.connection import read_line, relay
 from vbench.hosts.ssh import SshConnection
@@ -21,6 +21,7 @@ from vbench.system.process import KILLED_STATUSES
 
 # Added to a workload's own deadline for the guest's `timeout` to act and report.
 _GRACE_S = 10.0
+_SILENT = "the guest does not answer"
 # Between the end of a machine's connections and its own.
 _DYING_S = 1.0
 
@@ -42,6 +43,9 @@ class Machine(Protocol):
         """The command line and the last lines of the console."""
 
     def console(self) -> str: ...
+
+    def silence(self) -> str:
+        """What can be found out about a guest that does not answer. Never raises GuestError."""
 
     def pause(self) -> None: ...
 
@@ -79,7 +83,7 @@ class GuestShell:
         except ConnectionLost as error:
             raise self.lost(error.what) from error
         except WorkloadTimeout as error:
-            raise self.lost("the guest does not answer") from error
+            raise self.silent() from error
         if output.status in KILLED_STATUSES and time.monotonic() - began >= timeout_s - 1:
             raise WorkloadTimeout(
                 f"a command in the guest did not end within {timeout_s:g} s", evidence=command
@@ -94,6 +98,8 @@ class GuestShell:
             running = self.ssh.start(f"{shlex.join(clean_argv(command))}; exit $?")
         except ConnectionLost as error:
             raise self.lost(error.what) from error
+        except WorkloadTimeout as error:
+            raise self.silent() from error
         try:
             status = relay(running, _GRACE_S * self._host.timeout_scale)
         finally:
@@ -108,6 +114,8 @@ class GuestShell:
             return self.ssh.interact(terminal)
         except ConnectionLost as error:
             raise self.lost(error.what) from error
+        except WorkloadTimeout as error:
+            raise self.silent() from error
 
     def lost(self, why: str) -> GuestLost:
         """The error that says how this guest was lost, with the console's last lines."""
@@ -122,6 +130,14 @@ class GuestShell:
             why = "the guest's machine ended"
         return GuestLost(why, evidence=self.machine.evidence())
 
+    def silent(self) -> GuestLost:
+        """The error for a guest that did not answer in time, with what is known of it while it is
+        still there."""
+        lost = self.lost(_SILENT)
+        if lost.what != _SILENT:
+            return lost
+        return GuestSilent(_SILENT, evidence=f"{self.machine.silence()}\n{lost.evidence}")
+
     @contextmanager
     def server(self, command: str) -> Iterator[None]:
         """Keep `command` running in the guest while the context lasts."""
@@ -131,9 +147,11 @@ class GuestShell:
             running = self.ssh.start(f"exec setsid {inner}")
         except ConnectionLost as error:
             raise self.lost(f"cannot start a server: {error.what}") from error
+        except WorkloadTimeout as error:
+            raise self.silent() from error
         pid = read_line(running, 20.0 * self._host.timeout_scale).decode(errors="replace").strip()
         if not pid:
-            raise self.lost("cannot start a server: the guest does not answer")
+            raise self.silent()
         try:
             yield
         finally:

@@ -66,7 +66,8 @@ class Connection(Protocol):
         """As `run`, with the content of the file `source` as standard input."""
 
     def start(self, command: str) -> RunningCommand:
-        """A command that goes on while others run. Raises ConnectionLost, HostError."""
+        """A command that goes on while others run. Raises WorkloadTimeout, ConnectionLost,
+        HostError."""
 
     def interact(self, terminal: str, command: str) -> int:
         """`command` on our own terminal, which is raw meanwhile; returns its exit status."""

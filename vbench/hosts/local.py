@@ -102,6 +102,9 @@ class LocalHost:
     def clock(self) -> float:
         return time.monotonic()
 
+    def deadline_clock(self) -> float:
+        return time.monotonic()
+
     def facts(self) -> HostFacts:
         if self._facts is None:
             identity = f"local:{socket.gethostname()}"

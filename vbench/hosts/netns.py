@@ -19,7 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vbench.contract.host import Network
+from vbench.system.process import TIED
 
+# Each end with its prefix length; the guest's is in the tap's network, native's at the veth.
+TAP_END, GUEST_END = "10.77.0.1/24", "10.77.0.2/24"
+VETH_END, NATIVE_END = "10.78.0.1/24", "10.78.0.2/24"
 _START_TIMEOUT_S = 10.0
 
 # Runs inside `unshare -Urn`. Prints nothing but its two process ids, sends the tap, then waits
@@ -28,7 +32,7 @@ _HOLDER = r"""
 import array, fcntl, os, socket, struct, subprocess, sys, time
 def ip(*words):
     subprocess.run(["ip", *words], check=True)
-tied = ["setpriv", "--pdeathsig", "KILL", "--"]
+channel, tap_end, veth_end, native_end, *tied = sys.argv[1:]
 here = os.readlink("/proc/self/ns/net")
 other = subprocess.Popen([*tied, "unshare", "-n", "sleep", "infinity"], stdin=subprocess.DEVNULL)
 while os.readlink(f"/proc/{other.pid}/ns/net") == here:
@@ -36,17 +40,17 @@ while os.readlink(f"/proc/{other.pid}/ns/net") == here:
 into = ["nsenter", "-t", str(other.pid), "-n", "ip"]
 ip("link", "set", "lo", "up")
 ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", str(other.pid))
-ip("addr", "add", "10.78.0.1/24", "dev", "veth0")
+ip("addr", "add", veth_end, "dev", "veth0")
 ip("link", "set", "veth0", "up")
-for words in (["link", "set", "lo", "up"], ["addr", "add", "10.78.0.2/24", "dev", "veth1"],
+for words in (["link", "set", "lo", "up"], ["addr", "add", native_end, "dev", "veth1"],
               ["link", "set", "veth1", "up"]):
     subprocess.run([*into, *words], check=True)
 tap = os.open("/dev/net/tun", os.O_RDWR)
 # linux/if_tun.h: TUNSETIFF; IFF_TAP | IFF_NO_PI | IFF_VNET_HDR (offloads, for virtio-net)
 fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"tap0", 0x0002 | 0x1000 | 0x4000))
-ip("addr", "add", "10.77.0.1/24", "dev", "tap0")
+ip("addr", "add", tap_end, "dev", "tap0")
 ip("link", "set", "tap0", "up")
-channel = socket.socket(fileno=int(sys.argv[1]))
+channel = socket.socket(fileno=int(channel))
 socket.send_fds(channel, [f"{os.getpid()} {other.pid}".encode()], [tap])
 os.close(tap)
 sys.stdin.read()
@@ -60,31 +64,31 @@ def _into(pid: str) -> tuple[str, ...]:
 @contextmanager
 def local_network() -> Iterator[Network | None]:
     """The network while the context lasts; None where the kernel or its policy forbids it."""
-    ours, theirs = socket.socketpair()
-    ours.settimeout(_START_TIMEOUT_S)
+    own_end, childs_end = socket.socketpair()
+    own_end.settimeout(_START_TIMEOUT_S)
     try:
         holder = subprocess.Popen(
             [
-                *("setpriv", "--pdeathsig", "KILL", "--"),
+                *TIED,
                 *("unshare", "-Urn", "--", sys.executable, "-I", "-c", _HOLDER),
-                str(theirs.fileno()),
+                *(str(childs_end.fileno()), TAP_END, VETH_END, NATIVE_END, *TIED),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[childs_end.fileno()],
             start_new_session=True,
         )
     except OSError:  # no setpriv or unshare: doctor says so
-        ours.close()
-        theirs.close()
+        own_end.close()
+        childs_end.close()
         yield None
         return
-    theirs.close()
+    childs_end.close()
     fds: list[int] = []
     try:
         try:
-            message, fds, _, _ = socket.recv_fds(ours, 100, 1)
+            message, fds, _, _ = socket.recv_fds(own_end, 100, 1)
         except OSError:
             message = b""
         if not fds:
@@ -96,13 +100,13 @@ def local_network() -> Iterator[Network | None]:
             tap_fd=fds[0],
             peer_prefix=_into(peer),
             native_prefix=_into(native),
-            guest_address="10.77.0.2/24",
-            native_address="10.78.0.2",
+            guest_address=GUEST_END,
+            native_address=NATIVE_END.partition("/")[0],
         )
     finally:
         for fd in fds:
             os.close(fd)
-        ours.close()
+        own_end.close()
         holder.kill()  # its child goes with it by the parent-death signal
         holder.wait()
         if holder.stdin:

@@ -71,12 +71,18 @@ class RemoteProcess:
     """A process at the other end of the connection; it ends with the connection."""
 
     def __init__(
-        self, connection: Connection, tied: Sequence[str], argv: Sequence[str], timeout_s: float
+        self,
+        connection: Connection,
+        command: RunningCommand,
+        argv: Sequence[str],
+        timeout_s: float,
+        clock: Callable[[], float],
     ) -> None:
-        """Raises HostError if it cannot be started, ConnectionLost."""
+        """`command` is _START with `argv`. Raises HostError if it has not started within
+        `timeout_s`, ConnectionLost."""
         self._connection = connection
-        self._command: RunningCommand = connection.start(_script(_START, *tied, *argv))
-        line = read_line(self._command, timeout_s)
+        self._command = command
+        line = read_line(command, timeout_s)
         if not line.endswith(b"\n"):
             ended = self._command.status() is not None
             errors = self._command.read_error().decode(errors="replace") if ended else ""
@@ -87,7 +93,7 @@ class RemoteProcess:
                 f"cannot start {argv[0]} on {connection.name}", evidence=errors or " ".join(argv)
             )
         self.pid = int(line)
-        self._log = StreamLog(self._command.read_error)
+        self._log = StreamLog(self._command.read_error, clock)
         self.stream, relayed = socket.socketpair()
         self._pumps = [
             threading.Thread(target=pump, args=(relayed,), daemon=True)
@@ -197,6 +203,9 @@ class SshHost:
     def clock(self) -> float:
         return time.monotonic()
 
+    def deadline_clock(self) -> float:
+        return time.monotonic()
+
     def facts(self) -> HostFacts:
         if self._facts is None:
             known = host_facts(self)
@@ -237,15 +246,21 @@ class SshHost:
         if network and network.tap_fd is not None:
             raise HostError(f"an open tap cannot be handed on to {self.name}")
         timeout_s = CONNECT_TIMEOUT_S * self.timeout_scale
-        return RemoteProcess(self.connection, self.tied, argv, timeout_s)
+        command = self._start(_script(_START, *self.tied, *argv))
+        return RemoteProcess(self.connection, command, argv, timeout_s, self.deadline_clock)
+
+    def _start(self, command: str) -> RunningCommand:
+        try:
+            return self.connection.start(command)
+        except WorkloadTimeout as error:
+            raise HostTimeout(error.what, evidence=error.evidence) from error
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
         # Not by the login shell itself: the testbed's would take its own command of that name.
         return self.connection.interact(terminal, shlex.join([*self.tied, *argv]))
 
     def pass_through(self, argv: Sequence[str]) -> int:
-        connection = self.connection
-        command = connection.start(f"exec {shlex.join([*self._kept_by_a_shell(), *argv])}")
+        command = self._start(f"exec {shlex.join([*self._kept_by_a_shell(), *argv])}")
         try:
             status = relay(command, _GRACE_S * self.timeout_scale)
         finally:
@@ -278,7 +293,7 @@ class SshHost:
                     self.run(["rm", "-rf", "--", path], timeout_s=20)
 
     def _janitor(self, connection: Connection) -> str:
-        janitor = connection.start(_script(JANITOR))
+        janitor = self._start(_script(JANITOR))
         path = read_line(janitor, CONNECT_TIMEOUT_S * self.timeout_scale)
         if not path.endswith(b"\n"):
             ended = janitor.status() is not None

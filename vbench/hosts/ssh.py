@@ -228,14 +228,14 @@ class SshConnection:
         return ChannelCommand(self._started(lambda channel: channel.exec_command(command)))
 
     def _started(self, request: Callable[[paramiko.Channel], None]) -> paramiko.Channel:
-        """A channel on which `request` was granted. Raises ConnectionLost."""
+        """A channel on which `request` was granted. Raises WorkloadTimeout, ConnectionLost."""
         deadline = self._clock() + self._timeout_s
         try:
             channel = self._channel(deadline)
             with self._ends_at(deadline, channel), self._kept():
                 request(channel)
         except TimeoutError:
-            raise ConnectionLost(
+            raise WorkloadTimeout(
                 f"{self.name} started no command within {self._timeout_s:g} s"
             ) from None
         return channel

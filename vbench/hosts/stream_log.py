@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+_TICK_S = 1.0  # so often a deadline is looked at, whose clock may be slower than ours
 # A workload that floods the console must not fill our memory; the tail is the evidence.
 LOG_LIMIT_BYTES = 1 << 20
 
@@ -13,8 +14,12 @@ LOG_LIMIT_BYTES = 1 << 20
 class StreamLog:
     """Text collected from a blocking reader by a thread, with a way to wait for a line."""
 
-    def __init__(self, read: Callable[[], bytes]) -> None:
-        """`read` blocks for the next piece and returns b"" at the end."""
+    def __init__(
+        self, read: Callable[[], bytes], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`read` blocks for the next piece and returns b"" at the end; deadlines are kept by
+        `clock`."""
+        self._clock = clock
         self._data = bytearray()
         self._scanned = 0
         self._changed = threading.Condition()
@@ -49,7 +54,7 @@ class StreamLog:
     def wait_for(self, wanted: Callable[[str], bool], timeout_s: float) -> str | None:
         """The first complete line not looked at before that is `wanted`; None at the deadline
         or at the end of the stream."""
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock() + timeout_s
         with self._changed:
             while True:
                 while (end := self._data.find(b"\n", self._scanned)) >= 0:
@@ -57,10 +62,10 @@ class StreamLog:
                     self._scanned = end + 1
                     if wanted(line):
                         return line
-                left = deadline - time.monotonic()
+                left = deadline - self._clock()
                 if self._ended or left <= 0:
                     return None
-                self._changed.wait(left)
+                self._changed.wait(min(left, _TICK_S))
 
     def finish(self, timeout_s: float) -> None:
         """Wait up to `timeout_s` for the end of the stream, so that the log is whole."""

@@ -7,6 +7,7 @@ Records, in their order; `series` is a series' label:
     launch    a guest came up
     begin     a task begins: `item` is all that is known of the item but its samples
     pair      a pair was taken
+    again     the task is measured once more: its pairs of this boot do not count
     end       the task is over: `item` again, `exits`, and what a later boot needs to know
     dropped   a boot that was not complete when the run was continued: nothing of it counts
     stopped   the run ended in order; `why` is empty if all was measured
@@ -49,6 +50,12 @@ class Recovered:
         self.launches = [each for each in self.launches if (each[0], each[1].boot) != (label, boot)]
         self.pairs = [each for each in self.pairs if (each[0], each[2].boot) != (label, boot)]
         self.tasks = {key: task for key, task in self.tasks.items() if key[::2] != (label, boot)}
+
+    def drop_pairs(self, label: str, workload: str, boot: int) -> None:
+        """Nothing of this task counts so far."""
+        self.pairs = [
+            each for each in self.pairs if (*each[:2], each[2].boot) != (label, workload, boot)
+        ]
 
     def ended(self) -> set[tuple[str, str, int]]:
         """The tasks that are over; one that was interrupted is not."""
@@ -116,6 +123,8 @@ def read(path: Path) -> Recovered:
             run.launches.append((label, launch_from_json(record["launch"])))
         elif event == "pair":
             run.pairs.append((label, record["workload"], _pair(record["pair"])))
+        elif event == "again":
+            run.drop_pairs(label, record["workload"], record["boot"])
         elif event in ("begin", "end"):
             key = (label, record["item"]["workload"], record["boot"])
             run.tasks.pop(key, None)  # so that the newest is last

@@ -125,6 +125,18 @@ class Book:
             pair={each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
         )
 
+    def again(self, task: Task, why: VbenchError) -> None:
+        """`task` is measured once more: nothing of its boot so far counts."""
+        state = self.states[task.key[:2]]
+        state.outcome.pairs[:] = [each for each in state.outcome.pairs if each.boot != task.boot]
+        self.note(
+            "again",
+            series=task.series.label,
+            workload=task.workload.info.name,
+            boot=task.boot,
+            why=str(why),
+        )
+
     def end(self, task: Task, *, complete: bool, error: VbenchError | None = None) -> None:
         """`task` is over; not `complete`: it was broken off."""
         state = self.states[task.key[:2]]

@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from vbench.contract.registry import Registry
-from vbench.errors import GuestLost, StoreError, Unsupported, VbenchError, WorkloadError
+from vbench.errors import (
+    GuestLost,
+    GuestSilent,
+    StoreError,
+    Unsupported,
+    VbenchError,
+    WorkloadError,
+)
 from vbench.measure.engine import Measure
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, TimeBase
@@ -54,8 +61,13 @@ class Session:
     def plan(self, series: Series) -> Plan:
         return self._plans.get(series.host.time_base, self._plan).at_most(series.boots)
 
-    def measure(self, task: Task, call: Callable[[Measure], object]) -> VbenchError | None:
+    def measure(
+        self, task: Task, call: Callable[[Measure], object], *, again: bool = False
+    ) -> VbenchError | None:
         """Measure one task: its guest comes up, then `call` is given its `Measure`.
+
+        A guest of an emulated host that fell silent is launched `again` for it, once: where
+        instructions are counted a second sample is as good.
 
         Returns what went wrong, Unsupported included; it is recorded. Whatever ends it, Ctrl-C
         included, the pairs taken so far stay. Raises StoreError: nothing more can be kept.
@@ -85,6 +97,14 @@ class Session:
             raise
         except Exception as error:
             failure = self._failure(error)
+            if (
+                isinstance(failure, GuestSilent)
+                and task.series.host.timeout_scale > 1
+                and not again
+            ):
+                self.broker.drop()
+                self.book.again(task, failure)
+                return self.measure(task, call, again=True)
             state.problems.append(f"boot {task.boot + 1}: {failure.what}")
             self._failed(task, failure, launched=launched)
             if isinstance(error, GuestLost):

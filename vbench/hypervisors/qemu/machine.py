@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,10 @@ from vbench.hypervisors.qemu.qmp import Qmp
 QMP_TIMEOUT_S = 10.0
 # QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
 QUIT_TIMEOUT_S = 3.0
+
+_SILENCE_PAUSE_S = 0.5  # between two looks at a guest that does not answer
+# of "info registers": where it is; RFL bit 9 (0x200) says whether it takes interrupts
+_POSITION = re.compile(r"^RIP=.*$", re.MULTILINE)
 
 # thread, nanoseconds that it ran, nanoseconds that it was ready and waited
 _RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
@@ -103,6 +108,26 @@ class QemuMachine:
 
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
         return wait_ready(self.process, timeout_s, self.evidence)
+
+    def silence(self) -> str:
+        """What is known of a guest that does not answer, twice: the clock of its host, QEMU's
+        status, where its CPUs are, and how long they have run. As far as it can be had."""
+        lines = []
+        try:
+            for _ in range(2):
+                uptime_s = self.host.run(["cat", "/proc/uptime"], timeout_s=2.0).stdout.split()[0]
+                status = self.qmp.execute("query-status")["status"]
+                command = {"command-line": "info registers -a"}
+                registers = self.qmp.execute("human-monitor-command", command)
+                ran_s = self.usage()["vcpu_cpu_s"]
+                lines.append(
+                    f"host up {uptime_s} s: QEMU {status}, vCPUs ran {ran_s:.3f} s, "
+                    + "; ".join(_POSITION.findall(registers))
+                )
+                time.sleep(_SILENCE_PAUSE_S)
+        except (HostError, ConnectionLost, GuestLost) as error:
+            lines.append(f"no more could be asked: {error.what}")
+        return "\n".join(lines)
 
     def forwarded_port(self, guest_port: int) -> int:
         """The host port that QEMU chose to forward to `guest_port`.

@@ -81,6 +81,17 @@ class XlMachine:
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
         return wait_ready(self.process, timeout_s, self.evidence)
 
+    def silence(self) -> str:
+        """What Xen says of a domain that does not answer, twice: its vCPUs' states and times."""
+        lines = []
+        try:
+            for _ in range(2):
+                command = ["xl", "vcpu-list", str(self.domid)]
+                lines.append(self.host.run(command, timeout_s=XL_TIMEOUT_S).stdout.strip())
+        except (HostError, ConnectionLost) as error:
+            lines.append(f"no more could be asked: {error.what}")
+        return "\n".join(lines)
+
     def pause(self) -> None:
         self._xl("pause")
 

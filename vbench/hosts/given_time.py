@@ -1,0 +1,28 @@
+"""A clock for the deadlines of an emulated machine: the time that it was given, not the wall's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+
+class GivenTime:
+    """Seconds of ours, without those in which a thread of `pid` was ready to run and had no CPU.
+
+    An emulated machine that is starved by other work is waited for; one that hangs, or that was
+    stopped, waits for no CPU, and its deadline passes as on the wall. Of several threads the one
+    that waited longest counts. The kernel adds a wait when it is over, so the clock may step back.
+    """
+
+    def __init__(self, pid: int, threads: Sequence[int]) -> None:
+        # ns on a CPU, ns waiting for one (Documentation/scheduler/sched-stats.rst)
+        self._files = [Path(f"/proc/{pid}/task/{thread}/schedstat") for thread in threads]
+        self._waited_s = 0.0
+
+    def __call__(self) -> float:
+        with suppress(OSError):  # it has ended: nobody waits any more
+            waits = [int(file.read_text().split()[1]) for file in self._files]
+            self._waited_s = max(waits, default=0) / 1e9
+        return time.monotonic() - self._waited_s
