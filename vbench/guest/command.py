@@ -30,6 +30,9 @@ class CommandMachine:
     def console(self) -> str:
         return self._process.log()
 
+    def silence(self) -> str:
+        return "its process runs, and can be asked nothing"
+
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
         """Wait for the guest's ready line. Raises LaunchError, LaunchTimeout."""
         return wait_ready(self._process, timeout_s, self.evidence)
