@@ -88,7 +88,9 @@ def ssh_server(root: Path, *settings: str) -> Iterator[Server]:
     ]
     if not any(line.startswith("SetEnv") for line in settings):  # the first one wins
         lines.append(
-            f"SetEnv VBENCH_CACHE={root}/cache VBENCH_TMP={root}/tmp VBENCH_LOCK={root}/lock"
+            # SHLVL: bash reads ~/.bashrc in the first shell of sshd only, which may take long
+            f"SetEnv SHLVL=2 VBENCH_CACHE={root}/cache VBENCH_TMP={root}/tmp "
+            f"VBENCH_LOCK={root}/lock"
         )
     (root / "sshd_config").write_text("\n".join(lines) + "\n")
     if os.geteuid() == 0:

@@ -156,7 +156,7 @@ def test_no_forwarding(root: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 def test_a_guest_with_one_session_and_blanks_in_paths(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = f'SetEnv "VBENCH_CACHE={root}/a cache" "VBENCH_TMP={root}/tmp"'
+    places = f'SetEnv SHLVL=2 "VBENCH_CACHE={root}/a cache" "VBENCH_TMP={root}/tmp"'
     limits = ("MaxSessions 1", places)
     with ssh_server(root, *limits) as server, host_on(server, monkeypatch) as host:
         with BACKEND.launch(host, image.ensure(), BACKEND.options) as guest:
@@ -165,7 +165,7 @@ def test_a_guest_with_one_session_and_blanks_in_paths(
 
 
 def test_a_cache_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    places = f"SetEnv VBENCH_CACHE=/proc/nowhere VBENCH_TMP={root}/tmp"
+    places = f"SetEnv SHLVL=2 VBENCH_CACHE=/proc/nowhere VBENCH_TMP={root}/tmp"
     with ssh_server(root, places) as server, host_on(server, monkeypatch) as host:
         files = host.upload_image(image.ensure())
         own = root / "tmp" / f"vbench-{os.getuid()}"

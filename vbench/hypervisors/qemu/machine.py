@@ -20,7 +20,7 @@ QUIT_TIMEOUT_S = 3.0
 
 _SILENCE_PAUSE_S = 0.5  # between two looks at a guest that does not answer
 # of "info registers": where it is; RFL bit 9 (0x200) says whether it takes interrupts
-_POSITION = re.compile(r"^RIP=.*$", re.MULTILINE)
+_POSITION = re.compile(r"^[ER]IP=[^\r\n]*", re.MULTILINE)
 
 # thread, nanoseconds that it ran, nanoseconds that it was ready and waited
 _RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
