@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Vbench
+from tests.integration.conftest import Vbench, until
+from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 
 # every byte, many times: none may be changed, dropped or held back
 DATA = bytes(range(256)) * 4096
@@ -92,3 +93,22 @@ def test_without_any_streams(vbench: Vbench, variant: str) -> None:
         check=False,
     )
     assert done.returncode == 4
+
+
+@pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed")
+def test_natively_on_another_machine_whose_shell_greets(vbench: Vbench, tmp_path: Path) -> None:
+    root = tmp_path / "server"
+    root.mkdir()
+    greeting = 'ForceCommand echo Welcome; exec sh -c "$SSH_ORIGINAL_COMMAND"'
+    with ssh_server(root, greeting) as server:
+        done = subprocess.run(
+            command("native", "--host", server.address, "--", "cat; kill -9 $$"),
+            env={**environment(vbench), "PATH": ssh_program(root, server.config)},
+            input=DATA,
+            capture_output=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.stdout == DATA
+        assert done.returncode == 137, done.stderr
+        assert until(lambda: not server.left(), 5)
