@@ -19,6 +19,7 @@ from tests.integration.conftest import until
 from tests.integration.ssh_server import SSHD, Server, key_pair, ssh_program, ssh_server
 from vbench import image
 from vbench.errors import ConnectionLost, HostError, HostTimeout, UsageError, VbenchError
+from vbench.hosts import remote
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
 from vbench.run.lock import measuring_alone
@@ -108,6 +109,16 @@ def test_an_account_that_runs_nothing(
             host.run(["true"], timeout_s=10)
         assert words in caught.value.what
         assert "login shell must run" in caught.value.remedy
+
+
+def test_an_account_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "CONNECT_TIMEOUT_S", 3.0)
+    with (
+        ssh_server(root, "ForceCommand sleep 60") as server,
+        host_on(server, monkeypatch) as host,
+        pytest.raises(HostError, match="no end within 3 s"),
+    ):
+        host.run(["true"], timeout_s=10)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide a program")

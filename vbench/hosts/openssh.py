@@ -135,7 +135,7 @@ class OpenSshConnection:
         return 0
 
     def _logged(self, since: int) -> list[str]:
-        """What OpenSSH has logged since then, without what it says on every way."""
+        """The lines that OpenSSH has logged since then."""
         with contextlib.suppress(OSError):
             text = (self._folder / _LOG).read_bytes()[since:].decode(errors="replace")
             return [line.strip() for line in text.splitlines() if line.strip()]
@@ -143,17 +143,24 @@ class OpenSshConnection:
 
     def _find_shell(self) -> None:
         """Whether the login shell becomes ours by `exec`, or runs it (a restricted shell)."""
+        since = self._log_end()
         try:
-            self.run("exit 0", timeout_s=self._timeout_s)
-        except HostError:
-            self._shell = ""
-            if self.run(_CHILD_OF_SSHD, timeout_s=self._timeout_s).status != 0:
-                raise
+            try:
+                self.run("exit 0", timeout_s=self._timeout_s)
+            except HostError:
+                self._shell = ""
+                if self.run(_CHILD_OF_SSHD, timeout_s=self._timeout_s).status != 0:
+                    raise
+        except WorkloadTimeout as error:
+            raise self._not_run(f"no end within {self._timeout_s:g} s".encode(), since) from error
 
     def _line(self, command: str) -> str:
-        """`command` for `sh`, as a line that means the same to every login shell: csh, fish and
+        """What runs `command` there, with the token before its output."""
+        return self._coded(f"printf '%s%s\\n' vbench- {self._token}\n{command}")
+
+    def _coded(self, script: str) -> str:
+        """A script for `sh` as a line that means the same to every login shell: csh, fish and
         their like differ in quoting."""
-        script = f"printf '%s%s\\n' vbench- {self._token}\n{command}"
         coded = base64.b64encode(script.encode()).decode()
         return f"""{self._shell}sh -c 'eval "$(printf %s "$1" | base64 -d)"' vbench {coded}"""
 
@@ -188,12 +195,12 @@ class OpenSshConnection:
             f"the SSH connection to {self.name} is gone", evidence="\n".join(self._logged(since))
         )
 
-    def _not_run(self, said: bytes, since: int) -> HostError | ConnectionLost:
+    def _not_run(self, output: bytes, since: int) -> HostError | ConnectionLost:
         """Why a command did not even begin."""
         if not self.alive:
             return self._gone(since)
         log = self._logged(since)
-        words = said.decode(errors="replace").strip()
+        words = output.decode(errors="replace").strip()
         return HostError(
             f"{self.name} runs no commands: {([*words.splitlines(), *log] or ['no output'])[-1]}",
             evidence="\n".join([words, *log]),
@@ -209,20 +216,20 @@ class OpenSshConnection:
             stderr=subprocess.PIPE,
         )
         started = SshCommand(child)
-        said = b""
-        while not said.endswith(self._marker):
+        output = b""
+        while not output.endswith(self._marker):
             line = read_line(started, self._timeout_s)
-            said += line
+            output += line
             if not line.endswith(b"\n"):
                 if started.status(1.0) is not None:
-                    said += started.read_error()
+                    output += started.read_error()
                 started.close()
-                raise self._not_run(said, since)
+                raise self._not_run(output, since)
         return started
 
     def interact(self, terminal: str, command: str) -> int:
         return subprocess.call(
-            self._ssh("-tt", *self._destination, self._line(command)),
+            self._ssh("-tt", *self._destination, self._coded(command)),
             cwd=self._folder,
             env={**os.environ, "TERM": terminal},
         )

@@ -145,7 +145,7 @@ class RemoteProcess:
 class SshHost:
     """A host at the other end of an SSH connection, made at first use.
 
-    A connection that is lost is said so once, with what was lost; the next use makes a new one.
+    A lost connection is reported once, with what was lost; the next use makes a new one.
     """
 
     kind = HostKind.REMOTE
