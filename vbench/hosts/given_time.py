@@ -23,6 +23,6 @@ class GivenTime:
 
     def __call__(self) -> float:
         with suppress(OSError):  # it has ended: nobody waits any more
-            waits = [int(file.read_text("ascii").split()[1]) for file in self._files]
+            waits = [int(file.read_text(encoding="ascii").split()[1]) for file in self._files]
             self._waited_s = max(waits, default=0) / 1e9
         return time.monotonic() - self._waited_s
