@@ -202,7 +202,10 @@ def test_two_runs_at_once(vbench: Vbench, tmp_path: Path) -> None:
         *("--workload", "syscall-getppid"),
     )
     assert second.stderr is not None
-    assert f"waiting for another run to end: pid {first.pid}" in second.stderr.readline()
+    assert (
+        f"waiting for another run on this machine to end: pid {first.pid}"
+        in second.stderr.readline()
+    )
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     second.communicate(timeout=120)
