@@ -20,6 +20,7 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
+from vbench.hosts.lock import local_lock
 from vbench.measure import parsers
 from vbench.measure.engine import Measure, Outcome, Sizes
 from vbench.measure.plan import Plan
@@ -125,6 +126,7 @@ def main(words: Sequence[str]) -> int:
     variant = words[0] if words else "tcg-virtio"
     met = True
     with ExitStack() as stack:
+        stack.enter_context(local_lock(print))
         host = LocalHost()
         stack.callback(host.close)
         files = image.ensure()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.local import LocalHost
+from vbench.hosts.lock import local_lock
 from vbench.hosts.ssh import SshConnection
 
 
@@ -46,7 +47,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     host, ours, theirs = LocalHost(), KeyPair.generate(), KeyPair.generate()
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    with local_lock(print), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "authorized").write_text(ours.authorized_line)
         config = root / "config"
