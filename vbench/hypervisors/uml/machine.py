@@ -73,6 +73,9 @@ class UmlMachine:
     def console(self) -> str:
         return self._process.log()
 
+    def silence(self) -> str:
+        return "its process runs, and can be asked nothing"
+
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
         return wait_ready(self._process, timeout_s, self.evidence)
 
