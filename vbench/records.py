@@ -87,6 +87,8 @@ class Attestation:
     module: str = ""
     # the privilege level at which the guest's kernel was seen running, 0 to 3; None if it was not
     ring: int | None = None
+    # what was seen to run it, where the backend cannot declare that beforehand
+    hypervisor: Hypervisor | None = None
 
 
 class NativeReference(StrEnum):

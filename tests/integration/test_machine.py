@@ -47,7 +47,7 @@ def shows(run: Callable[..., Output]) -> Hypervisor | None:
 
 
 @contextmanager
-def machine(cpu: str, *extra: str) -> Iterator[Machine]:
+def machine(cpu: str, *extra: str, reboots: bool = False) -> Iterator[Machine]:
     with closing(LocalHost()) as host, ExitStack() as stack:
         files = image.ensure()
         folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
@@ -61,7 +61,8 @@ def machine(cpu: str, *extra: str) -> Iterator[Machine]:
             nics=(NIC,),
             extra=extra,
         )
-        qemu = QemuMachine(host, argv(spec))
+        line = [word for word in argv(spec) if not (reboots and word == "-no-reboot")]
+        qemu = QemuMachine(host, line)
         stack.callback(qemu.close)
         qemu.wait_ready(120)
         port = qemu.forwarded_port(22)
@@ -111,15 +112,20 @@ def test_kvm_is_told_whatever_it_plays(
         assert shows(guest.run) is hypervisor
 
 
+def by_ssh(made: Machine, folder: Path) -> str:
+    """A PATH whose `ssh` knows the machine."""
+    (folder / "key").write_text(made.keys.own.openssh_private())
+    (folder / "key").chmod(0o600)
+    (folder / "known").write_text(f"[127.0.0.1]:{made.port} {made.keys.host.authorized_line}")
+    config = f"IdentityFile {folder}/key\nUserKnownHostsFile {folder}/known\n"
+    return ssh_program(folder, config)
+
+
 @pytest.mark.tcg
 def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
     vbench: Vbench, tmp_path: Path
 ) -> None:
     with machine("max") as made:
-        (tmp_path / "key").write_text(made.keys.own.openssh_private())
-        (tmp_path / "key").chmod(0o600)
-        (tmp_path / "known").write_text(f"[127.0.0.1]:{made.port} {made.keys.host.authorized_line}")
-        config = f"IdentityFile {tmp_path}/key\nUserKnownHostsFile {tmp_path}/known\n"
         (tmp_path / "my_machine.py").write_text(example("writing-a-backend.md", "my_machine.py"))
         variant = f"my-cloud,address=root@127.0.0.1:{made.port}"
         out = tmp_path / "out"
@@ -128,7 +134,7 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
             *("--boots", "2", "--rounds", "2", "--out", str(out)),
             *("--workload", "syscall-getppid", "--workload", "boot-command"),
             *("--workload", "network-rr"),
-            PATH=ssh_program(tmp_path, config),
+            PATH=by_ssh(made, tmp_path),
         )
     assert done.returncode == 0, done.stderr
     (result,) = load_all([out])
@@ -138,7 +144,30 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
     assert len(calls.pairs) == 4
     assert {(pair.native_s, pair.boot) for pair in calls.pairs} == {(None, 0)}
     (launch,) = result.launches
-    assert "QEMU (TCG)" in launch.attestation.summary
+    assert launch.attestation.hypervisor == known.QEMU_TCG
     assert launch.capabilities is not None
     assert launch.capabilities.native is NativeReference.NONE
     assert "no native partner" in (out / "report.md").read_text()
+
+
+@pytest.mark.tcg
+def test_a_reference_gives_a_ratio_and_each_reboot_is_a_boot(
+    vbench: Vbench, tmp_path: Path
+) -> None:
+    with machine("max", reboots=True) as made:
+        address = f"address=root@127.0.0.1:{made.port}"
+        out = tmp_path / "out"
+        done = vbench.run(
+            *("run", "--backend", f"machine-translated,{address},reference=local,reboot=on"),
+            *("--boots", "2", "--rounds", "1", "--out", out, "--workload", "syscall-getppid"),
+            PATH=by_ssh(made, tmp_path),
+        )
+    assert done.returncode == 0, done.stderr
+    (result,) = load_all([out])
+    (item,) = result.items
+    assert [pair.boot for pair in item.pairs] == [0, 1]
+    assert all(pair.native_s for pair in item.pairs)
+    assert {"other_machine", "cpu_differs"} <= set(item.flags)
+    assert result.host.identity.startswith("local:")
+    assert len(result.launches) == 2
+    assert all(phase.name == "launch to command" for x in result.launches for phase in x.phases)

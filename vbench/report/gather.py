@@ -243,7 +243,7 @@ def _panel(number: int, results: Sequence[Result], refused: list[str]) -> Panel:
             for one in results
             if one.reduced_to and one.variant not in whole
         },
-        declarations={one.variant: one.declaration for one in results},
+        declarations={one.variant: _declared(one) for one in results},
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item) for item in shown},
@@ -261,3 +261,12 @@ def _item_order(item: Item) -> tuple[int, str, str, int, str]:
         list(Technique).index(item.technique),
         item.variant,
     )
+
+
+def _declared(result: Result) -> Declaration:
+    """What the backend declared; the hypervisor as attested where it could not know."""
+    declared = result.declaration
+    if declared.hypervisor is not None:
+        return declared
+    attested = (launch.attestation.hypervisor for launch in result.launches)
+    return replace(declared, hypervisor=next(filter(None, attested), None))

@@ -38,12 +38,26 @@ def launch_to_json(launch: Launch) -> dict[str, Any]:
         "argv": list(launch.argv),
         "versions": dict(launch.versions),
         "image": launch.image,
-        "attestation": _plain(launch.attestation),
+        "attestation": _attestation_to_json(launch.attestation),
         "phases": [_plain(phase) for phase in launch.phases if math.isfinite(phase.seconds)],
         "observed": _plain(launch.observed),
         "device": _plain(launch.device),
         "capabilities": None if capabilities is None else asdict(capabilities),
     }
+
+
+def _attestation_to_json(attestation: Attestation) -> dict[str, Any]:
+    hypervisor = attestation.hypervisor
+    return {
+        **_plain(attestation),
+        "hypervisor": None if hypervisor is None else asdict(hypervisor),
+    }
+
+
+def _hypervisor(found: Mapping[str, Any] | None) -> Hypervisor | None:
+    if found is None:
+        return None
+    return Hypervisor(**{**found, "type": HypervisorType(found["type"])})
 
 
 def _plain(record: Any) -> dict[str, Any]:
@@ -62,7 +76,12 @@ def launch_from_json(launch: Mapping[str, Any]) -> Launch:
         argv=tuple(launch["argv"]),
         versions=launch["versions"],
         image=launch["image"],
-        attestation=Attestation(**launch["attestation"]),
+        attestation=Attestation(
+            **{
+                **launch["attestation"],
+                "hypervisor": _hypervisor(launch["attestation"].get("hypervisor")),
+            }
+        ),
         phases=tuple(
             Phase(p["operation"], p["phase"], Clock(p["clock"]), p["seconds"])
             for p in launch["phases"]
@@ -95,10 +114,8 @@ def declaration_to_json(declaration: Declaration) -> dict[str, Any]:
 
 def declaration_from_json(found: Mapping[str, Any]) -> Declaration:
     """Raises KeyError, TypeError or ValueError for what is damaged."""
-    hypervisor, devices = found["hypervisor"], found["devices"]
-    if hypervisor is not None:
-        hypervisor = Hypervisor(**{**hypervisor, "type": HypervisorType(hypervisor["type"])})
-    devices = None if devices is None else DeviceModel(devices)
+    devices = None if found["devices"] is None else DeviceModel(found["devices"])
+    hypervisor = _hypervisor(found["hypervisor"])
     return Declaration(**{**found, "hypervisor": hypervisor, "devices": devices})
 
 

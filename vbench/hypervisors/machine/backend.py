@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from vbench.contract.backend import CountedRun
@@ -39,7 +39,7 @@ from vbench.records import (
 REBOOT_TIMEOUT_S = 600.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # As root, or as somebody who may. The command must end before the machine does.
-_REBOOT = "(sleep 1; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
+_REBOOT = "(sleep 3; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
 
 
 @dataclass(frozen=True)
@@ -152,12 +152,19 @@ class MachineBackend:
                 evidence="\n".join(f"{name}: {text}" for name, text in rows.items()),
                 remedy="`vbench backends` lists the backend `machine-...` of each technique",
             )
-        return Attestation(_summary(found), {**rows, "told by": found.reason})
+        rows |= {"shown by": found.reason, "systemd-detect-virt": _systemd(guest.host)}
+        return Attestation(_summary(found), rows, hypervisor=found.hypervisor)
 
 
 def _summary(found: Found) -> str:
     hypervisor = found.hypervisor
     return f"{hypervisor.name} ({hypervisor.vendor}), type {hypervisor.type}, by {found.reason}"
+
+
+def _systemd(machine: SshHost) -> str:
+    """What systemd says of the same question, where it is there."""
+    script = "systemd-detect-virt 2>/dev/null || true"
+    return machine.run(["sh", "-c", script], timeout_s=20).stdout.strip() or "not there"
 
 
 def _url(options: MachineOptions) -> str:
@@ -170,15 +177,16 @@ def _reboot(machine: SshHost) -> tuple[Phase, ...]:
     before = machine.read(_BOOT_ID)
     watch = Stopwatch(machine.clock)
     machine.run(["sh", "-c", _REBOOT], timeout_s=20)
+    machine.close()  # a connection that the reboot cut would be waited for
+    time.sleep(4)
     deadline = time.monotonic() + REBOOT_TIMEOUT_S
     while time.monotonic() < deadline:
-        time.sleep(1)
-        try:
+        with suppress(ConnectionLost, HostError):
             if machine.read(_BOOT_ID) != before:
                 watch.reached("command")
                 return watch.phases
-        except (ConnectionLost, HostError):
-            machine.close()  # the next use connects anew
+        machine.close()  # the next use connects anew
+        time.sleep(1)
     raise LaunchTimeout(
         f"{machine.name} did not come back within {REBOOT_TIMEOUT_S:g} s of a reboot",
         remedy="log in as root or as somebody who may `sudo -n reboot`, or leave reboot off",
