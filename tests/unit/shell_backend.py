@@ -169,7 +169,7 @@ class ShellBackend:
             shell=GuestShell(machine, ShellConnection(host, machine), host),  # type: ignore[arg-type]
             cleanup=cleanup,
             host=host,
-            reference=host,
+            reference=host if GUESTS.capabilities.native is not NativeReference.NONE else None,
             client_prefix=(),
             image=image,
             versions=dict(VERSIONS),
