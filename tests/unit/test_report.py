@@ -5,33 +5,24 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sample_results import TESTBED, full_run, item, launch, pairs, result
+from sample_results import full_run, item, launch, pairs, result
 
 from vbench import report
 from vbench.model import (
-    ON_DEVICES,
     Item,
     Pair,
     Result,
-    Statistic,
-    Status,
-    Technique,
 )
 from vbench.records import (
-    Attestation,
     Capabilities,
-    Clock,
-    DeviceSettings,
     NativeReference,
     NetworkPath,
     Observed,
-    Phase,
 )
 from vbench.report import reference
 
@@ -76,9 +67,6 @@ def overhead_by_hand(sample: Item) -> tuple[float, float, float]:
     half = 2.7764451052 * statistics.stdev(means) / math.sqrt(5)
     middle = statistics.mean(means)
     return math.exp(middle), math.exp(middle - half), math.exp(middle + half)
-
-
-# ---------------------------------------------------------------- the first screen
 
 
 def test_machine_in_one_sentence() -> None:
@@ -258,156 +246,3 @@ def test_instructions_have_a_panel_of_their_own() -> None:
     clock = chapter(text, f"### Techniques: {WALL}")
     assert "instr." not in clock
     assert "kvm-virtio`, 2 boots" not in clock
-
-
-# ---------------------------------------------------------------- details
-
-
-def test_absolute_times_and_counters_in_detail() -> None:
-    text = markdown()
-    row = cell(text, "**Disk**", "disk-randread-qd1", 4)
-    assert re.fullmatch(r"8?9\d?\.\d µs \(1\d,\d00/s\) → 19\d µs \(\d,\d\d0/s\)", row), row
-    assert "GiB/s" in cell(text, "**Disk**", "disk-read-1m", 4)
-    assert cell(text, "**Disk**", "disk-randread-qd1", 3) == "5 × 3"
-    assert "<b>Counters per unit of work</b>" in text
-    assert "exits" in text
-
-
-def test_quantiles_have_no_ratio() -> None:
-    text = markdown()
-    # max: the largest of all rounds, 4e-4 + 4 boots x 1e-4
-    assert cell(text, "**Latency distributions**", "cyclictest", 3) == "4.00 µs → 7.00 µs"
-    assert cell(text, "**Latency distributions**", "cyclictest", 4) == "60.0 µs → 800 µs"
-    assert "cyclictest" not in text[text.index("**Computing**") : text.index("**Latency")]
-
-
-def test_what_has_no_native_counterpart_has_no_overhead() -> None:
-    text = markdown()
-    assert "## Boot times" in text
-    assert "\n**Boot**" not in text
-
-
-def test_what_could_not_be_measured_is_listed() -> None:
-    text = markdown()
-    below = chapter(text, "## Not measured")
-    assert re.search(r"syscall-getppid on `tcg` +\| failed: exit 1 \\\| no", below)
-    assert "`kvm-virtio` (hardware-assisted)" in below
-    assert "use --host testbed" in below
-    assert "Everything that was asked for was measured" in markdown(result(item("a", pairs(2.0))))
-
-
-def test_flags_are_counted_and_explained() -> None:
-    sample = pairs(2.0)
-    odd = (replace(sample[0], flags=("steal", "mine")), *sample[1:14], Pair(1e-6, 9e-5, 4))
-    text = markdown(result(item("a", odd)))
-    shown = cell(text, "**Computing**", "a<br>", 5)
-    assert "steal (1 of 15)" in shown
-    assert "outlier (1 of 15)" in shown
-    assert cell(text, "| Flag", "**steal**", 1).startswith("the host's own hypervisor")
-    assert cell(text, "| Flag", "**mine**", 1) == "set by a plugin"
-    assert "carries a flag" in markdown(result(item("a", pairs(2.0))))
-
-
-def test_what_held_in_all_rounds_is_said_once_as_a_condition() -> None:
-    busy = tuple(replace(p, flags=("cpu-pressure",)) for p in pairs(2.0))
-    text = markdown(result(item("a", busy), item("b", pairs(2.0))))
-    assert "**Computing**; in all rounds: cpu-pressure (a)" in text
-    assert text.count("cpu-pressure") == 2  # there, and where its meaning is explained
-    other = item("a", pairs(2.0), variant="tcg2", backend="tcg2")
-    text = markdown(result(item("a", busy)), result(other))
-    assert "in all rounds: cpu-pressure (`tcg`)" in text
-
-
-def test_what_was_lost_on_the_way_is_said() -> None:
-    text = markdown(result(item("a", pairs(2.0), reason="boot 3 died")))
-    assert "boot 3 died" in cell(text, "**Computing**", "a<br>", 5)
-
-
-def test_every_launch_can_be_replayed() -> None:
-    text = markdown()
-    argv = full_run()[0].launches[0].argv
-    commands = report.render(full_run(), plots_dir=None).commands
-    lines = [line for line in commands.splitlines() if line.startswith("qemu-system-x86_64")]
-    assert list(argv) in [shlex.split(line) for line in lines]
-    assert "# tcg, launched: boot 1, 2" in commands
-    assert "probe cpu-prime --native" in commands
-    assert "probe cpu-prime --native" not in text
-    odd = (launch("tcg", 0), launch("tcg", 1, observed=Observed("6.2")))
-    text = markdown(result(item("a", pairs(2.0)), launches=odd))
-    assert "Boot 2 differs: kernel 6.2 instead of 6.1.0-37-amd64" in text
-
-
-def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
-    part = result(host=TESTBED, reduced_to=("cpu-*", "boot-command"))
-    below = markdown(part)
-    below = below[below.index("## Not measured") :]
-    assert "all but `cpu-*`, `boot-command`" in below
-    assert "`vbench run --host testbed --backend tcg`" in below
-    assert "all but" not in markdown(part, result(host=TESTBED))
-
-    devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
-    assert "all but `disk/*`, `network/*`, `boot/*`" in devices
-    assert "| `--backend tcg` |" in devices
-
-
-def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
-    start = DeviceSettings(start="firmware, bzImage")
-    took = (Phase("launch", "command", Clock.CLIENT, 7.0),)
-    other = launch("tcg,firmware=on", 0, device=start, phases=took)
-    third = replace(other, id="third", variant="tcg,memory=256,firmware=on", phases=())
-    boot = item("boot-firmware", [Pair(None, 7.0, 0)], category="boot", unit="boot")
-    boot = replace(boot, statistic=Statistic.ABSOLUTE, launches=(other.id, third.id))
-    launches = (launch("tcg", 0), other, third)
-    text = markdown(result(item("a", pairs(2.0)), boot, launches=launches))
-    seen = cell(text, TECHNIQUES, "**Guest OS modification**", 1)
-    assert "observed in `tcg,firmware=on`, `tcg,memory=256,firmware=on`: 6.1.0-37-amd64" in seen
-    assert "booted by firmware, bzImage" in seen
-    assert "tcg,firmware=on" not in cell(text, TECHNIQUES, "**Measured as**", 1)
-    assert "| `tcg,firmware=on` | 1 " in text[text.index("## Boot times") :]
-
-
-# ---------------------------------------------------------------- form
-
-
-def test_tables_keep_their_shape_whatever_the_text() -> None:
-    nasty = "a|b `c` <script> *x* _y_ \n new line \\"
-    odd = Attestation(nasty, {"k|": nasty})
-    made = result(
-        item("a", (), status=Status.FAILED, reason=nasty),
-        item("b", pairs(2.0), reason=nasty, unit="x|y"),
-        launches=(launch("tcg", 0, observed=Observed(nasty), attestation=odd),),
-        unavailable=(("x|", Technique.PARA.value, nasty, nasty),),
-        facts={"windows": {"text": nasty, "source": nasty}},
-    )
-    text = markdown(made, *full_run())
-    assert "<script>" not in re.sub(r"```.*?```", "", text, flags=re.S).replace("`", "")
-    widths: list[int] = []
-    for line in text.splitlines():
-        if line.startswith("|"):
-            widths.append(len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)))
-            assert widths[-1] == widths[0], line
-        else:
-            widths = []
-
-
-def test_a_result_without_any_measured_item_still_reports() -> None:
-    text = markdown(result(item("a", (), status=Status.UNSUPPORTED, reason="no AES"), launches=()))
-    assert "not measured: 1 workload unsupported" in text
-    assert "unsupported: no AES" in text
-    nothing = replace(result(), launches=(), items=())
-    assert "Not measured" in markdown(nothing)
-
-
-def test_backends_of_a_technique_that_state_unlike_facts_are_named() -> None:
-    one = result(item("cpu-a", pairs(1.5, 1e-3)))
-    stated = {**one.facts, "windows": {"text": "no", "source": "its manual"}}
-    other = result(
-        item("cpu-a", pairs(1.5, 1e-3), variant="tcg2", backend="tcg2"),
-        variant="tcg2",
-        facts=stated,
-    )
-    row = cell(markdown(one, other), TECHNIQUES, "**Windows", 1)
-    assert "`tcg`: yes" in row
-    assert "`tcg2`: no" in row
-    alone = cell(markdown(one), TECHNIQUES, "**Windows", 1)
-    assert "`tcg`" not in alone
