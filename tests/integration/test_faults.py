@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,35 @@ def test_interrupted(vbench: Vbench, number: signal.Signals) -> None:
     report = (vbench.out / "report.md").read_text()
     assert "cpu-good" in report
     assert "Partial report" in report
+
+
+def test_a_terminal_that_is_closed(vbench: Vbench) -> None:
+    """The kernel sends SIGHUP, and whatever is printed from then on is an error."""
+    terminal, its_end = os.openpty()
+    path = vbench.workload(GOOD + bad("sleep 50"))
+    words = ("run", "--backend", "tcg-virtio", "--out", str(vbench.out), *ONCE, str(path))
+    process = subprocess.Popen(
+        ["setsid", "--ctty", sys.executable, "-m", "vbench.cli", *words],
+        cwd=vbench.root,
+        env={
+            **os.environ,
+            "VBENCH_TMP": str(vbench.tmp),
+            "VBENCH_LOCK": str(vbench.root / "lock"),
+        },
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+    )
+    os.close(its_end)
+    measured = until(lambda: any(vbench.out.glob("*.json")) and vbench.pairs("cpu-good") == 2, 90)
+    os.close(terminal)
+    try:
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert measured
+    assert vbench.pairs("cpu-good") == 2
+    assert "Partial report" in (vbench.out / "report.md").read_text()
 
 
 def test_killed_takes_qemu_with_it(vbench: Vbench) -> None:
