@@ -16,7 +16,7 @@ from shell_runs import Main, Runs
 
 from vbench.cli import main as cli
 from vbench.contract.registry import Registry, Variant
-from vbench.hosts import lock
+from vbench.hosts import local, lock
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles
@@ -25,6 +25,7 @@ from vbench.run import opening
 from vbench.run.book import Book
 from vbench.run.series import Series
 from vbench.run.session import Session
+from vbench.system.facts import facts as host_facts
 
 # A busy machine is not a fault.
 settings.register_profile("vbench", deadline=None)
@@ -97,13 +98,22 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     assert len(GUESTS.closed) == len(GUESTS.made)
 
 
+@pytest.fixture(scope="session")
+def facts() -> dict[str, str]:
+    """Those of this machine, asked once for all runs: it takes half a second."""
+    return host_facts(LocalHost())
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any) -> Iterator[Runs]:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any, facts: dict[str, str]
+) -> Iterator[Runs]:
     tmp = tmp_path / "tmp"
     tmp.mkdir()
     monkeypatch.setenv("VBENCH_TMP", str(tmp))
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(opening, "ensure_image", lambda *_: image)
+    monkeypatch.setattr(local, "host_facts", lambda _: dict(facts))
     monkeypatch.chdir(tmp_path)
     made = Runs(tmp_path)
     yield made
