@@ -115,6 +115,17 @@ def test_a_boot_that_was_not_finished_counts_for_the_report(run: Runs) -> None:
     assert item.reason == "boot 1: the run ended here"
 
 
+def test_a_run_that_lacks_only_its_end(run: Runs) -> None:
+    (run.folder / "go-on").touch()
+    assert run(TEXT, boots=3) == 0
+    journal = run.out / JOURNAL_NAME
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:-1]))
+    assert not loading.load_all([run.out])[0].partial
+    assert runner.resume(run.out) == 0
+    assert samples(run) == ALL
+    assert not recovery.unfinished(journal)
+
+
 def refused(run: Runs) -> str:
     (run.folder / "go-on").touch()
     before = (run.out / JOURNAL_NAME).read_bytes()
