@@ -161,6 +161,7 @@ def bench_exit_pagefault(measure: Measure) -> None:
     _probe(measure, "touch", events=4 * _EVENTS)
 
 
+@pytest.mark.workload(counted=False)
 @pytest.mark.workload(
     cause=Cause(
         "timer interrupt",

@@ -45,6 +45,10 @@ int number(const char *text, uint64_t low, uint64_t high, uint64_t *value);
 
 void *map_memory(size_t size, int advice);
 
+/* open(2) without marking reads: whether the time of the last access needs an update is a comparison
+ * of time stamps, whose way depends on when they were taken. As it is where that is not allowed. */
+int open_no_atime(const char *path, int flags);
+
 /* From here on we are in the scheduling class SCHED_BATCH. In the default class a process that is
  * woken preempts the one that woke it at once or not, as the kernel's accounts of the two stand:
  * two ways of different length. In this class it never does. */

@@ -68,7 +68,8 @@ static int run_disk(char **arguments)
     block_bytes = block_kib << 10;
     blocks = (size_mib << 20) / block_bytes;
     in_random_order = pattern >= 2;
-    int writes = pattern % 2, file = open(arguments[0], (writes ? O_RDWR : O_RDONLY) | O_DIRECT);
+    int writes = pattern % 2;
+    int file = open_no_atime(arguments[0], (writes ? O_RDWR : O_RDONLY) | O_DIRECT);
     if (file < 0)
         die("%s cannot be opened for direct I/O: %s", arguments[0], strerror(errno));
     if (syscall(SYS_io_setup, depth, &context) != 0)

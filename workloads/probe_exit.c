@@ -72,7 +72,7 @@ static void open_device(char **arguments, int flags)
     CPU_ZERO(&first); /* /dev/cpu/0/msr is that CPU's own: from another one it would be an IPI */
     CPU_SET(0, &first);
     sched_setaffinity(0, sizeof first, &first);
-    file = open(arguments[1], flags);
+    file = open_no_atime(arguments[1], flags);
     if (file < 0)
         unsupported("%s: %s", arguments[1], strerror(errno));
     if (pread(file, &value, width, position) != (ssize_t)width)
