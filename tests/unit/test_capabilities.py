@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from shell_backend import CAN, GUESTS
 
+from vbench.contract.hookspecs import hookimpl
 from vbench.contract.workload import Workload
 from vbench.errors import Unsupported, VbenchError
 from vbench.measure.engine import Measure
@@ -90,3 +92,15 @@ def test_what_nothing_timed_is_unsupported(session: Session, series: Series) -> 
     assert isinstance(error, Unsupported)
     with pytest.raises(Unsupported, match="nothing timed restore to command"):
         raise error
+
+
+def test_two_plugins_cannot_count_by_one_name(session: Session, series: Series) -> None:
+    for name in ("first", "second"):
+        plugin = SimpleNamespace(
+            vbench_counters=hookimpl(lambda guest: {"exits": 1, "host_cpu_s": 2})
+        )
+        session.registry._manager.register(plugin, name=name)
+    assert measured(session, series) is None
+    problems = list(map(str, session.registry.problems))
+    assert any("first: something else counts host_cpu_s already" in text for text in problems)
+    assert any("second: something else counts exits, host_cpu_s already" in t for t in problems)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Where the server of a network workload listens, in a guest and natively: iperf3's own port.
 SERVER_PORT = 5201
+# What `Guest.usage` may tell, in seconds.
+USAGE = ("host_cpu_s", "vcpu_cpu_s", "vcpu_wait_s")
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,8 @@ class Guest(Target, Protocol):
     def resume(self) -> None: ...
 
     def usage(self) -> Mapping[str, float]:
-        """Monotonic seconds, of whom `capabilities.usage` says: `host_cpu_s`, `vcpu_cpu_s` and
-        `vcpu_wait_s`, each only where it is known. Raises GuestLost."""
+        """Monotonic seconds, of whom `capabilities.usage` says: those of USAGE that are known.
+        Raises GuestLost."""
 
     def close(self) -> None:
         """End it and everything made for it. Safe to repeat."""

@@ -100,9 +100,9 @@ class Registry:
                     self._manager.unregister(name=name)
                 raise
         except PluginError as error:
-            self._report(name, error)
+            self.report(name, error)
         except Exception as error:
-            self._report(
+            self.report(
                 name,
                 PluginError(
                     f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}",
@@ -127,7 +127,7 @@ class Registry:
                     remedy="from vbench.contract.hookspecs import hookimpl",
                 )
 
-    def _report(self, plugin: str, problem: PluginError) -> None:
+    def report(self, plugin: str, problem: PluginError) -> None:
         """Each problem once, however often its hook is called."""
         self._of_plugin.setdefault(plugin, []).append(problem)
         if str(problem) not in map(str, self.problems):
@@ -154,7 +154,7 @@ class Registry:
                 if result is not None:
                     results.append((implementation.plugin_name, shape(result)))
             except Exception as error:
-                self._report(
+                self.report(
                     implementation.plugin_name,
                     PluginError(
                         f"plugin {implementation.plugin_name}: {hook} raised "
@@ -169,7 +169,7 @@ class Registry:
         for plugin, backends in sorted(found, key=lambda each: self._order.index(each[0])):
             for backend in backends:
                 if backend.name in self.backends:
-                    self._report(
+                    self.report(
                         plugin,
                         PluginError(
                             f"plugin {plugin} defines a second backend {backend.name!r}; "
@@ -189,7 +189,7 @@ class Registry:
                 if path.is_file():
                     found.add(path)
                 else:
-                    self._report(
+                    self.report(
                         plugin, PluginError(f"plugin {plugin}: there is no workload file {path}")
                     )
         return sorted(found)

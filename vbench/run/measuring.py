@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from vbench.contract.guest import Endpoint, Guest
+from vbench.contract.guest import USAGE, Endpoint, Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
-from vbench.errors import Unsupported
+from vbench.errors import PluginError, Unsupported
 from vbench.guest.native import Native
 from vbench.measure.comparability import check
 from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
@@ -119,9 +119,14 @@ class MeasureFactory:
         return self._natives[key]
 
     def _counters(self, guest: Guest) -> Mapping[str, int]:
+        """Of all plugins. A name that another one has, or the guest itself, is refused."""
         merged: dict[str, int] = {}
-        for _, counters in self._registry.call("vbench_counters", guest=guest):
-            merged.update(counters)
+        for plugin, counters in self._registry.call("vbench_counters", guest=guest):
+            taken = sorted(counters.keys() & {*USAGE, *merged})
+            if taken:
+                what = f"plugin {plugin}: something else counts {', '.join(taken)} already"
+                self._registry.report(plugin, PluginError(what, remedy="give it another name"))
+            merged |= {name: n for name, n in counters.items() if name not in taken}
         return merged
 
     def _exit_histogram(self, guest: Guest) -> ExitHistogram | None:
