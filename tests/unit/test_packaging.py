@@ -128,6 +128,11 @@ def test_the_core_knows_no_backend_and_no_workload_by_name() -> None:
     assert wrong == []
 
 
+def test_a_host_has_no_word_of_any_hypervisor() -> None:
+    text = (ROOT / "vbench/contract/host.py").read_text()
+    assert re.findall(r"(?i)qemu|kvm|xen|virtualbox", text) == []
+
+
 def texts(path: Path) -> Iterator[str]:
     """The strings of a module that are no documentation."""
     tree = ast.parse(path.read_text())
