@@ -210,6 +210,7 @@ def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> Non
     plain, test = asked
     assert {p.name for p in test} - {p.name for p in plain} == {
         "openssh-server",
+        "tcsh",
         "qemu-user",
         "git",
     }
