@@ -82,6 +82,32 @@ def test_one_boot_on_a_side_is_never_judged_but_noted() -> None:
     assert "no series could be compared" in got.render()
 
 
+@pytest.mark.parametrize(
+    ("base_boots", "new_boots", "status"),
+    [
+        (1, 1, NOT_COMPARED),
+        (5, 1, NOT_COMPARED),
+        (1, 5, NOT_COMPARED),
+        (5, 2, NOT_COMPARED),
+        (2, 2, PASSED),  # tested, as well as BASE allows
+    ],
+)
+def test_a_row_without_a_verdict_passes_no_gate(
+    base_boots: int, new_boots: int, status: int
+) -> None:
+    def side(seed: int, boots: int) -> list[Result]:
+        wild = pairs(25 * seed, seed=seed, boots=boots, spread=0.6)
+        return run(item("a", wild), item("b", pairs(2.0)))
+
+    got = compare(side(1, base_boots), side(2, new_boots), 10)
+    assert verdicts(got) == {"a": Verdict.TOO_FEW, "b": Verdict.SAME}
+    assert got.status == status
+    assert got.render().endswith("; 1 of 2 rows not judged\n")
+    allowed = compare(side(1, base_boots), side(2, new_boots), 10, allow_missing=True)
+    assert allowed.status == PASSED
+    assert allowed.render().endswith("was found; 1 of 2 rows not judged\n")
+
+
 def test_improvement() -> None:
     slow, fast = run(item("a", pairs(1.8, seed=1))), run(item("a", pairs(1.2, seed=2)))
     assert verdicts(compare(slow, fast, 5)) == {"a": Verdict.IMPROVEMENT}

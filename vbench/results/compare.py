@@ -18,7 +18,7 @@ from vbench.errors import UsageError
 from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, identity, moderation, significance, stats
 from vbench.results.change import EXACT, Change, Count, Machines
-from vbench.results.comparison import Comparison, Row, Verdict
+from vbench.results.comparison import ENOUGH_UNITS, Comparison, Row, Verdict
 from vbench.results.formatting import plural
 from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
@@ -27,8 +27,6 @@ from vbench.results.stats import CONFIDENCE
 _QUANTILES = ("p50", "p99")
 # What "no difference" means where no limit is given: the two sides differ by less than this.
 EQUIVALENT_PERCENT = 5.0
-# With fewer boots (or machines) on a side, Student's t is so large that little can be found.
-_ENOUGH_UNITS = 3
 
 _Logs = Callable[[Item], Mapping[int, Sequence[float]]]
 
@@ -44,7 +42,7 @@ def compare(
     """Compare each series of `new` with the same one of `base`.
 
     `fail_above_percent`: how much slower is still tolerated; None tolerates nothing that is
-    significant, and never fails. `allow_missing`: series that cannot be compared do not fail it.
+    significant, and never fails. `allow_missing`: rows that cannot be compared do not fail it.
     `across`: keys of a machine class (`identity.CLASS_KEYS`) in which machines may differ.
     Raises UsageError for a negative limit.
     """
@@ -141,7 +139,9 @@ def _series_rows(old: Side, young: Side, name: Name, letters: Mapping[Class, str
     for kind in shared:
         labelled = replace(blank, machines=letters[kind])
         rows += _class_rows(labelled, dict(kind), before[kind], after[kind])
-    if shared or (failed and not after):
+    if shared:
+        return rows + _lost_classes(blank, old, young, name)
+    if failed and not after:
         return rows
     if before and after:
         keys = min((_nearest(kind, after) for kind in before), key=len)
@@ -156,6 +156,21 @@ def _series_rows(old: Side, young: Side, name: Name, letters: Mapping[Class, str
         note = f"was {lost[0].status.value}: {lost[0].reason}" if lost else "not in BASE"
         rows.append(replace(blank, verdict=Verdict.NEW, note=note))
     return rows
+
+
+def _lost_classes(blank: Row, old: Side, young: Side, name: Name) -> list[Row]:
+    """A row for each class of machine of BASE on which NEW neither measured the series nor failed
+    to: a failure has its row already."""
+    after = young.measured(name)
+    failed = {of for of, one in young.series[name].items() if one.having(Status.FAILED)}
+    return [
+        replace(
+            blank,
+            verdict=Verdict.MISSING,
+            note="not in NEW on such machines: " + ", ".join(_nearest(kind, after)),
+        )
+        for kind in sorted(old.measured(name).keys() - after.keys() - failed)
+    ]
 
 
 def _class_rows(blank: Row, kind: identity.Key, base: Series, new: Series) -> list[Row]:
@@ -282,4 +297,4 @@ def _verdict(row: Row, p: float | None, limit: float | None) -> Verdict:
         return Verdict.REGRESSION if above else Verdict.WITHIN
     if row.change.within((limit or EQUIVALENT_PERCENT) / 100):
         return Verdict.SAME
-    return Verdict.TOO_FEW if min(row.change.units) < _ENOUGH_UNITS else Verdict.UNDECIDED
+    return Verdict.TOO_FEW if min(row.change.units) < ENOUGH_UNITS else Verdict.UNDECIDED

@@ -35,7 +35,9 @@ class Verdict(StrEnum):
 
 
 # A series that was not compared may hide any regression.
-NOT_SEEN = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSABLE)
+_NOT_COMPARED = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSABLE)
+# With fewer boots (or machines) on a side, Student's t is so large that little can be found.
+ENOUGH_UNITS = 3
 _JUDGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT, Verdict.UNDECIDED, Verdict.SAME)
 
 
@@ -70,6 +72,15 @@ class Row:
             return None
         return 100 * (self.new / self.base - 1)
 
+    @property
+    def not_compared(self) -> bool:
+        """Whether the row may hide any regression: nothing was compared, or nothing could be
+        tested, or NEW has too few boots where BASE has enough."""
+        if self.verdict is not Verdict.TOO_FEW or self.change is None:
+            return self.verdict in _NOT_COMPARED
+        base, new = self.change.units
+        return self.p is None or new < ENOUGH_UNITS <= base
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -86,9 +97,9 @@ class Comparison:
         return tuple(row for row in self.rows if row.verdict is Verdict.REGRESSION)
 
     @property
-    def not_seen(self) -> tuple[Row, ...]:
-        """Series that were not compared, and may hide a regression."""
-        return tuple(row for row in self.rows if row.verdict in NOT_SEEN)
+    def not_compared(self) -> tuple[Row, ...]:
+        """Rows that were not compared, and may hide a regression."""
+        return tuple(row for row in self.rows if row.not_compared)
 
     @property
     def judged(self) -> int:
@@ -102,7 +113,7 @@ class Comparison:
         if self.fail_above_percent is not None and self.regressions:
             return REGRESSED
         gate = self.fail_above_percent is not None and not self.allow_missing
-        return NOT_COMPARED if not self.judged or (gate and self.not_seen) else PASSED
+        return NOT_COMPARED if not self.judged or (gate and self.not_compared) else PASSED
 
     def summary(self) -> str:
         """One line: how many rows got which verdict."""
@@ -112,7 +123,11 @@ class Comparison:
         )
 
     def conclusion(self) -> str:
-        """The gate's verdict in one sentence, with what to do."""
+        """The gate's verdict in one sentence, with what to do and how many rows have no verdict."""
+        total = len(self.rows)
+        return f"{self._outcome()}; {total - self.judged} of {plural(total, 'row')} not judged"
+
+    def _outcome(self) -> str:
         if not self.judged:
             return "failed: no series could be compared; the notes above say why"
         if self.fail_above_percent is None:
@@ -120,10 +135,10 @@ class Comparison:
         limit = f"{self.fail_above_percent:g} %"
         if self.regressions:
             return f"failed: {plural(len(self.regressions), 'regression')} above {limit}"
-        if self.not_seen and not self.allow_missing:
+        if self.not_compared and not self.allow_missing:
             return (
-                f"failed: {plural(len(self.not_seen), 'row')} could not be compared, and may hide "
-                "a regression; --allow-missing accepts that"
+                f"failed: {plural(len(self.not_compared), 'row')} could not be compared, and may "
+                "hide a regression; --allow-missing accepts that"
             )
         return f"passed: no regression above {limit} was found"
 
