@@ -55,19 +55,20 @@ TITLES = {
 
 
 def sentence(panel: Panel) -> str:
-    """Opens the chapter: how many workloads were measured, and the largest overhead."""
+    """Opens the chapter: how many workloads have a ratio to native, and the largest overhead."""
     rated = [
         (value.ratio, item)
         for item in panel.items
         if (value := panel.overheads.get(item.name)) is not None
     ]
-    count = len({item.workload for item in panel.items if item.status is Status.OK})
     if not rated:
+        count = len({item.workload for item in panel.items if item.status is Status.OK})
         return f"{plural(count, 'workload')} measured, none with a ratio to native."
     ratio, item = max(rated, key=lambda pair: (pair[0], pair[1].name))
+    count = len({item.workload for _, item in rated})
     return (
-        f"Of {plural(count, 'workload')}, {plain(item.workload)} under {code(item.variant)} has "
-        f"the largest overhead: {times(ratio)}."
+        f"Of {plural(count, 'workload')} with a ratio to native, {plain(item.workload)} under "
+        f"{code(item.variant)} has the largest overhead: {times(ratio)}."
     )
 
 

@@ -5,9 +5,17 @@ from __future__ import annotations
 import re
 
 from vbench.model import Technique
-from vbench.report.choice import CPU, DISK, NETWORK, Choice, choose
+from vbench.report.choice import CPU, Choice, choose
 from vbench.report.gather import Gathered, Panel
-from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS, ReferenceSet
+from vbench.report.reference import (
+    COMPUTING,
+    DISK_OPERATIONS,
+    MEMORY,
+    NETWORK_OPERATIONS,
+    SYSTEM_CALLS,
+    ReferenceSet,
+    measured,
+)
 from vbench.results import stats
 from vbench.results.formatting import code, number, plain
 
@@ -111,24 +119,33 @@ def techniques(panel: Panel) -> str:
 
 
 def io(panel: Panel) -> str:
-    """Opens the chapter of input and output for one panel."""
+    """Opens the chapter of input and output for one panel: the cost of an operation. Throughput is
+    its inverse and another set of workloads, so the two never meet in one sentence."""
     texts = []
-    for name, sets in (("disk", DISK), ("network", NETWORK)):
-        rated = [
-            (value.ratio, variant)
-            for variant in panel.variants()
-            for each in sets[::-1]
-            if (value := Choice(panel, variant).mean(each)) is not None
-        ]
+    for name, of in (("disk", DISK_OPERATIONS), ("network", NETWORK_OPERATIONS)):
+        rated = _of_operations(panel, of)
         if rated:
             best, worst = min(rated), max(rated)
-            what = "time" if panel.wall else "instructions"
-            text = f"{name} operations cost {_brief(best[0])} times native's {what} "
-            text += f"under {code(best[1])}"
-            if worst != best:
-                text += f" and {_brief(worst[0])} times under {code(worst[1])}"
-            texts.append(text)
-    return _sentence(texts) if texts else "No disk or network workload has a ratio to native here."
+            what = " native's time" if panel.wall else " native's instructions"
+            text = f"{name} operations cost {_by(best, what)}"
+            texts.append(text if worst == best else f"{text} and {_by(worst)}")
+    return _sentence(texts) if texts else "No operation of disk or network has a ratio to native."
+
+
+def _of_operations(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
+    """Ratio, variant and doubt of each variant that measured as many workloads of the set as the
+    one that measured most: means over other workloads cannot be compared with it."""
+    counts = {v: len(measured(panel, v, of)) for v in panel.variants()}
+    return [
+        (value.ratio, variant, doubt(value))
+        for variant, count in counts.items()
+        if count == max(counts.values()) and (value := Choice(panel, variant).mean(of)) is not None
+    ]
+
+
+def _by(rated: tuple[float, str, str], of: str = "") -> str:
+    ratio, variant, doubtful = rated
+    return f"{_brief(ratio)} times{of} under {code(variant)}{doubtful}"
 
 
 def boots(panel: Panel, medians: dict[str, float]) -> str:
