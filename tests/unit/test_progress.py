@@ -54,6 +54,7 @@ def test_plain_lines(series: Series) -> None:
     first, second = stream.getvalue().splitlines()
     assert first.startswith("[ 1/10] 2:15 left local-shell boot 1  cpu-a: x1.")
     assert second.startswith("[ 2/10] 2:00 left local-shell boot 2  cpu-a: x1.")
+    assert first.endswith(" so far")  # its figure is over all boots up to this one
     assert "\x1b" not in stream.getvalue()
 
 

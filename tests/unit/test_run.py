@@ -131,6 +131,18 @@ def test_a_fault_in_a_workload_function(run: Runs, capfd: pytest.CaptureFixture[
     assert run.pairs() == {"cpu-z[shell]": 2}
 
 
+def test_a_workload_that_measures_nothing_failed(
+    run: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(bench("cpu_none", "pass") + spin("cpu_z")) == 1
+    err = capfd.readouterr().err
+    assert "cpu-none: failed: it took no sample: it never called `measure`" in err
+    items = {item["workload"]: item for item in run.document()["vbench"]["items"]}
+    assert items["cpu-none"]["status"] == "failed"
+    assert "it never called `measure`" in items["cpu-none"]["reason"]
+    assert run.pairs() == {"cpu-z[shell]": 2}
+
+
 def test_a_fault_in_the_report_ends_no_run(
     run: Runs, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,9 +130,9 @@ def _where(task: Task) -> str:
 
 
 def _outcome(item: Item, error: VbenchError | None) -> str:
-    """What this boot brought; the figure is that of all boots so far."""
+    """What this boot brought. A figure is over all boots up to this one, which it says."""
     if error is not None:
         kind = "unsupported" if isinstance(error, Unsupported) else "failed"
         return " ".join(f"{kind}: {error.what}".split())  # one line
     overhead = stats.overhead_of(item)
-    return f"x{overhead.ratio:.2f}" if overhead is not None else "measured"
+    return f"x{overhead.ratio:.2f} so far" if overhead is not None else "measured"

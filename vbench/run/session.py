@@ -88,7 +88,13 @@ class Session:
                 lambda pair: self.book.pair(task, pair),
             )
             self.book.begin(task, launch.id)
+            before = len(state.outcome.pairs)
             call(measure)
+            if len(state.outcome.pairs) == before:
+                raise WorkloadError(
+                    "it took no sample: it never called `measure`",
+                    remedy="call `measure(...)` or `measure.absolute(...)` in the workload",
+                )
         except Unsupported as error:
             state.unsupported = error.what
             return self._ended(task, error)
