@@ -22,7 +22,7 @@ from vbench.records import (
     Hypervisor,
     HypervisorType,
 )
-from vbench.report import sentences
+from vbench.report import reference, sentences
 from vbench.report.document import slug
 from vbench.report.gather import gather
 from vbench.results import loading, stats
@@ -64,16 +64,16 @@ def test_a_machine_without_kvm_has_one_table_with_both_clocks_marked() -> None:
     text = screen(*full_run())
     assert text.count("| **CPU overhead**") == 1
     _, full, para, hardware = table(text)[1]
-    assert re.fullmatch(r"\*\*medium\*\* ×1\.5\d / ×14\.\d / ×3\.\d\d `tcg-virtio`", full)
+    assert re.fullmatch(r"×1\.5\d‡ / ×14\.\d‡ / ×3\.\d\d‡ `tcg-virtio`", full)
     assert para == "not measured"
-    assert hardware == "**low** ×1.01 / — / — `kvm-virtio` †"
+    assert hardware == "×1.01‡ / — / — `kvm-virtio` †"
     assert "† counted" in text
     assert "it says nothing" in text or "they say nothing about time" in text
 
 
 def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
     text = sentences.answer(gather(full_run()))
-    assert "computing under full virtualization (`tcg`) takes 1.5 times as long" in text
+    assert "computing under full virtualization (`tcg`, 2 of 4 workloads) takes 1.5 times" in text
     assert "Counted in instructions" in text
     assert "hardware-assisted virtualization (/dev/kvm interprets \\| 1.3 M instructions/s)" in text
     nothing = sentences.answer(gather([result(item("a", pairs(2.0)))]))
@@ -81,7 +81,7 @@ def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
     calls = sentences.answer(
         gather([result(item("syscall-switch", pairs(3.0), category="syscall"))])
     )
-    assert "a system call under full virtualization (`tcg`) takes" in calls
+    assert "a system call under full virtualization (`tcg`, 1 of 2 workloads) takes" in calls
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,48 @@ def test_a_sentence_says_no_more_than_its_interval(value: stats.Overhead, told: 
     assert sentences.cost(value, wall=True) == told
 
 
-def test_a_word_spans_what_the_intervals_span() -> None:
-    mixed = result(
-        item("cpu-aes", pairs(1.02)),
+def three(computing: tuple[Pair, ...], **calls: Any) -> Result:
+    return result(
+        item("cpu-aes", computing),
         item("memory-random", pairs(1.5), category="memory"),
-        item("syscall-switch", pairs(9.0), category="syscall", flags=("kernel_differs",)),
+        item("syscall-switch", pairs(9.0), category="syscall", **calls),
     )
-    assert table(screen(mixed))[1][1].startswith("**low to medium** ×")  # no word for the kernel's
-    once = result(item("cpu-aes", pairs(9.0, boots=1)))
-    assert table(screen(once))[1][1] == "×8.80 / — / — `tcg`"
+
+
+def test_a_word_needs_one_of_each_part() -> None:
+    assert table(screen(three(pairs(1.02))))[1][1].startswith("**low to high** ×1.02")
+    differing = three(pairs(1.02), flags=("kernel_differs",))  # no word for the kernel's
+    assert "**" not in table(screen(differing))[1][1]
+    wild = (Pair(1.0, 0.8, 0), Pair(1.0, 1.5, 1))  # too few boots to tell
+    assert "**" not in table(screen(three(wild)))[1][1]
+    assert table(screen(result(item("cpu-aes", pairs(1.0)))))[1][1] == "×1.00‡ / — / — `tcg`"
+
+
+def test_a_figure_is_marked_with_what_it_lacks() -> None:
+    once = screen(result(item("cpu-aes", pairs(9.0, boots=1))))
+    assert table(once)[1][1] == "×8.80‡(?) / — / — `tcg`"
+    assert "‡ mean over a part of its reference workloads." in once
+    assert "(?) too few boots to be certain." in once
+    whole = screen(result(*(item(name, pairs(9.0)) for name in reference.COMPUTING.workloads)))
+    assert re.fullmatch(r"×[89]\.\d\d / — / — `tcg`", table(whole)[1][1])
+    assert "‡" not in whole
+    assert "(?)" not in whole
+
+
+def test_input_and_output_are_time_per_operation_by_every_clock() -> None:
+    wild = (Pair(1.0, 3.4, 0), Pair(1.0, 21.0, 1))
+    made = result(
+        item("disk-read-1m", pairs(1.4), category="disk", unit="byte"),
+        item("disk-randread-qd1", wild, category="disk"),
+        item("network-send", pairs(20.0), category="network", unit="byte"),
+        item("network-rr", pairs(3.0, spread=0.001), category="network"),
+    )
+    text = screen(made)
+    assert table(text)[2][1] == "disk ×8.45‡(?), net ×3.00 `tcg`"
+    assert "I/O: time per small operation" in text
+    assert table(screen(*full_run()))[2][3] == "disk ×4.50‡, net — `kvm-virtio` †"
+    throughput = result(item("disk-read-1m", pairs(1.4), category="disk", unit="byte"))
+    assert table(screen(throughput))[2][1] == "not measured"
 
 
 def of_type(name: str, kind: HypervisorType, overhead: float, **changes: Any) -> Result:
@@ -166,8 +199,8 @@ def test_each_technique_is_shown_with_its_usual_devices() -> None:
     ):
         for technique in (Technique.FULL, Technique.HARDWARE):
             named = f"{variant}-{technique.name}".lower()
-            of = item("disk-read-1m", pairs(2.0), category="disk", variant=named, backend=named,
-                      technique=technique)  # fmt: skip
+            of = item("disk-randread-qd1", pairs(2.0), category="disk", variant=named,
+                      backend=named, technique=technique)  # fmt: skip
             made.append(result(of, declaration=Declaration(devices=devices)))
     row = table(screen(*made))[2]
     assert "`tcg-full`" in row[1]
@@ -206,10 +239,10 @@ def test_what_to_do_next_is_said_once_for_each_remedy() -> None:
 
 def test_a_terminal_shows_the_same_without_markdown() -> None:
     text = report.summary(full_run())
-    assert "computing under full virtualization (tcg) takes 1.5 times as long" in text
+    assert "computing under full virtualization (tcg, 2 of 4 workloads) takes 1.5 times" in text
     assert all(len(line) <= 110 for line in text.splitlines())
     assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", ""))
-    assert "medium ×1.52 / ×14.0 /" in text
+    assert "×1.52‡ / ×14.0‡ /" in text
 
 
 def test_several_machines_are_told_apart_on_the_first_screen() -> None:

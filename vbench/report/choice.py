@@ -12,12 +12,12 @@ from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.report.verdicts import default_variants
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES
+from vbench.results.formatting import NOTHING, TIMES, plural
 
 COUNTED = "†"  # marks what was counted in the testbed
+PART = "‡"  # marks a mean over a part of its reference workloads
+DOUBTFUL = "(?)"  # marks what has a `doubt`
 CPU = (reference.COMPUTING, reference.MEMORY, reference.SYSTEM_CALLS)
-DISK = (reference.DISK_THROUGHPUT, reference.DISK_OPERATIONS)
-NETWORK = (reference.NETWORK_THROUGHPUT, reference.NETWORK_OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -41,24 +41,35 @@ class Choice:
         found = stats.geometric_mean(reference.measured(self.panel, self.variant, of))
         return None if found is None else found.overhead
 
+    def lacking(self, of: ReferenceSet) -> str:
+        """`1 of 4 workloads` where the mean is over a part of its set; else empty."""
+        count, total = len(reference.measured(self.panel, self.variant, of)), len(of.workloads)
+        return f"{count} of {plural(total, 'workload')}" if count < total else ""
+
+    def ratio(self, of: ReferenceSet) -> str:
+        """The mean in short, with marks for what it lacks."""
+        value = self.mean(of)
+        if value is None:
+            return NOTHING
+        marks = (PART if self.lacking(of) else "") + (DOUBTFUL if doubt(value) else "")
+        return brief(value.ratio) + marks
+
     def overheads(self) -> str:
         """The ratios of computing, memory and system calls, in short."""
-        values = (self.mean(each) for each in CPU)
-        return " / ".join(NOTHING if value is None else brief(value.ratio) for value in values)
+        return " / ".join(map(self.ratio, CPU))
 
     def word(self, sets: Iterable[ReferenceSet]) -> str:
-        """low, medium, high, or from one to the other: of all sets that may be judged."""
-        rated: list[int] = []
+        """low, medium, high, or from one to the other. Empty unless every set may be judged, and
+        its whole interval lies within one word."""
+        found: list[int] = []
         for each in sets:
             value = self.mean(each)
             items = reference.measured(self.panel, self.variant, each)
-            if value is None or value.low is None or value.high is None or value.boots < 2:
-                continue
-            if all(map(cells.judged, items)):
-                rated += [_rank(value.low), _rank(value.high)]
-        if not rated:
-            return ""
-        low, high = _WORDS[min(rated)], _WORDS[max(rated)]
+            word = None if value is None else stats.word(value)
+            if word not in _WORDS or not all(map(cells.judged, items)):
+                return ""
+            found.append(_WORDS.index(word))
+        low, high = _WORDS[min(found)], _WORDS[max(found)]
         return low if low == high else f"{low} to {high}"
 
 
@@ -67,11 +78,16 @@ def brief(ratio: float) -> str:
     return f"{TIMES}{ratio:,.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
+def doubt(value: stats.Overhead) -> str:
+    """What the reader must know before believing a difference."""
+    if value.low is None or value.high is None or value.boots < 2:
+        return " (one boot: not certain)"
+    if value.low <= 1 <= value.high and not stats.equivalent(value):
+        return " (too few boots to be certain)"
+    return ""
+
+
 _WORDS = ("low", "medium", "high")
-
-
-def _rank(bound: float) -> int:
-    return 0 if bound <= stats.LOW_MAX else 1 if bound <= stats.MEDIUM_MAX else 2
 
 
 def choose(

@@ -10,25 +10,33 @@ from collections.abc import Sequence
 
 from vbench.model import HostKind, Technique
 from vbench.report import hypervisor_types, sentences
-from vbench.report.choice import COUNTED, CPU, DISK, NETWORK, Choice, brief, choose, launched
+from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, choose, launched
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
-from vbench.report.reference import ReferenceSet
-from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES, code, number, plain
+from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
+from vbench.results.formatting import NOTHING, TIMES, code, plain
 
 _NONE = "not measured"
+_MEASURES = (
+    f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
+    "I/O: time per small operation, guest ÷ native (disk: 4 KiB at random; net: request and reply)."
+)
+_MARKS = {
+    COUNTED: f"{COUNTED} counted: instructions in an emulated machine ÷ native's; they say nothing "
+    "about time.",
+    PART: f"{PART} mean over a part of its reference workloads.",
+    DOUBTFUL: f"{DOUBTFUL} too few boots to be certain.",
+}
 _HOSTS = 4  # so many are named on the first screen
 
 
 def screen(gathered: Gathered, contents: str) -> list[Block]:
     """All of it, from the answer to the links to the chapters."""
-    table = comparison(gathered)
+    tables = [comparison(gathered), hypervisor_types.table(gathered)]
     return [
         sentences.answer(gathered),
-        table,
-        hypervisor_types.table(gathered),
-        "<br>".join([notes(table), *_sources(gathered), *_hosts(gathered.panels)]),
+        *tables,
+        "<br>".join([notes(*tables), *_sources(gathered), *_hosts(gathered.panels)]),
         *_next_steps(gathered),
         contents,
     ]
@@ -66,27 +74,13 @@ def cpu_cell(choice: Choice) -> str:
 
 
 def _io(gathered: Gathered, technique: Technique) -> str:
-    found = choose(gathered.panels, technique, (*DISK, *NETWORK))
+    """Time per small operation: the one measure that both clocks have."""
+    sets = {"disk": DISK_OPERATIONS, "net": NETWORK_OPERATIONS}
+    found = choose(gathered.panels, technique, sets.values())
     if found is None:
         return _NONE
-    texts = [
-        f"{name} {_io_share(found, sets)}"
-        for name, sets in (("disk", DISK), ("net", NETWORK))
-        if _first(found, sets) is not None
-    ]
-    return _marked(found, ", ".join(texts)) if texts else _NONE
-
-
-def _first(choice: Choice, sets: Sequence[ReferenceSet]) -> stats.Overhead | None:
-    return next((value for each in sets if (value := choice.mean(each)) is not None), None)
-
-
-def _io_share(choice: Choice, sets: Sequence[ReferenceSet]) -> str:
-    value = _first(choice, sets)
-    assert value is not None  # noqa: S101 - the caller looked
-    if not choice.panel.wall:
-        return brief(value.ratio)
-    return f"{number(100 / value.ratio)} %" + (" (faster)" if value.ratio < 1 else "")
+    texts = (f"{name} {found.ratio(of)}" for name, of in sets.items())
+    return _marked(found, ", ".join(texts))
 
 
 def _short(text: str) -> str:
@@ -123,18 +117,10 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
     return f"{plain(found.launch.attestation.summary.partition(';')[0])} {code(found.variant)}"
 
 
-def notes(table: Table) -> str:
-    """What the numbers of the table are."""
-    texts = [
-        f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
-        "I/O: share of native speed."
-    ]
-    if any(COUNTED in cell.text for row in table.cells() for cell in row):
-        texts.append(
-            f"{COUNTED} counted: instructions in an emulated machine ÷ native's (I/O: per "
-            "operation); they say nothing about time."
-        )
-    return " ".join(texts)
+def notes(*tables: Table) -> str:
+    """What the numbers and the marks of these tables are."""
+    shown = " ".join(cell.text for table in tables for row in table.cells() for cell in row)
+    return " ".join([_MEASURES, *(text for mark, text in _MARKS.items() if mark in shown)])
 
 
 def _next_steps(gathered: Gathered) -> list[Block]:

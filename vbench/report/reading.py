@@ -71,7 +71,8 @@ def section(panels: Sequence[Panel]) -> list[Block]:
         f"that, at or below {stats.MEDIUM_MAX:g}. *high*: above {stats.MEDIUM_MAX:g}. *between*: "
         "the interval crosses a bound. *near native*: guest and native are equivalent within "
         f"{stats.LOW_MAX - 1:.0%} (two one-sided tests at 2.5 % each). No word is given for one "
-        "boot, nor for kernel code where guest and host run different kernels.",
+        "boot, nor for kernel code where guest and host run different kernels. The first table has "
+        "a word where each figure of the cell has one that crosses no bound.",
         "**Means.** The mean of a row is the geometric mean over named reference workloads, and "
         "says how many of them were measured. All other workloads stand in the tables per "
         "workload.",

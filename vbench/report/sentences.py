@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vbench.model import Technique
-from vbench.report.choice import CPU, Choice, choose
+from vbench.report.choice import CPU, Choice, choose, doubt
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
     COMPUTING,
@@ -49,15 +49,6 @@ def _brief(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def doubt(value: stats.Overhead) -> str:
-    """What the reader must know before believing a small difference."""
-    if value.low is None or value.high is None or value.boots < 2:
-        return " (one boot: not certain)"
-    if value.low <= 1 <= value.high and not stats.equivalent(value):
-        return " (too few boots to be certain)"
-    return ""
-
-
 def answer(gathered: Gathered) -> str:
     """What the report found, in a sentence per clock and one for what could not run. Of computing;
     where that was not measured, of memory or of system calls."""
@@ -70,7 +61,8 @@ def answer(gathered: Gathered) -> str:
         value = found.mean(of) if found else None
         if found is not None and value is not None:
             how = cost(value, wall=found.panel.wall)
-            text = f"{_NAMES[technique]} ({code(found.variant)}) {how}"
+            of_it = ", ".join(filter(None, [code(found.variant), found.lacking(of)]))
+            text = f"{_NAMES[technique]} ({of_it}) {how}"
             (timed if found.panel.wall else counted).append(text)
         if found is None or not found.panel.wall:
             absent += _absent(gathered, technique)
