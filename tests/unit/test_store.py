@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,59 @@ def test_round_trip(tmp_path: Path) -> None:
         sample().started,
         sample().argv,
     )
+
+
+def nodes(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """The path of each value below, itself included."""
+    yield path
+    if isinstance(value, (dict, list)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from nodes(each, *path, key)
+
+
+def at(value: Any, path: Sequence[Any]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def test_a_value_of_a_wrong_type_anywhere_is_damage(tmp_path: Path) -> None:
+    whole = json.loads(store.dumps(store.document(sample())))
+    paths = [("benchmarks",), *nodes(whole["vbench"], "vbench")]
+    for i, entry in enumerate(whole["benchmarks"]):
+        info = ("benchmarks", i, "extra_info", "vbench")
+        read = {*nodes(entry["extra_info"]["vbench"], *info)}
+        # what the list of items has as well is read there
+        heads = whole["vbench"]["items"][0].keys() - {"workload", "variant"}
+        paths += [path for path in read if len(path) == 4 or path[4] not in heads]
+    path = tmp_path / "a.json"
+    for where in paths:
+        wrong: dict[type, Any] = {str: 2, bool: "x", int: "x", float: "x", dict: [], list: {"a": 1}}
+        before = at(whole, where)
+        at(whole, where[:-1])[where[-1]] = wrong.get(type(before), {"a": True})
+        path.write_text(json.dumps(whole))
+        with pytest.raises(StoreError) as caught:
+            loading.load(path)
+        assert str(path) in caught.value.what
+        assert caught.value.exit_status == 5
+        at(whole, where[:-1])[where[-1]] = before
+    assert loading.load(write(path, sample())) == sample()
+
+
+@pytest.mark.parametrize(
+    ("facts", "evidence"),
+    [
+        ([], "vbench.host.facts is [], not an object"),
+        ({"cpus": 2}, "vbench.host.facts.cpus is 2, not text"),
+    ],
+)
+def test_damage_is_named_by_its_key(tmp_path: Path, facts: Any, evidence: str) -> None:
+    whole = json.loads(store.dumps(store.document(sample())))
+    whole["vbench"]["host"]["facts"] = facts
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    with pytest.raises(StoreError) as caught:
+        loading.load(tmp_path / "a.json")
+    assert evidence in caught.value.evidence
 
 
 def test_extra_info_has_the_documented_keys() -> None:
@@ -140,7 +194,7 @@ def _damage(path: Path, change: Any) -> None:
         ),
         (
             lambda w: w["benchmarks"][0]["extra_info"]["vbench"]["pairs"].__setitem__(0, [1, None]),
-            "damaged(.|\n)*pair 0",
+            r"damaged(.|\n)*pairs\[0\]\[1\] is null",
         ),
     ],
 )

@@ -131,7 +131,7 @@ def _checked(path: Path, parse: Callable[[], _T]) -> _T:
     """What `parse` returns; its errors are those of a damaged file."""
     try:
         return parse()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"{path} is a damaged vbench result",
             evidence=f"{type(error).__name__}: {error}",

@@ -1,6 +1,6 @@
 """JSON back to records: the reader of what `store` writes.
 
-Whatever is missing or of another kind raises KeyError, TypeError, ValueError or AttributeError.
+The whole is checked first: what is missing or of another type raises ValueError by its key.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from vbench.model import (
     TimeBase,
 )
 from vbench.results.launches import cause_from_json, declaration_from_json, launch_from_json
+from vbench.results.shapes import Document, check
 
 
 def result_of(whole: Mapping[str, Any]) -> Result:
-    """The result that a whole file holds."""
+    """The result that a whole file holds. Raises ValueError if it is damaged."""
+    check(whole, Document)
     run = whole["vbench"]
     measured: dict[tuple[str, str], Mapping[str, Any]] = {}
     for entry in whole["benchmarks"]:
@@ -74,7 +76,9 @@ def run_of(run: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Lau
     )
 
 
-def item_of(head: Mapping[str, Any], pairs: Sequence[Pair], exits: Mapping[str, float]) -> Item:
+def item_of(
+    head: Mapping[str, Any], pairs: Sequence[Pair], exits: Mapping[str, float | None]
+) -> Item:
     """An item from all that is written of it but its samples, and those."""
     return Item(
         workload=head["workload"],
@@ -96,7 +100,7 @@ def item_of(head: Mapping[str, Any], pairs: Sequence[Pair], exits: Mapping[str, 
         flags=tuple(head["flags"]),
         launches=tuple(head["launch"]),
         commands=head["commands"],
-        exits=exits,
+        exits={reason: count for reason, count in exits.items() if count is not None},
         counted=head.get("counted", True),
         cause=cause_from_json(head["cause"]),
     )
@@ -109,8 +113,6 @@ def _pairs(info: Mapping[str, Any]) -> tuple[Pair, ...]:
     equal = info.get("pair_equal", [None] * len(info["pairs"]))
     columns = zip(info["pairs"], info["pair_boots"], info["pair_flags"], equal, strict=True)
     for i, ((native_s, guest_s), boot, flags, shares) in enumerate(columns):
-        if not isinstance(guest_s, (int, float)) or not isinstance(boot, int):
-            raise ValueError(f"pair {i} is {[native_s, guest_s]} of boot {boot}")
         pairs.append(
             Pair(
                 native_s,

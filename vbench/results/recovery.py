@@ -27,6 +27,7 @@ from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import Journal
 from vbench.results.launches import launch_from_json
 from vbench.results.reading import item_of, run_of
+from vbench.results.shapes import Head, JournalPair, Run, check
 
 Record = Mapping[str, Any]
 NO_END = "it was killed or still goes on"
@@ -118,14 +119,18 @@ def read(path: Path) -> Recovered:
         run.stopped = None  # whatever comes after an end: the run was continued
         event, label = record["event"], record.get("series", "")
         if event == "series":
+            check(record["result"], Run, "series.result")
             run.series[label] = record["result"]
         elif event == "launch":
+            check(record["launch"], Launch, "launch")
             run.launches.append((label, launch_from_json(record["launch"])))
         elif event == "pair":
+            check(record["pair"], JournalPair, "pair")
             run.pairs.append((label, record["workload"], _pair(record["pair"])))
         elif event == "again":
             run.drop_pairs(label, record["workload"], record["boot"])
         elif event in ("begin", "end"):
+            check(record["item"], Head, "item")
             key = (label, record["item"]["workload"], record["boot"])
             run.tasks.pop(key, None)  # so that the newest is last
             run.tasks[key] = record

@@ -1,0 +1,203 @@
+"""The types of what a result file and a journal hold, and the check against them. Pure.
+
+A shape is a type: a class of model.py or records.py where its fields are the keys of the JSON, else
+a TypedDict below. Keys that no shape has are passed over: later versions may add some.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+from vbench.model import HostFacts, HostKind, Launch, Statistic, Status, Technique, TimeBase
+from vbench.records import Cause, Declaration
+from vbench.results.stats import Overhead
+
+
+class Fact(TypedDict):
+    """A stated row of the comparison table."""
+
+    text: str
+    source: str
+
+
+class Unavailable(TypedDict):
+    """A backend that could not run."""
+
+    backend: str
+    technique: str
+    reason: str
+    remedy: str
+
+
+class Run(TypedDict):
+    """The object `vbench` without items and launches, as the journal has it too."""
+
+    vbench_version: str
+    started: str
+    argv: tuple[str, ...]
+    image: str
+    variant: str
+    host: HostFacts
+    declaration: Declaration
+    facts: Mapping[str, Fact]
+    unavailable: tuple[Unavailable, ...]
+    reduced_to: NotRequired[tuple[str, ...]]
+    seed: NotRequired[int | None]
+    sittings: NotRequired[tuple[str, ...]]
+    planned: NotRequired[int]
+    done: NotRequired[int]
+    stopped: NotRequired[str]
+
+
+class Head(TypedDict):
+    """All of an item but its samples."""
+
+    workload: str
+    category: str
+    work_unit: str
+    statistic: Statistic
+    definition: str
+    backend: str
+    variant: str
+    technique: Technique
+    host: str
+    host_kind: HostKind
+    time_base: TimeBase
+    status: Status
+    reason: str
+    work: float
+    native_work: float
+    flags: tuple[str, ...]
+    launch: tuple[str, ...]
+    commands: Mapping[str, str]
+    counted: NotRequired[bool]
+    cause: Cause | None
+
+
+_Pair = tuple[float | None, float]
+_Shares = tuple[float | None, float | None]
+
+
+class _Samples(TypedDict):
+    workload: str
+    variant: str
+    pairs: tuple[_Pair, ...]
+    pair_boots: tuple[int, ...]
+    pair_flags: tuple[tuple[str, ...], ...]
+    pair_equal: NotRequired[tuple[_Shares | None, ...]]
+    counters: Mapping[str, tuple[float | None, ...]]
+    quantiles: Mapping[str, tuple[_Shares | None, ...]]
+    exits: NotRequired[Mapping[str, float | None]]
+    overhead: NotRequired[Overhead | None]
+
+
+class _Extra(TypedDict):
+    vbench: _Samples
+
+
+class _Entry(TypedDict):
+    name: str
+    extra_info: _Extra
+
+
+class _WholeRun(Run):
+    schema_version: int
+    items: tuple[Head, ...]
+    launches: tuple[Launch, ...]
+
+
+class Document(TypedDict):
+    """What vbench reads of a result file."""
+
+    benchmarks: tuple[_Entry, ...]
+    vbench: _WholeRun
+
+
+class JournalPair(TypedDict):
+    """A pair in the journal."""
+
+    native_s: float | None
+    guest_s: float
+    boot: int
+    flags: tuple[str, ...]
+    counters: Mapping[str, float | None]
+    quantiles: Mapping[str, _Shares]
+    equal: _Shares | None
+
+
+def check(value: Any, shape: Any, where: str = "") -> None:
+    """Raise ValueError, which names the key, if `value` (JSON) has not the type `shape`."""
+    origin, of = get_origin(shape), get_args(shape)
+    if origin is UnionType:
+        if value is None and NoneType in of:
+            return
+        (shape,) = (one for one in of if one is not NoneType)
+        check(value, shape, where)
+    elif is_typeddict(shape) or dataclasses.is_dataclass(shape):
+        _check_object(value, shape, where)
+    elif origin is Mapping:
+        _expect(value, dict, "an object", where)
+        for name, each in value.items():
+            check(each, of[1], f"{where}.{name}")
+    elif origin is tuple:
+        _expect(value, (list, tuple), "a list", where)
+        shapes = [of[0]] * len(value) if of[1:] == (...,) else of
+        if len(shapes) != len(value):
+            raise ValueError(f"{where} has {len(value)} values, not {len(shapes)}")
+        for i, (each, one) in enumerate(zip(value, shapes, strict=True)):
+            check(each, one, f"{where}[{i}]")
+    elif issubclass(shape, Enum):
+        if value not in [one.value for one in shape]:
+            raise ValueError(f"{where} is {_short(value)}, not one of {', '.join(shape)}")
+    else:
+        kind, name = _SCALARS[shape]
+        _expect(value, kind, name, where)
+
+
+_SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
+    str: (str, "text"),
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+}
+
+
+def _check_object(value: Any, shape: Any, where: str) -> None:
+    _expect(value, dict, "an object", where)
+    hints = _hints(shape)
+    for name in sorted(_required(shape) - value.keys()):
+        raise ValueError(f"{where}.{name}".lstrip(".") + " is missing")
+    for name in hints.keys() & value.keys():
+        check(value[name], hints[name], f"{where}.{name}".lstrip("."))
+
+
+@cache
+def _hints(shape: Any) -> dict[str, Any]:
+    return get_type_hints(shape)
+
+
+@cache
+def _required(shape: Any) -> frozenset[str]:
+    if is_typeddict(shape):
+        return frozenset(shape.__required_keys__)
+    nothing = dataclasses.MISSING
+    return frozenset(
+        field.name
+        for field in dataclasses.fields(shape)
+        if field.default is nothing and field.default_factory is nothing
+    )
+
+
+def _expect(value: Any, kind: type | tuple[type, ...], name: str, where: str) -> None:
+    # in Python, but not in JSON, true is a number
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} is {_short(value)}, not {name}")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
