@@ -14,7 +14,7 @@ _LOADS_MAX = 2_000_000
 
 @pytest.mark.workload(unit="MiB")
 def bench_memory_stream(measure: Measure) -> None:
-    """Reading the same 1 MiB in order, again and again."""
+    """Reading 1 MiB in order, again and again: it stays in the cache, so this is not the memory."""
     measure(
         lambda mebibytes, endpoint: f"vbench-probe memread {mebibytes}",
         read=parsers.probe,

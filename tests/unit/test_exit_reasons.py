@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from vbench.errors import Unsupported
 from vbench.plugins import kvm_exits
+from vbench.records import Observed
 from vbench.results import exit_reasons
 from vbench.run.collecting import collect
+from vbench.workloads import bench_exit
 
 WORKLOADS = Path(__file__).parents[2] / "workloads"
 
@@ -90,3 +96,22 @@ def test_entries_into_xen_have_the_names_of_xen_h() -> None:
     assert exit_reasons.entry("page table write", exit_reasons.SVM) == "page table write"
     assert exit_reasons.entry("exit 10", exit_reasons.VMX) == "CPUID"
     assert exit_reasons.entry("exit 114", exit_reasons.SVM) == "CPUID"
+
+
+@pytest.mark.parametrize(("detected", "measured"), [("", 0), ("KVM", 1), (None, 1)])
+def test_a_guest_that_detected_no_hypervisor_makes_no_hypercall(
+    detected: str | None, measured: int
+) -> None:
+    """User-mode Linux is a process: VMCALL there would leave for what runs its host."""
+    calls: list[object] = []
+
+    class FakeMeasure:
+        guest = SimpleNamespace(observed=Observed(hypervisor=detected))
+
+        def __call__(self, command: object, **_: object) -> None:
+            calls.append(command)
+
+    made: Any = FakeMeasure()
+    with nullcontext() if measured else pytest.raises(Unsupported, match="no hypervisor answers"):
+        bench_exit.bench_exit_hypercall(made)
+    assert len(calls) == measured
