@@ -85,6 +85,8 @@ def test_a_file_shadows_no_module(tmp_path: Path) -> None:
         ("import no_such_module_at_all\n", "No module named 'no_such_module_at_all'"),
         ("def broken(:\n", "SyntaxError"),
         ("raise RuntimeError('on import')\n", "RuntimeError: on import"),
+        ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
+        ("@hookimpl\ndef vbench_backends():\n    raise SystemExit(3)\n", "raised SystemExit: 3"),
         (
             "@hookimpl\ndef vbench_backend():\n    return []\n",
             "unknown hook vbench_backend\n  -> did you mean vbench_backends?",
@@ -152,7 +154,7 @@ def test_a_duplicate_backend_names_both(tmp_path: Path) -> None:
     file = plugin(tmp_path, BACKEND.format(name="tcg"))
     made = Registry.load([file])
     assert str(file) in problem(made)
-    assert "a second backend 'tcg'" in problem(made)
+    assert "calls its backend 'tcg', but the plugin tcg has a backend" in problem(made)
     assert made.backends["tcg"] is Registry.load().backends["tcg"]  # the file's is another object
 
 

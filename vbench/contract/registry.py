@@ -101,7 +101,7 @@ class Registry:
                 raise
         except PluginError as error:
             self.report(name, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a file may end the program as it is imported
             self.report(
                 name,
                 PluginError(
@@ -153,7 +153,7 @@ class Registry:
                 result = implementation.function(**wanted)
                 if result is not None:
                     results.append((implementation.plugin_name, shape(result)))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self.report(
                     implementation.plugin_name,
                     PluginError(
@@ -172,9 +172,9 @@ class Registry:
                     self.report(
                         plugin,
                         PluginError(
-                            f"plugin {plugin} defines a second backend {backend.name!r}; "
-                            f"there is one of {self._origin[backend.name]} already",
-                            remedy="give it another name; it is not used",
+                            f"plugin {plugin} calls its backend {backend.name!r}, but the plugin "
+                            f"{self._origin[backend.name]} has a backend of that name",
+                            remedy="give it another name",
                         ),
                     )
                     continue
