@@ -13,7 +13,7 @@ import pytest
 from test_image_elf import PVH_NOTE, make_elf
 
 from vbench import image
-from vbench.errors import ImageError
+from vbench.errors import ImageError, UsageError
 from vbench.image import cpio, kernel
 
 BANNER = b"Linux version 6.1.0-9-amd64 (someone) #1 SMP"
@@ -135,8 +135,8 @@ def test_missing_host_kernel_is_an_error_with_a_remedy(monkeypatch: pytest.Monke
 
 
 def test_missing_kernel_file_and_module_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no kernel file"):
+    with pytest.raises(UsageError, match="no kernel file"):
         image.ensure(str(tmp_path / "vmlinuz"))
     (tmp_path / "vmlinuz").write_bytes(VMLINUX)
-    with pytest.raises(ImageError, match="holds no kernel modules"):
+    with pytest.raises(UsageError, match="holds no kernel modules"):
         image.ensure(str(tmp_path / "vmlinuz"), str(tmp_path))

@@ -56,6 +56,9 @@ def test_an_interrupted_run_is_continued(run: Runs, capfd: pytest.CaptureFixture
     (before,) = loading.load_all([run.out])
     assert before.partial
 
+    records = map(json.loads, (run.out / JOURNAL_NAME).read_text().splitlines())
+    begun = sum(each["event"] == "begin" and each["boot"] == 1 for each in records)
+
     (run.folder / "go-on").touch()
     assert runner.resume(run.out) == 0
     assert samples(run) == ALL  # of the boot that was broken off nothing is left
@@ -66,7 +69,10 @@ def test_an_interrupted_run_is_continued(run: Runs, capfd: pytest.CaptureFixture
     assert len({launch.id for launch in result.launches}) == 3
     assert [item.reason for item in result.items] == [""] * 3
     assert "Partial report" not in (run.out / "report.md").read_text()
-    assert "3 of 9 measurements are kept" in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert "3 of 9 measurements are kept" in err
+    assert f"boot 2 of local-shell was not complete: what it measured of {begun} workload" in err
+    assert f"is measured anew; the old samples stay in {JOURNAL_NAME}" in err
 
     assert runner.resume(run.out) == 0
     assert "is complete" in capfd.readouterr().err
@@ -253,3 +259,13 @@ def test_a_partial_report_says_so_once_for_each_run(run: Runs) -> None:
     assert f"made {results[0].done} of 18 planned measurements" in markdown
     whole: list[Result] = [dataclasses.replace(each, planned=0, done=0) for each in results]
     assert "Partial report" not in report.render(whole, plots_dir=None).markdown
+
+
+def test_what_a_quick_run_leaves_out_is_said_once(
+    run: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(run, quick=True)
+    assert "--quick leaves out the testbed" in capfd.readouterr().err
+    (run.folder / "go-on").touch()
+    assert runner.resume(run.out) == 0
+    assert "--quick leaves out" not in capfd.readouterr().err

@@ -1,7 +1,7 @@
 """The one image that every backend boots: built rootless from Debian packages, and cached."""
 
 from vbench.image.cache import directory as cache_dir
-from vbench.image.images import ensure, ensure_hosting
+from vbench.image.images import ensure, ensure_hosting, source_of
 from vbench.image.installed import Installed, installed, remove, remove_unused
 from vbench.image.transfer import export_images, import_images
 
@@ -15,4 +15,5 @@ __all__ = [
     "installed",
     "remove",
     "remove_unused",
+    "source_of",
 ]

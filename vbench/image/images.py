@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vbench.errors import ImageError
+from vbench.errors import ImageError, UsageError
 from vbench.image import build, cache, hosting
 from vbench.image.kernel import Source, host_kernel
 from vbench.model import ImageFiles
@@ -33,13 +33,13 @@ def ensure(
     `kernel` is "debian", "host" (the one this machine runs) or the path of a bzImage or
     vmlinux, whose modules are in the folder `modules` (one that holds `kernel/`, such as
     /lib/modules/6.1.0); without it the kernel must have all drivers built in. `progress` gets
-    one line for each step that takes long. Raises ImageError.
+    one line for each step that takes long. Raises ImageError, and UsageError as `source_of`.
     """
     if platform.machine() != "x86_64":
         raise ImageError(f"images are for x86-64 machines, this one is {platform.machine()}")
-    if kernel == "debian":
+    source = source_of(kernel, modules)
+    if source is None:
         return _files(*cache.get(debian_key(), _debian(progress), progress))
-    source = host_kernel() if kernel == "host" else _source(kernel, modules)
     base = ensure("debian", progress=progress)
 
     def with_kernel(work: Path, _lock: int) -> dict[str, Any]:
@@ -71,15 +71,21 @@ def ensure_hosting(
     return _files(*cache.get(hosting_key(base.digest, addition), make, progress))
 
 
-def _source(kernel: str, modules: str | None) -> Source:
+def source_of(kernel: str, modules: str | None) -> Source | None:
+    """The files that `ensure` would take; None for Debian's, which are downloaded. Raises
+    UsageError for files that are not there, and ImageError where this host's own are not."""
+    if kernel == "debian":
+        return None
+    if kernel == "host":
+        return host_kernel()
     image, folder = Path(kernel).absolute(), Path(modules).absolute() if modules else None
     if not image.is_file():
-        raise ImageError(
+        raise UsageError(
             f"there is no kernel file {kernel}",
             remedy="give `debian`, `host` or the path of a bzImage or vmlinux",
         )
     if folder and not (folder / "kernel").is_dir():
-        raise ImageError(
+        raise UsageError(
             f"{modules} holds no kernel modules",
             evidence=f"{folder / 'kernel'} is no directory",
             remedy="give the folder that modules were installed in, as /lib/modules/<release>",

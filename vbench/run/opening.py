@@ -88,8 +88,10 @@ class Asked:
 
 
 def check(options: RunOptions) -> Asked:
-    """Raises UsageError for numbers, plugins, variants and hosts that cannot be."""
+    """Raises UsageError for numbers, kernels, plugins, variants and hosts that cannot be, and
+    ImageError for a kernel of this host that is not there."""
     options.plan()
+    image.source_of(options.kernel, options.modules)
     registry = load_plugins(options.plugins)
     for name in options.hosts:
         find_host(name, options).close()
@@ -104,7 +106,6 @@ def open_session(options: RunOptions, asked: Asked) -> Session:
     hosts = options.hosts
     if options.quick and not hosts:
         hosts = ("local",)
-        say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     chosen = select(
         hosts,
         asked.variants,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,13 @@ def done(run: recovery.Recovered, tasks: Sequence[Task]) -> set[tuple[str, str, 
     ended = run.ended()
     broken = {boot(task.series.label, task.boot) for task in tasks if task.key not in ended}
     return {key for key in ended if boot(*key[::2]) not in broken}
+
+
+def measured_anew(run: recovery.Recovered, done: Set[tuple[str, str, int]]) -> list[str]:
+    """A sentence for each boot that was begun and is not complete."""
+    begun = Counter((label, boot) for label, workload, boot in run.tasks.keys() - done)
+    return [
+        f"boot {boot + 1} of {label} was not complete: what it measured of {count} "
+        f"workload{'s' * (count > 1)} is measured anew; the old samples stay in {JOURNAL_NAME}"
+        for (label, boot), count in sorted(begun.items())
+    ]

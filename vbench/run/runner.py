@@ -27,11 +27,13 @@ def run(options: RunOptions) -> int:
     """Measure, write JSON and report; returns the exit status. Raises VbenchError before the
     first guest, never after."""
     asked, workloads = _checked(options)
+    if options.quick and not options.hosts:
+        say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(options.hosts, say))
         existed = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
-        stack.callback(_remove_if_empty, out, keep=existed)
+        stack.callback(_remove_if_empty, out, keep=existed, parent=options.out is None)
         options = dataclasses.replace(options, out=out)
         session = stack.enter_context(open_session(options, asked))
         tasks = _tasks(session, options, workloads)
@@ -53,9 +55,12 @@ def resume(directory: Path) -> int:
         tasks = _tasks(session, options, workloads)
         resuming.must_be_same(before, session, resuming.head(session, options, workloads))
         done = resuming.done(before, tasks)
+        anew = resuming.measured_anew(before, done)
         session.book.resume(before, done, {each.info.name: each.info for each in workloads})
         failed = any(before.tasks[key]["failed"] for key in done)
         say(f"vbench: {len(done)} of {len(tasks)} measurements are kept")
+        for line in anew:
+            say(f"vbench: {line}")
         left = [task for task in tasks if task.key not in done]
         return _measure(session, left, directory) or int(failed)
 
@@ -150,12 +155,14 @@ def new_directory(wanted: Path | None) -> Path:
     return wanted
 
 
-def _remove_if_empty(directory: Path, *, keep: bool) -> None:
+def _remove_if_empty(directory: Path, *, keep: bool, parent: bool) -> None:
     """Leave nothing behind for a run that never measured anything; `keep`: a folder that the
-    user made stays."""
+    user made stays; `parent`: the folder above it is of runs alone, and goes when it is empty."""
     journal = directory / JOURNAL_NAME
     with contextlib.suppress(OSError):
         if journal.exists() and journal.stat().st_size == 0:
             journal.unlink()
         if not keep:
             directory.rmdir()
+        if parent:
+            directory.parent.rmdir()
