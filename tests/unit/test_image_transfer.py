@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -143,6 +144,36 @@ def refused(source: Path) -> ImageError:
 def test_a_truncated_file_is_refused(exported: Path, part: float) -> None:
     data = exported.read_bytes()
     exported.write_bytes(data[: int(part * len(data))])
+    assert "damaged" in refused(exported).what
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_bytes_overwritten_anywhere_are_damage(exported: Path, packed: bool) -> None:
+    """In the compressed file, and in the archive in it, where no checksum of gzip helps."""
+    whole = exported.read_bytes() if packed else gzip.decompress(exported.read_bytes())
+    for at in range(0, len(whole), max(1, len(whole) // 60)):
+        for junk in (b"\0" * 8, b"\xff" * 8, b"a/b/c/d/"):
+            data = whole[:at] + junk + whole[at + 8 :]
+            exported.write_bytes(data if packed else gzip.compress(data, 1))
+            try:
+                image.import_images(exported)  # it may lie where nothing is said
+            except ImageError as error:
+                assert "damaged" in error.what or "another version" in error.what, at  # noqa: PT017
+
+
+def test_a_name_without_its_folder_is_damage(exported: Path) -> None:
+    def change(member: tarfile.TarInfo, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
+        member.name = member.name.replace("root/bin/sh", "rXot/bin/sh")
+        return member, data
+
+    assert "damaged" in refused(rewritten(exported, change)).what
+
+
+def test_an_archive_that_ends_early_is_damage(exported: Path) -> None:
+    with tarfile.open(exported) as tar:
+        second = tar.getmembers()[1].offset
+    data = gzip.decompress(exported.read_bytes())[:second] + bytes(1024)
+    exported.write_bytes(gzip.compress(data))
     assert "damaged" in refused(exported).what
 
 

@@ -158,5 +158,5 @@ def image(arguments: argparse.Namespace) -> int:
         if arguments.unused is not None:
             removed = image.remove_unused(arguments.unused)
         for each in removed:
-            print(f"removed {each.key}")
+            print(f"removed {each.name}")
     return 0

@@ -112,7 +112,7 @@ def image_table(images: Sequence[Installed]) -> str:
     """What the image cache holds, newest use first."""
     rows = [
         [
-            each.key[:12],
+            each.name[:12],
             each.kernel_release,
             f"{each.size_bytes / 2**20:.0f} MiB",
             each.last_used.strftime("%Y-%m-%d %H:%M"),

@@ -34,6 +34,7 @@ FILES = ("vmlinux", "initramfs")
 PACKED = "vmlinuz"  # there if the kernel came as a bzImage
 MANIFEST = "manifest.json"
 BUILDING = ".building-"
+_READ = ("content", "digest", "kernel_release", "versions")  # what a manifest must have
 
 # Builds into the given empty directory; the descriptor is the lock, for its child processes.
 # Returns what it wants to have in the manifest.
@@ -137,7 +138,7 @@ def verify(target: Path) -> dict[str, Any]:
         raise FileNotFoundError(target)
     try:
         manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
-        expected = manifest["content"]
+        expected, *_ = [manifest[name] for name in _READ]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Damaged("its manifest cannot be read") from error
     try:

@@ -25,6 +25,11 @@ class Installed:
     ok: bool
     reason: str  # why not ok
 
+    @property
+    def name(self) -> str:
+        """What users call it, as reports do: its digest, or its key where that cannot be told."""
+        return self.digest or self.key
+
 
 def installed() -> list[Installed]:
     """All images in the cache, each verified."""

@@ -8,6 +8,7 @@ of the initramfs that it adds is stored.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -34,8 +35,10 @@ MACHINE = "x86_64"
 ADDITIONS = (hosting.QEMU, hosting.XEN)
 _UNREADABLE = (
     *(tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError),
-    *(ValueError, KeyError, TypeError, FileExistsError),
+    *(ValueError, KeyError, TypeError, AttributeError, OverflowError),
 )
+# What the cache's disk can have against writing. Any other OSError is about a name in the archive.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _COMPRESSION = 6  # 9 takes three times as long for a per cent less
 
 
@@ -134,9 +137,16 @@ def _import(tar: tarfile.TarFile, source: Path) -> None:
 
     def fill(work: Path) -> None:
         try:
-            _extract(tar, work, {entry.key for entry in entries})
-        except _UNREADABLE as error:  # before it is taken for an error of the cache's disk
+            fill_from_tar(work)
+        except _UNREADABLE as error:
             raise cache.Damaged(str(error)) from error
+        except OSError as error:
+            if error.errno in _OF_THE_DISK:
+                raise
+            raise cache.Damaged(str(error)) from error
+
+    def fill_from_tar(work: Path) -> None:
+        _extract(tar, work, {entry.key for entry in entries})
         for entry in entries:
             if entry.extends:
                 base, added = (work / key / "initramfs" for key in (entry.extends, entry.key))
