@@ -44,6 +44,16 @@ def test_a_damaged_file_is_named(main: Main, tmp_path: Path, command: str, text:
     assert out == ""
 
 
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_what_is_no_result_is_left_out_by_name(main: Main, tmp_path: Path, command: str) -> None:
+    written(tmp_path / "a.json")
+    (tmp_path / "foreign.json").write_text('{"a": 1}')
+    status, _, err = main(command, *[tmp_path] * (1 if command == "report" else 2))
+    assert status == 0
+    assert f"{tmp_path / 'foreign.json'} is not a result of vbench; left out" in err
+    assert "a.json" not in err
+
+
 def test_a_missing_file_is_named(main: Main, tmp_path: Path) -> None:
     status, _, err = main("report", tmp_path / "absent.json")
     assert status == 5

@@ -220,16 +220,21 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
         loading.load(tmp_path / "none.json")
 
 
-def test_load_all_passes_over_foreign_json(tmp_path: Path) -> None:
+def test_load_all_names_foreign_json_and_leaves_it_out(tmp_path: Path) -> None:
     write(tmp_path / "b.json", sample())
     write(tmp_path / "a.json", result(item("x", pairs(2.0), host="testbed:x"), host=TESTBED))
     (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
+    (tmp_path / "list.json").write_text("[]")
     (tmp_path / "folder.json").mkdir()
-    found = loading.load_all([tmp_path, tmp_path / "a.json"])
+    left_out: list[Path] = []
+    found = loading.load_all([tmp_path, tmp_path / "a.json"], left_out.append)
+    assert [path.name for path in left_out] == ["fio.json", "list.json"]
     assert [r.host.kind for r in found] == ["testbed", "local"]
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"benchm', "no JSON", "\0\xff"])
+@pytest.mark.parametrize(
+    "text", ["", '{"vbench": []}', '{"vbench": {}}', "{", '{"benchm', "no JSON", "\0\xff"]
+)
 def test_what_cannot_be_read_is_named_and_never_left_out(tmp_path: Path, text: str) -> None:
     """An empty file, or one cut in its first bytes, says nothing of whose it was."""
     write(tmp_path / "a.json", sample())

@@ -56,7 +56,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     for written in filter(None, (arguments.output, arguments.html)):
         _spare_results(written)
-    results = loading.load_all(arguments.paths)
+    results = loading.load_all(arguments.paths, _left_out)
     if arguments.html:
         write_atomic(arguments.html, report.html_page(results))
     if arguments.format != "markdown":
@@ -70,6 +70,10 @@ def report(arguments: argparse.Namespace) -> int:
     elif not arguments.html:
         sys.stdout.write(report.render(results, plots_dir=None).markdown)
     return 0
+
+
+def _left_out(path: Path) -> None:
+    print(f"vbench: {path} is not a result of vbench; left out", file=sys.stderr)
 
 
 def _spare_results(written: Path) -> None:
@@ -89,8 +93,8 @@ def compare(arguments: argparse.Namespace) -> int:
     for unknown in set(arguments.across) - keys.keys():
         raise UsageError(f"no key of machines is called {unknown!r}", remedy=", ".join(keys))
     comparison = compare.compare(
-        loading.load_all([arguments.base]),
-        loading.load_all([arguments.new]),
+        loading.load_all([arguments.base], _left_out),
+        loading.load_all([arguments.new], _left_out),
         arguments.fail_above,
         allow_missing=arguments.allow_missing,
         across=[keys[key] for key in arguments.across],

@@ -22,29 +22,31 @@ def load(path: Path) -> Result:
     whole = _json(path)
     if not _is_ours(whole):
         raise UnreadableError(
-            f"{path} is JSON, but not a vbench result: it has no top-level `vbench` object",
+            f"{path} is JSON, but not a vbench result: it has no top-level key `vbench`",
             remedy="name a file that `vbench run` wrote",
         )
     return _parse(path, whole)
 
 
-def load_all(paths: Sequence[Path]) -> list[Result]:
+def load_all(
+    paths: Sequence[Path], left_out: Callable[[Path], None] = lambda _: None
+) -> list[Result]:
     """Read files, journals, and all results of directories (if none lies there, of those in them).
 
     Of a run that was killed, or still goes on, the journal is read: it knows most. Other JSON in a
-    directory, such as a tool's raw output, is passed over. Raises UnreadableError where nothing is
-    ours, and names all files that cannot be read rather than leave one out. A file named twice is
-    read once.
+    directory, such as a tool's raw output, is handed to `left_out`. Raises UnreadableError where
+    nothing is ours, and names all files that cannot be read rather than leave one out. A file named
+    twice is read once.
     """
     results: dict[Path, Result] = {}
     for path in paths:
         if path.is_dir():
             # CI artefacts arrive with a folder for each job: look one level down as well
-            found = _of_folder(path) or {
+            found = _of_folder(path, left_out) or {
                 file: result
                 for folder in sorted(path.iterdir())
                 if folder.is_dir()
-                for file, result in _of_folder(folder).items()
+                for file, result in _of_folder(folder, left_out).items()
             }
             if not found:
                 raise UnreadableError(
@@ -69,7 +71,7 @@ def is_result(path: Path) -> bool:
         return path.suffix == ".json"
 
 
-def _of_folder(folder: Path) -> dict[Path, Result]:
+def _of_folder(folder: Path, left_out: Callable[[Path], None]) -> dict[Path, Result]:
     journal = folder / JOURNAL_NAME
     if journal.is_file() and recovery.unfinished(journal):
         return _of_journal(journal)
@@ -80,6 +82,8 @@ def _of_folder(folder: Path) -> dict[Path, Result]:
             whole = _json(path)
             if _is_ours(whole):
                 found[path.resolve()] = _parse(path, whole)
+            else:
+                left_out(path)
         except StoreError as error:
             unreadable.append(str(error))
     if unreadable:
@@ -111,13 +115,12 @@ def _json(path: Path) -> Any:
 
 
 def _is_ours(whole: Any) -> bool:
-    ours = whole.get("vbench") if isinstance(whole, dict) else None
-    return isinstance(ours, dict) and "schema_version" in ours
+    return isinstance(whole, dict) and "vbench" in whole
 
 
 def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
     ours = whole["vbench"]
-    version = ours["schema_version"]
+    version = _checked(path, lambda: ours["schema_version"])
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise UnreadableError(
             f"{path} has schema version {version}; this vbench reads up to {SCHEMA_VERSION}",
