@@ -224,6 +224,21 @@ def test_a_guest_that_cannot_be_relaunched_is_measured_anew(
     assert samples(run) == {(name, 0): 6 for name, _ in ALL}
 
 
+@pytest.mark.parametrize("event", ["series", "launch", "begin", "pair"])
+def test_a_journal_with_a_value_of_a_wrong_type_is_damaged(run: Runs, event: str) -> None:
+    assert run(TEXT, boots=1) == 0
+    journal = run.out / JOURNAL_NAME
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    (record, *_) = [each for each in records if each["event"] == event]
+    part = {"series": "result", "begin": "item"}.get(event, event)
+    key = {"series": "image", "launch": "versions", "begin": "work_unit", "pair": "guest_s"}[event]
+    record[part][key] = [2]
+    journal.write_text("".join(json.dumps(each) + "\n" for each in records))
+    with pytest.raises(UnreadableError, match="damaged") as caught:
+        loading.load_all([journal])
+    assert f".{key} is [2], not" in caught.value.evidence
+
+
 def test_nothing_to_continue(run: Runs, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no journal\.jsonl"):
         runner.resume(tmp_path)
