@@ -96,6 +96,24 @@ def test_what_is_too_short_is_lengthened_and_refused_where_that_does_not_help(
         assert bench.sizes.guest * bench.guest.cost_s >= buffer_s
 
 
+def test_a_sample_that_a_busy_machine_made_too_short_is_taken_again_and_longer() -> None:
+    bench = Bench(plan=Plan(target_s=1e-3, rounds=2), native=None)
+    shortest_s = [0.0]
+
+    def read(text: str) -> Reading:
+        made = parsers.probe(text)
+        return replace(made, too_short="in a buffer" if made.elapsed_s < shortest_s[0] else "")
+
+    def busier(*_: object) -> None:  # from the second round on
+        shortest_s[0] = 1.5 * bench.sizes.guest * bench.guest.cost_s
+
+    bench.measure(on_pair=busier)(lambda n, _: f"spin {n}", read=read)
+    first, second = (pair.guest_s for pair in bench.outcome.pairs)
+    assert first == second == bench.guest.cost_s
+    sizes = [int(line.split()[-1]) for line in bench.log if line.startswith("guest: spin")]
+    assert sizes[-1] == 2 * sizes[-2]
+
+
 def test_fixed_units_are_run_once_and_nothing_before() -> None:
     bench = Bench()
     bench.measure()(lambda n, _: f"speed {n}", read=parsers.probe, fixed_units=3)

@@ -24,6 +24,7 @@ from vbench.records import UsageScope
 
 ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
+_LENGTHENED = 4  # times that a sample is taken, each twice as long, before it is too short
 _GUEST_BEGINS = 32  # calibration of a guest begins with this part of native's sample
 # What is counted of a whole sample and of this part of it differs by the work alone: starting the
 # program and SSH are in both.
@@ -293,18 +294,17 @@ class Measure:
         for side in order(self.round, self.boot):
             if side not in runs:
                 continue
-            units: int = getattr(self._sizes, side)
-            if side == GUEST and start is not None:
-                counted = self._counted(runs[side], units)
-                readings[side] = counted.reading
-                counters = counted.per_unit(start)
-            else:
-                try:
-                    readings[side] = self._take(runs[side], side, units)
-                except Unsupported as error:  # by now: an earlier boot had it
-                    if side == GUEST:
-                        raise
-                    self._without_native(runs, error)
+            counted = side == GUEST and start is not None
+            try:
+                taken = self._long_enough(runs[side], side, counted=counted)
+            except Unsupported as error:  # by now: an earlier boot had it
+                if side == GUEST:
+                    raise
+                self._without_native(runs, error)
+                continue
+            readings[side] = taken.reading
+            if counted and start is not None:
+                counters = taken.per_unit(start)
         self.round += 1
         measured_s = sum(reading.elapsed_s for reading in readings.values())
         flags = {
@@ -326,6 +326,20 @@ class Measure:
             },
             equal=None if guest.equal is None else (native.equal if native else None, guest.equal),
         )
+
+    def _long_enough(self, run: Execution, side: str, *, counted: bool) -> Counted:
+        """A sample of the calibrated size. One that proves too short, as on a machine that became
+        busier since, is taken again at twice the size, some times."""
+        for _ in range(_LENGTHENED):
+            units: int = getattr(self._sizes, side)
+            if counted:
+                taken = self._counted(run, units)
+            else:
+                taken = Counted(self._take(run, side, units), {})
+            if not taken.reading.too_short:
+                break
+            setattr(self._sizes, side, 2 * units)
+        return taken
 
     def _sample(self, side: str, reading: Reading) -> float:
         """Seconds per unit of work. Where instructions are counted, the median of groups of units
