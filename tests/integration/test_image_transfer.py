@@ -19,7 +19,22 @@ pytestmark = [
 
 # What is there of the system: what vbench needs to launch guests, and no tool to build an image.
 TOOLS = (
-    *("sh", "cat", "rm", "mkdir", "mktemp", "true", "env", "id", "ls", "dirname", "df", "tail"),
+    *(
+        "sh",
+        "cat",
+        "rm",
+        "mkdir",
+        "mktemp",
+        "true",
+        "env",
+        "id",
+        "ls",
+        "dirname",
+        "df",
+        "tail",
+        "dd",
+    ),
+    "readlink",
     *("setpriv", "unshare", "nsenter", "taskset", "ip", "sleep", "chroot", "mount"),
     "qemu-system-x86_64",
 )
