@@ -34,7 +34,7 @@ TOOLS = (
         "tail",
         "dd",
     ),
-    "readlink",
+    *("readlink", "grep"),
     *("setpriv", "unshare", "nsenter", "taskset", "ip", "sleep", "chroot", "mount"),
     "qemu-system-x86_64",
 )
