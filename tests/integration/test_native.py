@@ -96,6 +96,8 @@ def test_without_any_way_in_there_is_an_error_and_never_a_host_s_program(
 ) -> None:
     if subprocess.run(["unshare", "-Urm", "true"], check=False).returncode:
         pytest.skip("this test makes its noexec folders in a mount namespace of its own")
+    if Path(sys.prefix).is_relative_to("/tmp") or Path(sys.prefix).is_relative_to("/var/tmp"):
+        pytest.skip("this test hides /tmp and /var/tmp, and Python itself lies there")
     script = """
       for d in /tmp /var/tmp; do mount -t tmpfs -o noexec t $d; done
       mount -t tmpfs t /mnt; printf '#!/bin/sh\\nexit 1\\n' >/mnt/unshare; chmod +x /mnt/unshare

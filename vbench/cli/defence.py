@@ -59,6 +59,8 @@ def prepare_streams() -> None:
         encoding = sys.stdout.encoding if sys.stdout else "utf-8"
         raw = sys.stdout.detach() if sys.stdout else open(1, "wb", closefd=False)  # noqa: SIM115
         sys.stdout = _Output(raw, encoding, "replace", line_buffering=os.isatty(1))
+        # whose terminal's size shutil.get_terminal_size asks for
+        sys.__stdout__ = sys.stdout  # type: ignore[misc]
 
 
 def guarded(act: Callable[[], int]) -> int:

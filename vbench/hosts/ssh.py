@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import select
-import shutil
 import socket
 import sys
 import termios
@@ -243,7 +242,8 @@ class SshConnection:
     def interact(self, terminal: str, command: str = "") -> int:
         """A shell, or `command`, on our own terminal, which is raw meanwhile; returns its exit
         status."""
-        size = shutil.get_terminal_size()
+        keys = sys.stdin.fileno()
+        size = os.get_terminal_size(keys)
 
         def request(channel: paramiko.Channel) -> None:
             channel.get_pty(terminal, size.columns, size.lines)
@@ -253,7 +253,6 @@ class SshConnection:
                 channel.invoke_shell()
 
         channel = self._started(request)
-        keys = sys.stdin.fileno()
         before = termios.tcgetattr(keys)
         try:
             with self._kept():
