@@ -171,10 +171,10 @@ def test_root_runs_natively_without_privilege(files: ImageFiles) -> None:
     if subprocess.run([*enter, "/bin/true"], capture_output=True, check=False).returncode:
         pytest.skip("no user namespaces here")
     done = subprocess.run(
-        [*enter, "/usr/bin/vbench-probe", "spin", "1000"], capture_output=True, check=True
+        [*enter, "/usr/bin/vbench-probe", "spin", "10000"], capture_output=True, check=True
     )
 
-    assert json.loads(done.stdout)["units"] == 1000
+    assert json.loads(done.stdout)["units"] == 10000
     for folder in ("proc", "sys", "dev/shm", "tmp", "run", "scratch"):
         assert list((Path(files.root) / folder).iterdir()) == []
 
