@@ -38,7 +38,7 @@ def _output_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _drop_output()
+        _drop(1)
         raise VbenchError(f"standard output cannot be written: {error.strerror}") from error
 
 
@@ -65,6 +65,17 @@ def prepare_streams() -> None:
 
 def guarded(act: Callable[[], int]) -> int:
     """The exit status of `act`; an error is printed on standard error."""
+    status = _guarded(act)
+    # Python makes the exit status 120 of what it cannot write at exit: a terminal that is gone.
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, VbenchError):
+            _drop(number)
+    return status
+
+
+def _guarded(act: Callable[[], int]) -> int:
     try:
         status = act()
         sys.stdout.flush()  # here, where a reader that went away can be met, and not at exit
@@ -76,7 +87,7 @@ def guarded(act: Callable[[], int]) -> int:
         _print_error("vbench: interrupted")
         return INTERRUPTED_STATUS
     except BrokenPipeError:  # `vbench report | head`
-        _drop_output()
+        _drop(1)
         return 1
     except OSError as error:
         _print_error(f"vbench: {_system_error(error)}")
@@ -91,10 +102,11 @@ def _print_error(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _drop_output() -> None:
-    """What is still buffered has nowhere to go; Python would complain about it at exit."""
+def _drop(number: int) -> None:
+    """What is still buffered for this descriptor has nowhere to go; Python would complain about it
+    at exit."""
     with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _system_error(error: OSError) -> str:

@@ -144,7 +144,8 @@ def wait(child: subprocess.Popen[bytes], timeout_s: float) -> int | None:
 def kill_group(child: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the child and all that it started, then reap it. Safe to repeat."""
     if child.returncode is None:
-        os.killpg(child.pid, signal.SIGKILL)  # at least the zombie is there
+        with suppress(ProcessLookupError):  # another thread has just reaped it
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
