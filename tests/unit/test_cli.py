@@ -16,6 +16,11 @@ from shell_runs import Main
 
 from vbench.cli import commands
 from vbench.hosts.local import LocalHost
+from vbench.hypervisors.machine.backend import MachineBackend
+from vbench.hypervisors.qemu.backend import QemuBackend
+from vbench.hypervisors.uml.backend import UmlBackend
+from vbench.hypervisors.xen.backend import XenBackend
+from vbench.model import Availability
 from vbench.run import opening
 
 PLUGIN = ("--plugin", shell_backend.__file__)
@@ -223,7 +228,9 @@ def test_a_plugin_file_that_cannot_be_used_is_refused(
 # ------------------------------------------------------------------ lists
 
 
-def test_backends(main: Main) -> None:
+def test_backends(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend in (MachineBackend, QemuBackend, UmlBackend, XenBackend):  # nothing is started
+        monkeypatch.setattr(backend, "probe", lambda *_: Availability(False, "off", "switch it on"))
     status, out, _ = main("backends", *PLUGIN)
     assert status == 0
     assert "nowhere: there is no such CPU\n  -> buy one" in out

@@ -90,9 +90,9 @@ def test_what_the_outside_did(
 )
 @pytest.mark.parametrize("words", [("image", "list"), ("workloads",)])
 def test_standard_output_that_takes_nothing(
-    words: tuple[str, ...], redirected: str, said: str
+    tmp_path: Path, words: tuple[str, ...], redirected: str, said: str
 ) -> None:
-    done = vbench(*words, redirected=redirected)
+    done = vbench(*words, redirected=redirected, VBENCH_CACHE=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"vbench: standard output cannot be written: {said}\n"
 
