@@ -108,6 +108,8 @@ def test_version(main: Main) -> None:
         (("run", "--rounds", "-1"), "-1 is not at least 1"),
         (("run", "--boots", "0"), "0 is not at least 1"),
         (("run", "--rounds", "many"), "argument --rounds: 'many' is not a whole number"),
+        (("run", "--precision", "0%"), "0% is not 0.1% to 100%"),
+        (("run", "--precision", "2%", "--boots", "3"), "not allowed with argument"),
         (("run", "--boots", "x"), "argument --boots: 'x' is not a whole number"),
         (("run", "--seed", "x"), "argument --seed: 'x' is not a whole number"),
         (("run", "--resume", "a", "--boots", "2"), "--resume takes everything from the run"),

@@ -23,6 +23,7 @@ def _options(arguments: argparse.Namespace) -> Any:
         hosts=hosts,
         rounds=getattr(arguments, "rounds", None),
         boots=getattr(arguments, "boots", None),
+        precision=getattr(arguments, "precision", None),
         quick=getattr(arguments, "quick", False),
         out=getattr(arguments, "out", None),
         plugins=tuple(arguments.plugin),

@@ -59,7 +59,19 @@ def parser() -> argparse.ArgumentParser:
         help="workloads, by name ('disk-*') or by category and name ('disk/*')",
     )
     run.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
-    run.add_argument("--boots", type=_positive, metavar="N", help="boots of each variant")
+    many = run.add_mutually_exclusive_group()
+    many.add_argument(
+        "--boots",
+        type=_positive,
+        metavar="N",
+        help="boots of each variant; default: as many as its intervals need, 3 to 5",
+    )
+    many.add_argument(
+        "--precision",
+        type=_share,
+        metavar="PCT",
+        help="boots, at most 10, until each interval is as narrow: 2%% is 2 %% to either side",
+    )
     run.add_argument(
         "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
     )
@@ -219,6 +231,13 @@ def _percent(text: str) -> float:
     if not 0 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text} is not 0 to 1000")
     return value
+
+
+def _share(text: str) -> float:
+    value = _number(text.strip().removesuffix("%"))
+    if not 0.1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not 0.1% to 100%")
+    return value / 100
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:

@@ -22,7 +22,8 @@ class Plan:
     by more than rounds do: a third took a minute and narrowed intervals by a tenth);
     `budget_s` bounds the item by the wall clock, `command_timeout_s` one command. Without
     `own_guests` a workload that wants a guest of its own (`options`) is measured only if it was
-    named. `fixed_boots` and `fixed_rounds`: the user said how many.
+    named. `fixed_boots` and `fixed_rounds`: the user said how many. Of `boots`, those are not made
+    that decide nothing, or with a `precision` (a share) those after it was reached.
     """
 
     boots: int = 5
@@ -34,6 +35,7 @@ class Plan:
     own_guests: bool = True
     fixed_boots: bool = False
     fixed_rounds: bool = False
+    precision: float | None = None
 
     def at_most(self, boots: int) -> Plan:
         """This plan with fewer boots, unless the user fixed them; 0 bounds nothing. Of one boot
@@ -56,6 +58,8 @@ class Plan:
             raise UsageError("--rounds is at least 1")
 
 
+# To reach a precision that the user asks for, so many boots are made if need be.
+PRECISE_BOOTS = 10
 QUICK = Plan(boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0, own_guests=False)
 # Where a second is 10^9 instructions. 100 million are hundreds of groups of units, whose median is
 # exact. One round of a boot does, and the second boot proves it. A command's time-out is in the

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from vbench.model import TAKEN_OFF, Item, Pair, Statistic, Status, TimeBase
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES, interval, plural, times
+from vbench.results.formatting import NOTHING, TIMES, interval, number, plural, times
 from vbench.results.stats import Overhead
 
 NOT_MEASURED = "not measured"
-# Student's t of two boots is 12.7, of three 4.3: an interval of two hardly ever decides.
-ENOUGH_BOOTS = 3
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
@@ -95,7 +93,7 @@ def verdict(value: Overhead, items: Iterable[Item]) -> str:
     if stats.equivalent(value):
         texts.append("near native")
     elif value.low is not None and value.high is not None and value.low <= 1 <= value.high:
-        texts.append("too few boots to tell" if value.boots < ENOUGH_BOOTS else "not decided")
+        texts.append("too few boots to tell" if value.boots < stats.FEWEST_BOOTS else "not decided")
     return ", ".join(filter(None, texts))
 
 
@@ -119,6 +117,14 @@ def rounds(pairs: Sequence[Pair]) -> str:
     if len(counts) == 1:
         return f"{len(by_boot)} {TIMES} {counts.pop()}"
     return f"{len(pairs)} in {len(by_boot)}"
+
+
+def half_width(value: Overhead | None) -> str:
+    """How far the interval reaches to either side: `± 4.1 %`. Empty for less than two boots, and
+    where nothing varies at random."""
+    if value is None or value.boots < 2 or not value.half_width:
+        return ""
+    return f"± {number(100 * value.half_width)} %"
 
 
 def flags(item: Item) -> dict[str, str]:

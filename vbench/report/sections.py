@@ -140,6 +140,7 @@ def _row(panel: Panel, item: Item) -> list[Cell | str]:
         for seconds in (cells.native_s(item), cells.guest_s(item))
     ]
     exact = cells.exactness(item)
+    width = cells.half_width(panel.overheads.get(item.name))
     held = unit_bytes(item.unit)
     unit = "" if held and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
     return [
@@ -150,7 +151,7 @@ def _row(panel: Panel, item: Item) -> list[Cell | str]:
             panel.overheads[item.name].ratio if item.name in panel.overheads else None,
             panel.series(item),
         ),
-        cells.rounds(item.pairs),
+        cells.rounds(item.pairs) + (f"<br>{small(width)}" if width else ""),
         " → ".join(absolute) + (f"<br>{small(exact)}" if exact else ""),
         *(Cell(_cost(panel, item, name), cells.counter(item, name)) for name in _OWN_COLUMNS),
         "<br>".join(flags) or NOTHING,

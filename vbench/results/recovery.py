@@ -9,6 +9,7 @@ Records, in their order; `series` is a series' label:
     pair      a pair was taken
     again     the task is measured once more: its pairs of this boot do not count
     end       the task is over: `item` again, `exits`, and what a later boot needs to know
+    enough    a task is not measured, because the boots before it decide: it is over as well
     dropped   a boot that was not complete when the run was continued: nothing of it counts
     stopped   the run ended in order; `why` is empty if all was measured
 """
@@ -44,6 +45,7 @@ class Recovered:
     pairs: list[tuple[str, str, Pair]] = field(default_factory=list)
     # the last record of each task, "begin" or "end"
     tasks: dict[tuple[str, str, int], Record] = field(default_factory=dict)
+    enough: set[tuple[str, str, int]] = field(default_factory=set)  # tasks not worth their time
     stopped: str | None = None  # why it ended; None: not in order
 
     def drop(self, label: str, boot: int) -> None:
@@ -51,6 +53,7 @@ class Recovered:
         self.launches = [each for each in self.launches if (each[0], each[1].boot) != (label, boot)]
         self.pairs = [each for each in self.pairs if (each[0], each[2].boot) != (label, boot)]
         self.tasks = {key: task for key, task in self.tasks.items() if key[::2] != (label, boot)}
+        self.enough = {key for key in self.enough if key[::2] != (label, boot)}
 
     def drop_pairs(self, label: str, workload: str, boot: int) -> None:
         """Nothing of this task counts so far."""
@@ -60,7 +63,7 @@ class Recovered:
 
     def ended(self) -> set[tuple[str, str, int]]:
         """The tasks that are over; one that was interrupted is not."""
-        return {key for key, task in self.tasks.items() if task.get("complete")}
+        return self.enough | {key for key, task in self.tasks.items() if task.get("complete")}
 
     def last(self, label: str, workload: str) -> Record:
         """The newest record of an item's tasks."""
@@ -134,6 +137,8 @@ def read(path: Path) -> Recovered:
             key = (label, record["item"]["workload"], record["boot"])
             run.tasks.pop(key, None)  # so that the newest is last
             run.tasks[key] = record
+        elif event == "enough":
+            run.enough.add((label, record["workload"], record["boot"]))
         elif event == "dropped":
             run.drop(label, record["boot"])
         elif event == "sitting":

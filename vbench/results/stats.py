@@ -24,6 +24,14 @@ CONFIDENCE = 0.95
 LOW_MAX = 1.10
 MEDIUM_MAX = 2.0
 
+# When further boots of an item are not worth their time (see `settled`). Student's t of two boots
+# is 12.7, of three 4.3: an interval of two is hardly one.
+FEWEST_BOOTS = 3
+PRECISION = 0.05
+# Who looks at every boot whether it is the last meets a lucky interval more often. An interval that
+# ends the boots early therefore is one of 97.5 %; benchmarks/stopping.py has what this leaves.
+STOPPING_CONFIDENCE = 0.975
+
 
 @dataclass(frozen=True)
 class Overhead:
@@ -39,6 +47,13 @@ class Overhead:
     high: float | None
     n: int  # pairs
     boots: int
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval's width as a share: 0.05 is 5 %. None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return math.sqrt(self.high / self.low) - 1
 
     @property
     def significant(self) -> bool:
@@ -59,11 +74,11 @@ class Estimate:
     df: float
     extremes: tuple[float, float] | None = None
 
-    def interval(self) -> tuple[float, float] | None:
-        """Bounds of the 95 % interval, or the extremes of what is counted, as logarithms."""
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+        """Bounds of the interval, or the extremes of what is counted, as logarithms."""
         if self.df <= 0 or self.extremes is not None:
             return self.extremes
-        half = student.quantile((1 + CONFIDENCE) / 2, self.df) * math.sqrt(self.variance)
+        half = student.quantile((1 + confidence) / 2, self.df) * math.sqrt(self.variance)
         return self.mean - half, self.mean + half
 
     def minus(self, other: Estimate) -> Estimate:
@@ -134,8 +149,8 @@ def exp(log: float) -> float:
     return math.exp(min(log, 700.0))  # two wild pairs make bounds that overflow a float
 
 
-def _overhead(estimate: Estimate, n: int, boots: int) -> Overhead:
-    bounds = estimate.interval()
+def _overhead(estimate: Estimate, n: int, boots: int, confidence: float = CONFIDENCE) -> Overhead:
+    bounds = estimate.interval(confidence)
     low, high = (None, None) if bounds is None else (exp(bounds[0]), exp(bounds[1]))
     return Overhead(math.exp(estimate.mean), low, high, n, boots)
 
@@ -192,6 +207,25 @@ def equivalent(value: Overhead) -> bool:
     if value.low is None or value.high is None or value.boots < 2:
         return False
     return value.low >= 1 / LOW_MAX and value.high <= LOW_MAX
+
+
+def settled(item: Item, precision: float | None = None) -> bool:
+    """Whether further boots of an item by the wall clock would decide nothing.
+
+    After FEWEST_BOOTS boots at least, its interval decides the word, or is not wider than
+    PRECISION to either side. With a `precision` of the user's that alone counts. A duration
+    without a native counterpart (a boot) has no word: unless the user asks for a precision,
+    FEWEST_BOOTS do.
+    """
+    ratios = log_ratios(item.pairs) if item.statistic is Statistic.RATIO else {}
+    logs = ratios or log_guest(item.pairs)
+    if is_counted(item) or len(logs) < FEWEST_BOOTS:
+        return False
+    if item.statistic is Statistic.ABSOLUTE and precision is None:
+        return True
+    value = _overhead(of_boots(logs), len(item.pairs), len(logs), STOPPING_CONFIDENCE)
+    decided = precision is None and bool(ratios) and word(value) != "between"
+    return decided or (value.half_width or 0.0) <= (precision or PRECISION)
 
 
 # ---------------------------------------------------------------- robustness

@@ -13,7 +13,7 @@ import vbench
 from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Outcome, Sizes
 from vbench.model import CATEGORIES, Item, Launch, Pair, Result, Status, WorkloadInfo
-from vbench.results import identity, recovery, store
+from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
 from vbench.results.launches import launch_to_json
 from vbench.run.measuring import State
@@ -154,6 +154,18 @@ class Book:
             problems=state.problems,
             unsupported=state.unsupported,
             failed="" if error is None or isinstance(error, Unsupported) else str(error),
+        )
+
+    def enough(self, task: Task) -> None:
+        """`task` is not measured: the boots before it decide."""
+        self._ended.add(task.key)
+        overhead = stats.overhead_of(self.item(task))
+        self.note(
+            "enough",
+            series=task.series.label,
+            workload=task.workload.info.name,
+            boot=task.boot,
+            half_width=overhead and overhead.half_width,
         )
 
     def stop(self, why: str) -> None:

@@ -1,7 +1,8 @@
 """The loop of a run: host by host, boot by boot, series by series, workload by workload.
 
-The order is that of `schedule`. Whatever happens to one task, the next is measured; after each
-boot what failed is said, and the report is written anew.
+The order is that of `schedule`. A task that would decide nothing is passed over; a boot without a
+task is not made. Whatever happens to one task, the next is measured; after each boot what failed is
+said, and the report is written anew.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def measure_all(
             if series.host.timeout_scale > 1:
                 progress.say(f"vbench: {host} comes up, which takes a minute or two")
         for task in of_boot:
-            measure_one(session, task, progress)
+            if session.enough(task):
+                session.book.enough(task)
+                progress.skip(task)
+            else:
+                measure_one(session, task, progress)
         for cause in session.failures.new():
             progress.say(f"vbench: failed: {cause}")
         report()

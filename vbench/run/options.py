@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vbench.measure.plan import COUNTING, QUICK, Plan
+from vbench.measure.plan import COUNTING, PRECISE_BOOTS, QUICK, Plan
 
 
 def say(text: str) -> None:
@@ -30,6 +30,7 @@ class RunOptions:
     hosts: tuple[str, ...] = ()
     rounds: int | None = None
     boots: int | None = None
+    precision: float | None = None  # a share: 0.02 is 2 %
     quick: bool = False
     out: Path | None = None
     plugins: tuple[Path, ...] = ()
@@ -59,7 +60,10 @@ class RunOptions:
 
     def plan(self) -> Plan:
         """The plan these options ask for. Raises UsageError."""
-        return self._fixed(QUICK if self.quick else Plan())
+        plan = QUICK if self.quick else Plan()
+        if self.precision is not None:
+            plan = dataclasses.replace(plan, boots=PRECISE_BOOTS, precision=self.precision)
+        return self._fixed(plan)
 
     def counting_plan(self) -> Plan:
         """The same where instructions are counted: samples repeat, so few and short ones do."""

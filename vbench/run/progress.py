@@ -27,7 +27,8 @@ class Estimate:
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._left: Counter[tuple[str, str]] = Counter()
         self._took: dict[tuple[str, str], list[float]] = defaultdict(list)
-        self._to_boot = {task.guest for task in tasks}
+        self._tasks_of = Counter(task.guest for task in tasks)
+        self._to_boot = set(self._tasks_of)
         for task in tasks:
             self._left[_kind(task)] += 1
         for label, boot, options in self._to_boot:
@@ -38,12 +39,21 @@ class Estimate:
         """`task` is done."""
         kind = _kind(task)
         self._left[kind] -= 1
+        self._tasks_of[task.guest] -= 1
         self._took[kind].append(rest_s)
         boot = (task.series.host.name, _BOOTING)
         if task.guest in self._to_boot:
             self._to_boot.discard(task.guest)
             self._left[boot] -= 1
             self._took[boot].append(booting_s)
+
+    def skip(self, task: Task) -> None:
+        """`task` is not measured; a boot that has no other is not made."""
+        self._left[_kind(task)] -= 1
+        self._tasks_of[task.guest] -= 1
+        if task.guest in self._to_boot and not self._tasks_of[task.guest]:
+            self._to_boot.discard(task.guest)
+            self._left[task.series.host.name, _BOOTING] -= 1
 
     def left(self) -> tuple[float, bool]:
         """Seconds, and whether that is all: False where a kind is left of which nothing is
@@ -97,6 +107,13 @@ class Progress:
             self._show(line)
         elif not repeated:
             self._write(f"\r\x1b[K{line}\n" if self._live else f"{line}\n")  # whole: it stays
+        if self._live and self._done == self._expected:
+            self._write("\n")
+
+    def skip(self, task: Task) -> None:
+        """`task` is not measured: the boots before it decide."""
+        self._done += 1
+        self._estimate.skip(task)
         if self._live and self._done == self._expected:
             self._write("\n")
 

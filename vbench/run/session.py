@@ -19,6 +19,7 @@ from vbench.errors import (
 from vbench.measure.engine import Measure
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, TimeBase
+from vbench.results import stats
 from vbench.run.book import Book
 from vbench.run.failures import Failure, Failures
 from vbench.run.guests import Broker
@@ -60,6 +61,13 @@ class Session:
 
     def plan(self, series: Series) -> Plan:
         return self._plans.get(series.host.time_base, self._plan).at_most(series.boots)
+
+    def enough(self, task: Task) -> bool:
+        """Whether the boots so far decide about the task's item, and it is not measured again."""
+        plan, state = self.plan(task.series), self.book.states.get(task.key[:2])
+        if plan.fixed_boots or task.boot < stats.FEWEST_BOOTS or state is None:
+            return False
+        return stats.settled(self.book.item(task), plan.precision)
 
     def measure(
         self, task: Task, call: Callable[[Measure], object], *, again: bool = False
