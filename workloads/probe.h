@@ -72,9 +72,9 @@ void print_distribution(struct distribution *distribution);
 uint64_t *sample_buffer(uint64_t count);
 
 /* Do at least `text` units in groups of `size`: time each group by itself, and print what a unit
- * takes. `prepare` runs before each group, outside its time; it may be NULL. Returns 2 if `text` is
- * no such number. */
-int timed_groups(const char *text, uint64_t size, void (*prepare)(void), void (*run)(uint64_t size));
+ * takes. Where reading the clock is dear, a group is several times `size`: else what it costs
+ * would be as long as the work. Returns 2 if `text` is no such number. */
+int timed_groups(const char *text, uint64_t size, void (*run)(uint64_t size));
 
 /* Use a value, so that the compiler cannot drop the work that made it. */
 #define KEEP(value) __asm__ volatile("" : "+r"(value))

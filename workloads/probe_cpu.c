@@ -37,7 +37,7 @@ static void run_events(uint64_t events)
 
 static int run_prime(char **arguments)
 {
-    return timed_groups(arguments[0], 1, NULL, run_events);
+    return timed_groups(arguments[0], 1, run_events);
 }
 
 static uint64_t slow_percent;
@@ -57,7 +57,7 @@ static int run_spin(char **arguments)
     if (arguments[1] && (strcmp(arguments[1], "--slow-percent") != 0 || !arguments[2] ||
                          !number(arguments[2], 0, 10000, &slow_percent)))
         return 2;
-    return timed_groups(arguments[0], 10000, NULL, run_steps);
+    return timed_groups(arguments[0], 10000, run_steps);
 }
 
 /* ---------------------------------------------------------------- the kernel */
@@ -70,7 +70,7 @@ static void run_calls(uint64_t calls)
 
 static int run_getppid(char **arguments)
 {
-    return timed_groups(arguments[0], 100, NULL, run_calls);
+    return timed_groups(arguments[0], 100, run_calls);
 }
 
 static int there[2], back[2];
@@ -113,7 +113,7 @@ static int run_switch(char **arguments)
     if (child == 0)
         answer();
     run_trips(1); /* the child runs now: its start is not measured */
-    int wrong = timed_groups(arguments[0], 10, NULL, run_trips);
+    int wrong = timed_groups(arguments[0], 10, run_trips);
     close(there[1]);
     if (waitpid(child, &status, 0) != child || status != 0)
         die("the other process failed");

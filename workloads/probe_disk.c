@@ -88,7 +88,7 @@ static int run_disk(char **arguments)
     idle = &requests[0];
     for (uint64_t i = 1; i < depth; i++)
         submit(&requests[i]);
-    int wrong = timed_groups(arguments[6], depth, NULL, run_operations);
+    int wrong = timed_groups(arguments[6], depth, run_operations);
     for (uint64_t i = 1; i < depth; i++)
         completed();
     return wrong;

@@ -28,7 +28,7 @@ static int run_memread(char **arguments)
 {
     words = map_memory(MIB, MADV_NOHUGEPAGE);
     memset(words, 1, MIB);
-    return timed_groups(arguments[0], 1, NULL, run_stream);
+    return timed_groups(arguments[0], 1, run_stream);
 }
 
 static struct line { /* of the cache */
@@ -60,7 +60,7 @@ static int run_memrandom(char **arguments)
         lines[other].next = next;
     }
     line = lines;
-    return timed_groups(arguments[0], 2000, NULL, run_loads);
+    return timed_groups(arguments[0], 2000, run_loads);
 }
 
 /* ---------------------------------------------------------------- first touches */
@@ -108,7 +108,7 @@ static uint64_t minor_faults(void)
 static int faulting(const char *text, uint64_t count, uint64_t size, void (*run)(uint64_t))
 {
     uint64_t before = minor_faults();
-    int wrong = timed_groups(text, size, NULL, run);
+    int wrong = timed_groups(text, size, run);
     /* Huge pages or prefaulting would make this another experiment. Some faults of our own
      * (stack, libc, samples) count only when N is tiny. */
     uint64_t faults = minor_faults() - before, tolerated = count / 50 + size + 20;
@@ -134,7 +134,7 @@ static int run_pagefault_cold(char **arguments)
     uint64_t count;
     if (!number(arguments[0], 1, 1 << 20, &count))
         return 2;
-    pages = aligned_memory(count * PAGE / HUGE_PAGE + 1);
+    pages = aligned_memory(count * PAGE / HUGE_PAGE + 2); /* a group not whole, one for the clock */
     return faulting(arguments[0], count, HUGE_PAGE / PAGE, run_cold_faults);
 }
 

@@ -71,7 +71,7 @@ static int run_rr_client(char **arguments)
         die("%s:%" PRIu64 ": %s", arguments[0], port, strerror(errno));
     no_delay(connection);
     run_round_trips(1); /* the server serves us now */
-    return timed_groups(arguments[2], 1, NULL, run_round_trips);
+    return timed_groups(arguments[2], 1, run_round_trips);
 }
 
 /* Standard input and output as a TCP connection, for whoever is outside of its namespace. */

@@ -130,6 +130,15 @@ def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:
     assert "| `tcg,firmware=on` | 1 " in text[text.index("## Boot times") :]
 
 
+def test_more_memory_for_one_workload_is_no_other_start() -> None:
+    start = DeviceSettings(start="PVH, vmlinux")
+    plain = launch("tcg", 0, device=start)
+    more = [replace(launch("tcg,memory=640", n, device=start), id=f"more{n}") for n in range(3)]
+    cold = replace(item("memory-cold", pairs(2.0)), launches=tuple(each.id for each in more))
+    text = markdown(result(item("a", pairs(2.0)), cold, launches=(plain, *more)))
+    assert "booted by" not in text[: text.index("## Disk and network")]
+
+
 # ---------------------------------------------------------------- form
 
 

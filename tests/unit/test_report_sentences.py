@@ -61,3 +61,8 @@ def test_the_largest_overhead_is_one_of_those_with_a_ratio() -> None:
     )
     text = sections.sentence(panel(result(unrated)))
     assert text == "1 workload measured, none with a ratio to native."
+
+
+def test_equal_figures_are_not_said_to_differ() -> None:
+    text = sentences.techniques(panel(result(item("cpu-prime", pairs(1.0, spread=0.0)))))
+    assert text.startswith("Under `tcg` computing takes the same time within 0.05 %")

@@ -101,7 +101,8 @@ def _guest_os(gathered: Gathered, technique: Technique) -> str:
     text = _stated(gathered, technique, "guest_os")
     for panel in gathered.panels:
         for launch in panel.started_otherwise(technique):
-            return f"{text}: booted by firmware {code(launch.variant.partition(',')[0])}"
+            start = plain(launch.device.start.partition(",")[0])
+            return f"{text}: booted by {start} {code(launch.variant.partition(',')[0])}"
     found = launched(gathered, technique)
     if found is not None and found.launch is not None:
         interface = found.launch.observed.hypervisor

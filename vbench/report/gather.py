@@ -85,12 +85,19 @@ class Panel:
         return list(dict.fromkeys([*self.variants(), *(one.variant for one in self.launches)]))
 
     def started_otherwise(self, technique: Technique) -> list[Launch]:
-        """Launches of this technique with options that a workload asked for, not the user."""
+        """One launch of each variant of this technique that no user asked for, only a workload,
+        and that started in another way than those asked for: by firmware, say."""
         ids = {
             launch for item in self.items if item.technique is technique for launch in item.launches
         }
         known = self.variants()
-        return [one for one in self.launches if one.id in ids and one.variant not in known]
+        usual = {one.device.start for one in self.launches if one.variant in known}
+        others = {
+            one.variant: one
+            for one in reversed(self.launches)
+            if one.id in ids and one.device.start not in {*usual, ""}
+        }
+        return list(others.values())[::-1]
 
     def of(self, variant: str, *categories: str) -> list[Item]:
         """Measured items of a variant, in these categories."""

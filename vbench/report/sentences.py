@@ -27,6 +27,7 @@ _NAMES = {
 _WORK = {COMPUTING: "computing", MEMORY: "access to memory", SYSTEM_CALLS: "a system call"}
 # From this ratio on "x times as long" reads better than per cent.
 _TIMES_FROM = 1.5
+_SAME = 0.0005  # below it "0 % more" would read like nonsense
 
 
 def cost(value: stats.Overhead, *, wall: bool) -> str:
@@ -34,6 +35,9 @@ def cost(value: stats.Overhead, *, wall: bool) -> str:
     if value.ratio >= _TIMES_FROM:
         much = f"{_brief(value.ratio)} times"
         text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
+    elif abs(value.ratio - 1) < _SAME:
+        same = "takes the same time" if wall else "executes the same number of instructions"
+        text = f"{same} within 0.05 %"
     else:
         part = f"{_brief(abs(value.ratio - 1) * 100)} %"
         more = value.ratio > 1
