@@ -32,7 +32,7 @@ def test_absolute_times_and_counters_in_detail() -> None:
     row = cell(text, "**Disk**", "disk-randread-qd1", 4)
     assert re.fullmatch(r"8?9\d?\.\d µs \(1\d,\d00/s\) → 19\d µs \(\d,\d\d0/s\)", row), row
     assert "GiB/s" in cell(text, "**Disk**", "disk-read-1m", 4)
-    assert cell(text, "**Disk**", "disk-randread-qd1", 3) == "5 × 3"
+    assert cell(text, "**Disk**", "disk-randread-qd1", 3).startswith("5 × 3<br>")
     assert "<b>Counters per unit of work</b>" in text
     assert "exits" in text
 
