@@ -104,10 +104,10 @@ def _expect(process: HostProcess, lines: Iterator[str], start: str) -> str:
 
 def _received(guest: Guest) -> int:
     """Interrupts that came to the guest over event channels."""
-    said = guest.run("cat /proc/interrupts", timeout_s=_TIMEOUT_S).stdout
+    interrupts = guest.run("cat /proc/interrupts", timeout_s=_TIMEOUT_S).stdout
     return sum(
         int(word)
-        for line in said.splitlines()
+        for line in interrupts.splitlines()
         if "xen-" in line
         for word in line.partition(":")[2].split()
         if word.isdecimal()

@@ -56,7 +56,7 @@ class Registry:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.problems: list[PluginError] = []
-        self._told = 0
+        self._reported = 0
         self.backends: dict[str, Backend] = {}
         self._origin: dict[str, str] = {}
         self._of_plugin: dict[str, list[PluginError]] = {}
@@ -135,8 +135,8 @@ class Registry:
 
     def new_problems(self) -> list[PluginError]:
         """The problems since the last call."""
-        seen, self._told = self._told, len(self.problems)
-        return self.problems[seen:]
+        start, self._reported = self._reported, len(self.problems)
+        return self.problems[start:]
 
     def call(self, hook: str, **arguments: object) -> list[tuple[str, Any]]:
         """Call each implementation by itself, in plugin-name order; (plugin, result) pairs.

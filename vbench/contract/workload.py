@@ -67,30 +67,30 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             + (f"unknown {', '.join(sorted(unknown))}" if unknown else "its unit is not stated"),
             remedy='write @pytest.mark.workload(category="cpu", unit="event")',
         )
-    said = {key: str(value) for key, value in {**_DEFAULTS, **stated}.items()}
+    values = {key: str(value) for key, value in {**_DEFAULTS, **stated}.items()}
     for key, known in (("category", CATEGORIES), ("statistic", tuple(Statistic))):
-        if said[key] not in known:
+        if values[key] not in known:
             raise UsageError(
-                f"{where}: there is no {key} {said[key]!r}", remedy=f"one of {', '.join(known)}"
+                f"{where}: there is no {key} {values[key]!r}", remedy=f"one of {', '.join(known)}"
             )
-    if not said["boots"].isdecimal():
-        raise UsageError(f"{where}: boots is a number, not {said['boots']!r}")
-    if said["counted"] not in ("True", "False"):
-        raise UsageError(f"{where}: counted is True or False, not {said['counted']!r}")
+    if not values["boots"].isdecimal():
+        raise UsageError(f"{where}: boots is a number, not {values['boots']!r}")
+    if values["counted"] not in ("True", "False"):
+        raise UsageError(f"{where}: counted is True or False, not {values['counted']!r}")
     cause = stated.get("cause")
     if cause is not None and not isinstance(cause, Cause):
         raise UsageError(f"{where}: its cause is no vbench.records.Cause: {cause!r}")
     return WorkloadInfo(
         name=name,
-        category=said["category"],
-        unit=said["unit"],
-        statistic=Statistic(said["statistic"]),
+        category=values["category"],
+        unit=values["unit"],
+        statistic=Statistic(values["statistic"]),
         summary=(inspect.getdoc(function) or "").split("\n", 1)[0],
         definition=hashlib.sha256(_definition(function).encode()).hexdigest()[:16],
         path=path,
-        options=said["options"],
-        boots=int(said["boots"]),
-        counted=said["counted"] == "True",
+        options=values["options"],
+        boots=int(values["boots"]),
+        counted=values["counted"] == "True",
         cause=cause,
         representative=stated.get("representative") is True,
     )

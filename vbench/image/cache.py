@@ -260,7 +260,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[int]:
 @contextmanager
 def _sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM unwind as Ctrl-C does, unless the program has its own idea of it."""
-    ours = (
+    by_default = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
@@ -268,10 +268,10 @@ def _sigterm_interrupts() -> Iterator[None]:
     def unwind(_signal: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
-    if ours:
+    if by_default:
         signal.signal(signal.SIGTERM, unwind)
     try:
         yield
     finally:
-        if ours:
+        if by_default:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -281,10 +281,12 @@ class Measure:
         return Counted(reading, grown)
 
     def _look(self) -> dict[str, float]:
-        seen = {**self.guest.usage(), **self._counters(self.guest)}
+        counters = {**self.guest.usage(), **self._counters(self.guest)}
         if self.guest.capabilities.usage is UsageScope.HOST and GUEST in self.clients:
-            seen.pop("host_cpu_s", None)  # the client runs there too, and is no cost of the guest
-        return seen
+            counters.pop(
+                "host_cpu_s", None
+            )  # the client runs there too, and is no cost of the guest
+        return counters
 
     def _pair(self, runs: dict[str, Execution], start: Counted | None = None) -> Pair:
         """One round. Without `start`, whose counts are taken off, nothing is counted."""

@@ -46,14 +46,14 @@ def _additions(whole: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _to_4(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    ours = whole["vbench"]
-    ours = {
-        **ours,
-        "declaration": _declaration(ours["variant"], ours["launches"]),
-        "items": [_item_to_4(item) for item in ours["items"]],
-        "launches": [_launch_to_4(launch) for launch in ours["launches"]],
+    part = whole["vbench"]
+    part = {
+        **part,
+        "declaration": _declaration(part["variant"], part["launches"]),
+        "items": [_item_to_4(item) for item in part["items"]],
+        "launches": [_launch_to_4(launch) for launch in part["launches"]],
     }
-    return {**whole, "vbench": ours}
+    return {**whole, "vbench": part}
 
 
 _STEPS: tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], ...] = (

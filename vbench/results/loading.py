@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 def load(path: Path) -> Result:
     """Read one result file. Raises UnreadableError: it is missing, foreign, damaged or newer."""
     whole = _json(path)
-    if not _is_ours(whole):
+    if not _is_vbench(whole):
         raise UnreadableError(
             f"{path} is JSON, but not a vbench result: it has no top-level key `vbench`",
             remedy="name a file that `vbench run` wrote",
@@ -66,7 +66,7 @@ def is_result(path: Path) -> bool:
     if not path.is_file() or path.name == JOURNAL_NAME:
         return path.is_file()
     try:
-        return _is_ours(_json(path))
+        return _is_vbench(_json(path))
     except UnreadableError:
         return path.suffix == ".json"
 
@@ -80,7 +80,7 @@ def _of_folder(folder: Path, left_out: Callable[[Path], None]) -> dict[Path, Res
     for path in sorted(path for path in folder.glob("*.json") if path.is_file()):
         try:
             whole = _json(path)
-            if _is_ours(whole):
+            if _is_vbench(whole):
                 found[path.resolve()] = _parse(path, whole)
             else:
                 left_out(path)
@@ -114,18 +114,18 @@ def _json(path: Path) -> Any:
         ) from error
 
 
-def _is_ours(whole: Any) -> bool:
+def _is_vbench(whole: Any) -> bool:
     return isinstance(whole, dict) and "vbench" in whole
 
 
 def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
-    ours = whole["vbench"]
-    version = _checked(path, lambda: ours["schema_version"])
+    part = whole["vbench"]
+    version = _checked(path, lambda: part["schema_version"])
     if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
         raise UnreadableError(
             f"{path} has schema version {version}; this vbench reads up to {SCHEMA_VERSION}",
             remedy="upgrade vbench to at least the version that wrote the file"
-            f" ({ours.get('vbench_version', 'unknown')})",
+            f" ({part.get('vbench_version', 'unknown')})",
         )
     return _checked(path, lambda: result_of(upgraded(whole, version)))
 

@@ -290,7 +290,7 @@ class QemuBackend:
 
     def attest(self, guest: Guest) -> Attestation:
         """Check accelerator and bound drivers against the label. Raises AttestationError."""
-        seen = guest.observed
+        observed = guest.observed
         machine = guest.machine
         if not isinstance(machine, QemuMachine):
             raise AttestationError(f"this guest is not {self.name}: QEMU does not run it")
@@ -309,19 +309,19 @@ class QemuBackend:
             evidence["host: nested paging"] = about
             if None not in (on, guest.device.nested_paging) and on != guest.device.nested_paging:
                 problems.append(f"the host's nested paging is {about}")
-            if not seen.cpuid_hypervisor:
+            if not observed.cpuid_hypervisor:
                 problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
             problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
         hidden = guest.device.start.startswith("firmware")
-        if (seen.hypervisor == "KVM") != (self.accel == "kvm" and not hidden):
-            problems.append(f"the guest detected hypervisor {seen.hypervisor or 'none'!r}")
-        for role, bound in (("disk", seen.disks), ("nic", seen.nics)):
+        if (observed.hypervisor == "KVM") != (self.accel == "kvm" and not hidden):
+            problems.append(f"the guest detected hypervisor {observed.hypervisor or 'none'!r}")
+        for role, bound in (("disk", observed.disks), ("nic", observed.nics)):
             if set(bound.values()) != {self.drivers[role]}:
                 drivers = " ".join(bound.values()) or "none"
                 problems.append(f"{role} driver is {drivers}, not {self.drivers[role]}")
         if problems:
-            rows = {**evidence, **seen.rows()}
+            rows = {**evidence, **observed.rows()}
             raise AttestationError(
                 f"this guest is not {self.name}: {'; '.join(problems)}",
                 evidence="\n".join(f"{key}: {value}" for key, value in rows.items()),

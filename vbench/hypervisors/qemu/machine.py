@@ -165,8 +165,8 @@ class QemuMachine:
         address of the kernel's half of memory. None where it is not met there, as in a busy guest.
         """
         for _ in range(_LOOKS):
-            said = self.query("human-monitor-command", {"command-line": "info registers"})
-            if (ring := ring_of(str(said or ""))) is not None:
+            registers = self.query("human-monitor-command", {"command-line": "info registers"})
+            if (ring := ring_of(str(registers or ""))) is not None:
                 return ring
         return None
 
@@ -176,9 +176,9 @@ class QemuMachine:
         from the kernel's schedstat (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
         files = f"/proc/{self.pid}/task/*/schedstat"
         try:
-            said = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
+            output = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
             found = {
-                int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(said.stdout)
+                int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(output.stdout)
             }
             vcpus = [found[thread] for thread in self.vcpu_threads]
         except (HostError, ConnectionLost, KeyError) as error:

@@ -174,13 +174,13 @@ def pinned(
     allowed = [process.cpus.get(thread, "unknown") for thread in vcpu_threads]
     own = set(vcpu_threads)
     others = sorted({cpus for thread, cpus in process.cpus.items() if thread not in own})
-    told = {"CPUs": f"vCPUs {' '.join(allowed)}; other threads {' '.join(others)}"}
+    placement = {"CPUs": f"vCPUs {' '.join(allowed)}; other threads {' '.join(others)}"}
     problems = []
     if allowed != [str(cpu) for cpu in places.vcpus]:
         problems.append(f"vCPUs are on CPUs {' '.join(allowed)}, not {places.vcpus}")
     if places.io and any(set(parse_list(cpus)) != set(places.io) for cpus in others):
         problems.append(f"other threads are on CPUs {' '.join(others)}, not {places.io}")
-    return told, problems
+    return placement, problems
 
 
 def _unlike(settings: Mapping[str, tuple[bool, bool]]) -> list[str]:

@@ -158,23 +158,23 @@ class UmlBackend:
 
     def attest(self, guest: Guest) -> Attestation:
         """Its CPU and drivers are User-mode Linux's own. Raises AttestationError."""
-        seen = guest.observed
+        observed = guest.observed
         problems = [
             f"its {what} is {found or 'unknown'}, not {wanted}"
             for what, found, wanted in (
-                ("CPU", seen.cpu_model, _MODEL),
-                ("disk driver", " ".join(set(seen.disks.values())), _DISK),
-                ("network driver", " ".join(set(seen.nics.values())), _NIC),
+                ("CPU", observed.cpu_model, _MODEL),
+                ("disk driver", " ".join(set(observed.disks.values())), _DISK),
+                ("network driver", " ".join(set(observed.nics.values())), _NIC),
             )
             if found != wanted
         ]
         if problems:
             raise AttestationError(
                 f"this guest is not {self.name}: {'; '.join(problems)}",
-                evidence="\n".join(f"{key}: {value}" for key, value in seen.rows().items()),
+                evidence="\n".join(f"{key}: {value}" for key, value in observed.rows().items()),
             )
         return Attestation(
-            f"User-mode Linux {seen.kernel}; disk {_DISK}; network {_NIC}", seen.rows()
+            f"User-mode Linux {observed.kernel}; disk {_DISK}; network {_NIC}", observed.rows()
         )
 
 

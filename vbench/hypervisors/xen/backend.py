@@ -88,16 +88,16 @@ class XenBackend:
                 "boot Xen (Debian: install xen-system-amd64 and reboot), or use --host testbed",
             )
         try:
-            said = machine.run(["xl", "info"], timeout_s=20)
+            info = machine.run(["xl", "info"], timeout_s=20)
         except HostError as error:
             return Availability(False, error.what, "install xen-utils")
-        if said.status != 0:
+        if info.status != 0:
             return Availability(
                 False,
-                f"xl does not work: {(said.stderr.strip() or 'no reason given').splitlines()[-1]}",
+                f"xl does not work: {(info.stderr.strip() or 'no reason given').splitlines()[-1]}",
                 "run as root in dom0, with Xen's services started (xenstored, xenconsoled)",
             )
-        can = dom0.parse_info(said.stdout).get("xen_caps", "")
+        can = dom0.parse_info(info.stdout).get("xen_caps", "")
         if self.type != "pv" and "hvm" not in can:
             return Availability(
                 False,
@@ -182,7 +182,7 @@ class XenBackend:
 
     def attest(self, guest: Guest) -> Attestation:
         """Check what the guest and Xen say against the label. Raises AttestationError."""
-        seen = guest.observed
+        observed = guest.observed
         machine = guest.machine
         wanted = f"xen {self.type.upper()}"
         domid = ""
@@ -193,15 +193,18 @@ class XenBackend:
         problems = []
         if not domid:
             problems.append("xl knows no such domain")
-        if seen.sys_hypervisor != wanted:
-            problems.append(f"/sys/hypervisor says {seen.sys_hypervisor or 'nothing'!r}")
-        if not (seen.hypervisor or "").startswith("Xen"):
-            problems.append(f"it detected hypervisor {seen.hypervisor or 'none'!r}")
-        for what, bound, driver in (("disks", seen.disks, "vbd"), ("nics", seen.nics, "vif")):
+        if observed.sys_hypervisor != wanted:
+            problems.append(f"/sys/hypervisor says {observed.sys_hypervisor or 'nothing'!r}")
+        if not (observed.hypervisor or "").startswith("Xen"):
+            problems.append(f"it detected hypervisor {observed.hypervisor or 'none'!r}")
+        for what, bound, driver in (
+            ("disks", observed.disks, "vbd"),
+            ("nics", observed.nics, "vif"),
+        ):
             if set(bound.values()) != {driver}:
                 problems.append(f"{what} are driven by {' '.join(bound.values()) or 'none'}")
         if problems:
-            rows = {**evidence, **seen.rows()}
+            rows = {**evidence, **observed.rows()}
             raise AttestationError(
                 f"this guest is not {self.name}: {'; '.join(problems)}",
                 evidence="\n".join(f"{key}: {value}" for key, value in rows.items()),

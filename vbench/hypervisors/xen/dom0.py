@@ -84,7 +84,7 @@ def kernel_ring(host: Host, domid: str) -> int | None:
     kernel, or xenctx is not there."""
     script = 'PATH="$PATH:/usr/lib/xen-4.17/bin"; xenctx "$1" 0'
     for _ in range(_LOOKS):
-        said = host.run(["sh", "-c", script, "sh", domid], timeout_s=20)
-        if (ring := ring_of(said.stdout)) is not None:
+        output = host.run(["sh", "-c", script, "sh", domid], timeout_s=20)
+        if (ring := ring_of(output.stdout)) is not None:
             return ring
     return None

@@ -54,13 +54,13 @@ class XlMachine:
         host.write(config_path, config.encode())
         self.process: HostProcess = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
         try:
-            said = self.process.wait_for(
+            line = self.process.wait_for(
                 lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.timeout_scale
             )
         except BaseException:
             self.process.kill()
             raise
-        if said is None:
+        if line is None:
             status = self.process.wait(1.0)
             self.process.kill()
             raise LaunchError(
@@ -68,7 +68,7 @@ class XlMachine:
                 evidence=self.evidence(),
                 remedy="`xl dmesg` and /var/log/xen on the host may say more",
             )
-        self.domid = int(said.removeprefix(_DOMAIN))
+        self.domid = int(line.removeprefix(_DOMAIN))
 
     def evidence(self, lines: int = 15) -> str:
         """The configuration, and the last `lines` of what xl and the console said."""
