@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from vbench.records import (
@@ -20,7 +19,7 @@ from vbench.records import (
     NativeReference,
     NetworkPath,
 )
-from vbench.results import launches
+from vbench.results.shapes import to_json
 
 # History of the format. A change adds a line here and a step to `_STEPS`.
 #   1  first: pairs with pair_boots, pair_flags, counters and quantiles per pair
@@ -67,7 +66,7 @@ def _item_to_4(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **item,
         "flags": ["nat" if flag == "slirp" else flag for flag in item["flags"]],
-        "cause": launches.cause_to_json(_CAUSES.get(item["workload"])),
+        "cause": to_json(_CAUSES.get(item["workload"])),
     }
 
 
@@ -163,7 +162,7 @@ def _declaration(variant: str, launched: list[Mapping[str, Any]]) -> dict[str, A
     shadow = _NESTED_OFF in parts
     own = next((one for one in launched if one["variant"] == variant), None)
     return {
-        "hypervisor": None if hypervisor is None else asdict(hypervisor),
+        "hypervisor": to_json(hypervisor),
         "devices": None if own is None else _MODELS.get(own["device"].get("disk", "")),
         "processor_of": "tcg" if variant == "tcg-virtio" else "",
         "contrast_to": ",".join(p for p in parts if p != _NESTED_OFF) if shadow else "",

@@ -26,9 +26,8 @@ from vbench.errors import UnreadableError
 from vbench.model import Item, Launch, Pair, Result, Status
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import Journal
-from vbench.results.launches import launch_from_json
 from vbench.results.reading import item_of, run_of
-from vbench.results.shapes import Head, JournalPair, Run, check
+from vbench.results.shapes import Head, JournalPair, Run, from_json
 
 Record = Mapping[str, Any]
 NO_END = "it was killed or still goes on"
@@ -122,21 +121,19 @@ def read(path: Path) -> Recovered:
         run.stopped = None  # whatever comes after an end: the run was continued
         event, label = record["event"], record.get("series", "")
         if event == "series":
-            check(record["result"], Run, "series.result")
-            run.series[label] = record["result"]
+            run.series[label] = from_json(record["result"], Run, "series.result")
         elif event == "launch":
-            check(record["launch"], Launch, "launch")
-            run.launches.append((label, launch_from_json(record["launch"])))
+            run.launches.append((label, from_json(record["launch"], Launch, "launch")))
         elif event == "pair":
-            check(record["pair"], JournalPair, "pair")
-            run.pairs.append((label, record["workload"], _pair(record["pair"])))
+            pair = _pair(from_json(record["pair"], JournalPair, "pair"))
+            run.pairs.append((label, record["workload"], pair))
         elif event == "again":
             run.drop_pairs(label, record["workload"], record["boot"])
         elif event in ("begin", "end"):
-            check(record["item"], Head, "item")
-            key = (label, record["item"]["workload"], record["boot"])
+            item = from_json(record["item"], Head, "item")
+            key = (label, item["workload"], record["boot"])
             run.tasks.pop(key, None)  # so that the newest is last
-            run.tasks[key] = record
+            run.tasks[key] = {**record, "item": item}
         elif event == "enough":
             run.enough.add((label, record["workload"], record["boot"]))
         elif event == "dropped":
@@ -158,16 +155,6 @@ def _pair(record: Record) -> Pair:
     # what was not finite is null
     counters = {name: value for name, value in record["counters"].items() if value is not None}
     quantiles = {
-        name: (native, guest)
-        for name, (native, guest) in record["quantiles"].items()
-        if guest is not None
+        name: shares for name, shares in record["quantiles"].items() if shares[1] is not None
     }
-    return Pair(
-        record["native_s"],
-        record["guest_s"],
-        record["boot"],
-        tuple(record["flags"]),
-        counters,
-        quantiles,
-        None if record["equal"] is None else (record["equal"][0], record["equal"][1]),
-    )
+    return Pair(**{**record, "counters": counters, "quantiles": quantiles})

@@ -1,4 +1,4 @@
-"""The types of what a result file and a journal hold, and the check against them. Pure.
+"""The types of what a result file and a journal hold, from JSON and to it. Pure.
 
 A shape is a type: a class of model.py or records.py where its fields are the keys of the JSON, else
 a TypedDict below. Keys that no shape has are passed over: later versions may add some.
@@ -129,33 +129,45 @@ class JournalPair(TypedDict):
     equal: _Shares | None
 
 
-def check(value: Any, shape: Any, where: str = "") -> None:
-    """Raise ValueError, which names the key, if `value` (JSON) has not the type `shape`."""
+def from_json(value: Any, shape: Any, where: str = "") -> Any:
+    """`value` (JSON) as one of the type `shape`: records, enumerations and tuples of them.
+
+    Raises ValueError, which names the key, if it has not that type.
+    """
     origin, of = get_origin(shape), get_args(shape)
     if origin is UnionType:
-        if value is None and NoneType in of:
-            return
-        (shape,) = (one for one in of if one is not NoneType)
-        check(value, shape, where)
-    elif is_typeddict(shape) or dataclasses.is_dataclass(shape):
-        _check_object(value, shape, where)
-    elif origin is Mapping:
+        (other,) = (one for one in of if one is not NoneType)
+        return None if value is None and NoneType in of else from_json(value, other, where)
+    if is_typeddict(shape) or dataclasses.is_dataclass(shape):
+        return shape(**_object_from_json(value, shape, where))
+    if origin is Mapping:
         _expect(value, dict, "an object", where)
-        for name, each in value.items():
-            check(each, of[1], f"{where}.{name}")
-    elif origin is tuple:
+        return {name: from_json(each, of[1], f"{where}.{name}") for name, each in value.items()}
+    if origin is tuple:
         _expect(value, (list, tuple), "a list", where)
         shapes = [of[0]] * len(value) if of[1:] == (...,) else of
         if len(shapes) != len(value):
             raise ValueError(f"{where} has {len(value)} values, not {len(shapes)}")
-        for i, (each, one) in enumerate(zip(value, shapes, strict=True)):
-            check(each, one, f"{where}[{i}]")
-    elif issubclass(shape, Enum):
+        pairs = enumerate(zip(value, shapes, strict=True))
+        return tuple(from_json(each, one, f"{where}[{i}]") for i, (each, one) in pairs)
+    if issubclass(shape, Enum):
         if value not in [one.value for one in shape]:
             raise ValueError(f"{where} is {_short(value)}, not one of {', '.join(shape)}")
-    else:
-        kind, name = _SCALARS[shape]
-        _expect(value, kind, name, where)
+        return shape(value)
+    _expect(value, *_SCALARS[shape], where)
+    return value
+
+
+def to_json(value: Any) -> Any:
+    """Records as JSON: their fields are the keys. `dataclasses.asdict` cannot copy the read-only
+    mappings that are defaults."""
+    if dataclasses.is_dataclass(value):
+        return {each.name: to_json(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: to_json(each) for name, each in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    return [to_json(each) for each in value] if isinstance(value, tuple) else value
 
 
 _SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
@@ -166,13 +178,15 @@ _SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def _check_object(value: Any, shape: Any, where: str) -> None:
+def _object_from_json(value: Any, shape: Any, where: str) -> dict[str, Any]:
     _expect(value, dict, "an object", where)
     hints = _hints(shape)
     for name in sorted(_required(shape) - value.keys()):
         raise ValueError(f"{where}.{name}".lstrip(".") + " is missing")
-    for name in hints.keys() & value.keys():
-        check(value[name], hints[name], f"{where}.{name}".lstrip("."))
+    return {
+        name: from_json(value[name], hints[name], f"{where}.{name}".lstrip("."))
+        for name in hints.keys() & value.keys()
+    }
 
 
 @cache

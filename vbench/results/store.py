@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from vbench.errors import StoreError
-from vbench.model import Item, Result, Status
+from vbench.model import Item, Launch, Result, Status
 from vbench.results import stats
 from vbench.results.history import SCHEMA_VERSION
-from vbench.results.launches import cause_to_json, declaration_to_json, launch_to_json
+from vbench.results.shapes import to_json
 
 
 def _number(value: float | None) -> float | None:
@@ -54,7 +54,7 @@ def item_head(item: Item) -> dict[str, Any]:
         "flags": list(item.flags),
         "launch": list(item.launches),
         "commands": dict(item.commands),
-        "cause": cause_to_json(item.cause),
+        "cause": to_json(item.cause),
         "status": item.status.value,
         "reason": item.reason,
         "counted": item.counted,
@@ -90,6 +90,13 @@ def _quantile_pair(pair: tuple[float | None, float] | None) -> list[float | None
     return None if pair is None else [_number(pair[0]), _number(pair[1])]
 
 
+def launched(launch: Launch) -> dict[str, Any]:
+    """A launch; a phase whose time is not known is left out."""
+    known = tuple(phase for phase in launch.phases if math.isfinite(phase.seconds))
+    written: dict[str, Any] = to_json(replace(launch, phases=known))
+    return written
+
+
 def top_level(result: Result) -> dict[str, Any]:
     """The top-level `vbench` object: every item without its samples, launches, host."""
     return {
@@ -99,13 +106,8 @@ def top_level(result: Result) -> dict[str, Any]:
         "argv": list(result.argv),
         "image": result.image,
         "variant": result.variant,
-        "host": {
-            "identity": result.host.identity,
-            "kind": result.host.kind.value,
-            "time_base": result.host.time_base.value,
-            "facts": dict(result.host.facts),
-        },
-        "declaration": declaration_to_json(result.declaration),
+        "host": to_json(result.host),
+        "declaration": to_json(result.declaration),
         "facts": {row: dict(fact) for row, fact in result.facts.items()},
         "unavailable": [
             dict(zip(("backend", "technique", "reason", "remedy"), entry, strict=True))
@@ -118,7 +120,7 @@ def top_level(result: Result) -> dict[str, Any]:
         "done": result.done,
         "stopped": result.stopped,
         "items": [item_head(item) for item in result.items],
-        "launches": [launch_to_json(launch) for launch in result.launches],
+        "launches": [launched(launch) for launch in result.launches],
     }
 
 

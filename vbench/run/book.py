@@ -15,7 +15,6 @@ from vbench.measure.engine import Outcome, Sizes
 from vbench.model import CATEGORIES, Item, Launch, Pair, Result, Status, WorkloadInfo
 from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
-from vbench.results.launches import launch_to_json
 from vbench.run.measuring import State
 from vbench.run.schedule import Task
 from vbench.run.series import Series
@@ -106,7 +105,7 @@ class Book:
                     remedy="measure anew, in another folder",
                 )
         self.launches.setdefault(series.label, []).append(launch)
-        self.note("launch", series=series.label, launch=launch_to_json(launch))
+        self.note("launch", series=series.label, launch=store.launched(launch))
 
     def begin(self, task: Task, launch: str) -> None:
         """The guest of `task` is up, and everything but the samples is known."""
