@@ -283,9 +283,7 @@ class Measure:
     def _look(self) -> dict[str, float]:
         counters = {**self.guest.usage(), **self._counters(self.guest)}
         if self.guest.capabilities.usage is UsageScope.HOST and GUEST in self.clients:
-            counters.pop(
-                "host_cpu_s", None
-            )  # the client runs there too, and is no cost of the guest
+            counters.pop("host_cpu_s", None)  # the client runs there too: no cost of the guest
         return counters
 
     def _pair(self, runs: dict[str, Execution], start: Counted | None = None) -> Pair:
