@@ -4,6 +4,9 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 # What a shell starts in the background ignores Ctrl-C, and so do its children. Tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,3 +18,11 @@ if sys.dont_write_bytecode:
     sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or python -B
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file run in one process: what a file makes for all its tests is made once."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only where xdist is used
+
+    return LoadFileScheduling(config, log)

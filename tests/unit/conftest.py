@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -96,6 +97,12 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     with Session(registry=registry, book=book, image=image, plan=plan) as made:
         yield made
     assert len(GUESTS.closed) == len(GUESTS.made)
+
+
+@pytest.fixture(scope="session")
+def scipy() -> Any:
+    """The oracle of our statistics. Only tests that ask it wait until it is loaded."""
+    return importlib.import_module("scipy")
 
 
 @pytest.fixture(scope="session")

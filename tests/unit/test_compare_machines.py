@@ -6,10 +6,10 @@ import math
 import random
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sample_results import LOCAL, TESTBED, item, pairs, result
-from scipy import stats as scipy_stats
 
 from vbench.model import HostFacts, Item, Pair, Result
 from vbench.results import change
@@ -68,7 +68,7 @@ def test_what_lies_between_machines_is_in_the_interval() -> None:
         assert not compare(base, new, 5).regressions
 
 
-def test_the_change_of_machines_is_students_over_their_means() -> None:
+def test_the_change_of_machines_is_students_over_their_means(scipy: Any) -> None:
     sides = [fleet(1, 2.0, seed=1), fleet(5, 2.2, seed=2)]
     (row, _) = compare(sides[0], sides[1], 5).rows
     means = [
@@ -81,7 +81,7 @@ def test_the_change_of_machines_is_students_over_their_means() -> None:
         ]
         for side in sides
     ]
-    expected = scipy_stats.ttest_ind(means[1], means[0])
+    expected = scipy.stats.ttest_ind(means[1], means[0])
     interval = expected.confidence_interval(0.95)
     assert row.change is not None
     assert (row.change.unit, row.change.units, row.change.df) == ("machine", (4, 4), 6)

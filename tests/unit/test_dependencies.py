@@ -14,11 +14,17 @@ from pathlib import Path
 import pytest
 from sample_results import full_run
 
+from vbench.cli.main import main
 from vbench.results import store
 
 ROOT = Path(__file__).parents[2]
 # The first x86-64 processors: what QEMU's default CPU model `qemu64` offers.
 OLDEST_CPU = ["qemu-x86_64", "-cpu", "qemu64"]
+REPORT = """
+import sys
+from vbench.cli.main import main
+assert main(["report", sys.argv[1], "-o", sys.argv[2]]) == 0
+"""
 
 
 def imported() -> set[str]:
@@ -50,16 +56,15 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_a_report_loads_no_compiled_library(results: Path) -> None:
-    script = """
-import sys
-from vbench.cli.main import main
-status = main(["report", sys.argv[1], "-o", sys.argv[1] + "/report.md"])
+    script = f"""{REPORT}
 files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
 print([file for file in files if file.endswith(".so") and "site-packages" in file])
-sys.exit(status)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, results], stdout=subprocess.PIPE, check=True, timeout=60
+        [sys.executable, "-c", script, results, results / "report.md"],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
     )
     assert done.stdout == b"[]\n"
 
@@ -67,9 +72,8 @@ sys.exit(status)
 @pytest.mark.skipif(not shutil.which(OLDEST_CPU[0]), reason="needs qemu-user: vbench setup --test")
 def test_a_report_is_written_on_the_oldest_processor(results: Path) -> None:
     there, here = results / "there.md", results / "here.md"
-    command = [sys.executable, "-m", "vbench.cli", "report", results, "-o"]
-    subprocess.run([*OLDEST_CPU, *command, there], check=True, timeout=120)
-    subprocess.run([*command, here], check=True, timeout=120)
+    script = f"{REPORT}\nimport paramiko, pytest_benchmark, qemu.qmp, vbench.hosts.keys"
+    command = [*OLDEST_CPU, sys.executable, "-c", script, results, there]
+    subprocess.run(command, check=True, timeout=120)
+    assert main(["report", str(results), "-o", str(here)]) == 0
     assert there.read_text() == here.read_text().replace("here-plots", "there-plots")
-    others = "import paramiko, pytest_benchmark, qemu.qmp, vbench.hosts.keys"
-    subprocess.run([*OLDEST_CPU, sys.executable, "-c", others], check=True, timeout=120)

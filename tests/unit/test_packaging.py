@@ -9,6 +9,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ ONLY_IMPORTERS = {
 }
 
 
+@cache
 def sources() -> list[Path]:
     folders = ("vbench", "plugins", "workloads")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
@@ -56,7 +58,13 @@ def sources() -> list[Path]:
     return sorted(path for path in files if "__pycache__" not in path.parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Dotted names that `path` imports when it runs, `if TYPE_CHECKING:` left out."""
 
     def walk(node: ast.AST) -> Iterator[str]:
@@ -73,7 +81,7 @@ def imports(path: Path) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child)
 
-    return walk(ast.parse(path.read_text()))
+    return tuple(walk(parsed(path)))
 
 
 def room(name: str) -> str:
@@ -135,7 +143,7 @@ def test_a_host_has_no_word_of_any_hypervisor() -> None:
 
 def texts(path: Path) -> Iterator[str]:
     """The strings of a module that are no documentation."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docs = {
         ast.get_docstring(node, clean=False)
@@ -201,7 +209,7 @@ def test_text_files_and_output_of_programs_have_an_encoding() -> None:
     """Else it is the locale's, and results or reports could not be read elsewhere."""
     wrong = []
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if not isinstance(node, ast.Call):
                 continue
             named = {keyword.arg for keyword in node.keywords}

@@ -13,8 +13,9 @@ import paramiko
 import pytest
 
 from vbench.errors import ConnectionLost, WorkloadError, WorkloadTimeout
+from vbench.hosts import ssh as ssh_module
 from vbench.hosts.keys import KeyPair
-from vbench.hosts.ssh import OUTPUT_LIMIT_BYTES, SshConnection, paramiko_key
+from vbench.hosts.ssh import SshConnection, paramiko_key
 
 Act = Callable[[paramiko.Channel, str], None]
 OURS, THEIRS = KeyPair.generate(), KeyPair.generate()
@@ -158,6 +159,14 @@ def test_large_streams_are_whole() -> None:
     assert set(output.stdout) == {"o"}
 
 
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes that are allowed, less than usual: each of them is enciphered twice."""
+    monkeypatch.setattr(ssh_module, "OUTPUT_LIMIT_BYTES", 4 << 20)
+    return 4 << 20
+
+
+@pytest.mark.usefixtures("limit")
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_flood_beyond_the_limit_is_the_workloads_fault(stream: str) -> None:
     stopped = threading.Event()
@@ -174,16 +183,16 @@ def test_a_flood_beyond_the_limit_is_the_workloads_fault(stream: str) -> None:
             stopped.set()
 
     with connection(act) as ssh:
-        with pytest.raises(WorkloadError, match="wrote more than 32 MiB") as caught:
+        with pytest.raises(WorkloadError, match="wrote more than 4 MiB") as caught:
             ssh.run("yes", timeout_s=60)
         assert caught.value.evidence == "yes"
         assert ssh.run("true", timeout_s=10).stdout == "well"
         assert stopped.wait(10)  # its channel is closed: it ends
 
 
-def test_the_limit_itself_is_allowed() -> None:
-    with connection(answer(b"x" * OUTPUT_LIMIT_BYTES)) as ssh:
-        assert len(ssh.run("x", timeout_s=60).stdout) == OUTPUT_LIMIT_BYTES
+def test_the_limit_itself_is_allowed(limit: int) -> None:
+    with connection(answer(b"x" * limit)) as ssh:
+        assert len(ssh.run("x", timeout_s=60).stdout) == limit
 
 
 # ------------------------------------------------------------------ deadlines and deaths
