@@ -19,6 +19,7 @@ from vbench.records import (
     Cause,
     Declaration,
     DeviceSettings,
+    Installation,
     Observed,
     Phase,
 )
@@ -269,6 +270,8 @@ class Result:
     planned: int = 0
     done: int = 0
     stopped: str = ""
+    # what it takes to install what ran it; None where that was not asked
+    installation: Installation | None = None
 
     @property
     def partial(self) -> bool:

@@ -36,6 +36,14 @@ class Hypervisor:
     source: str
 
 
+class Place(StrEnum):
+    """What a hypervisor is to the kernel of the host that launches its guests."""
+
+    BENEATH = "beneath the host's kernel"
+    MODULE = "a module of the host's kernel"
+    PROCESS = "a process of the host"
+
+
 class DeviceModel(StrEnum):
     """What a guest's disk and network card are made to look like."""
 
@@ -49,7 +57,9 @@ class Declaration:
     """What a backend declares of one variant, for the report; kept with the results.
 
     `processor_of` names a variant that differs in its devices only. `contrast_to` names the
-    variant that this one differs from in one setting, to show what that setting costs.
+    variant that this one differs from in one setting, to show what that setting costs. `packages`
+    are what an administrator asks apt for to get the hypervisor, by Debian's names, from `release`
+    of Debian if it is not in the image's.
     """
 
     hypervisor: Hypervisor | None = None
@@ -57,6 +67,25 @@ class Declaration:
     processor_of: str = ""
     contrast_to: str = ""
     shadow_paging: bool = False
+    packages: tuple[str, ...] = ()
+    release: str = ""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a bare Debian would install to get a hypervisor: counted by apt, nothing installed.
+
+    `packages` are those of `asked` and all that they need, without what a bare system that boots
+    has already; `disk_mib` is what they take when installed. Where they were not counted both
+    are None, and `reason` says why.
+    """
+
+    release: str  # of Debian: "bookworm"
+    asked: tuple[str, ...]
+    packages: int | None = None
+    disk_mib: float | None = None
+    counted: str = ""  # the day: "2026-01-31"
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,8 @@ class Attestation:
     ring: int | None = None
     # what was seen to run it, where the backend cannot declare that beforehand
     hypervisor: Hypervisor | None = None
+    # what the hypervisor was seen to be on the host; None if that was not seen
+    place: Place | None = None
 
 
 class NativeReference(StrEnum):

@@ -134,6 +134,7 @@ def test_facts_for_the_report() -> None:
         "page_size": "4096",
         "transparent_hugepage": "madvise",
         "tcp_congestion_control": "unknown",
+        "user": "not root",
         "priority": "nice 5, SCHED_BATCH",
         "cpu_quota": "1.5",
         "scratch_file_system": "ext4",

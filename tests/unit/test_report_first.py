@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_results import LOCAL, full_run, item, launch, pairs, result
-from test_report_exits import judged
+from sample_results import LOCAL, full_run, item, pairs, result
 
 from vbench import report
 from vbench.model import Pair, Result, Technique
 from vbench.records import (
-    Attestation,
     Declaration,
     DeviceModel,
     Hypervisor,
@@ -150,45 +148,6 @@ def of_type(name: str, kind: HypervisorType, overhead: float, **changes: Any) ->
                 technique=changes.pop("technique", Technique.HARDWARE))  # fmt: skip
     declared = Declaration(Hypervisor(name.upper(), "its vendor", kind, "its manual"))
     return result(made, host=BARE, declaration=declared, **changes)
-
-
-def test_the_table_of_types_is_the_introduction_s() -> None:
-    xen = of_type("xen", HypervisorType.ONE, 1.02)
-    box = of_type("box", HypervisorType.TWO, 1.4)
-    rows = table(screen(xen, box))[6:]
-    assert [row[0] for row in rows] == [
-        f"**{name}**"
-        for name in ("Installation", "Performance", "Primary use", "Management complexity",
-                     "Key products")
-    ]  # fmt: skip
-    assert rows[1][1].startswith("XEN ×1.0")
-    assert rows[1][2].startswith("BOX ×1.4")
-    assert rows[4][1].endswith("measured: XEN")
-    assert rows[3][1:] == ["not measured", "not measured"]  # neither launch was timed to a command
-
-
-def test_types_are_compared_by_one_technique_only() -> None:
-    xen = of_type("xen", HypervisorType.ONE, 1.02)
-    box = of_type("box", HypervisorType.TWO, 1.4)
-    assert judged(xen, box)["Q1"][2] == "confirmed"
-    slower = of_type("xen", HypervisorType.ONE, 1.9)
-    assert judged(slower, box)["Q1"][2] == "refuted"
-    translated = of_type("box", HypervisorType.TWO, 7.0, technique=Technique.FULL)
-    assert judged(xen, translated)["Q1"][2].startswith("not measured here")
-
-
-def test_claims_about_types() -> None:
-    rows = judged(of_type("xen", HypervisorType.ONE, 1.02), of_type("box", HypervisorType.TWO, 1.4))
-    assert (rows["H1"][2], rows["H2"][2]) == ("confirmed", "confirmed")
-    rows = judged(of_type("xen", HypervisorType.ONE, 3.0), of_type("box", HypervisorType.TWO, 1.01))
-    assert (rows["H1"][2], rows["H2"][2]) == ("refuted", "refuted")
-    module = Attestation("KVM", module="kvm_amd")
-    kvm = of_type("kvm", HypervisorType.HYBRID, 1.02,
-                  launches=(launch("kvm", 0, attestation=module),))  # fmt: skip
-    assert judged(kvm)["H3"][2] == "confirmed"
-    assert judged(kvm, of_type("xen", HypervisorType.ONE, 1.02))["Q2"][2] == "inconclusive"
-    slow = of_type("kvm", HypervisorType.HYBRID, 1.5)
-    assert judged(slow, of_type("xen", HypervisorType.ONE, 1.02))["Q2"][2] == "refuted"
 
 
 def test_each_technique_is_shown_with_its_usual_devices() -> None:

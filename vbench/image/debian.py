@@ -68,6 +68,8 @@ def sources(suite: str) -> list[str]:
     """The mirrors of a release, as `URI suite`: this host's own if it is a Debian."""
     uris = _host_mirrors()
     archive, security = uris.get("debian", ARCHIVE), uris.get("debian-security", SECURITY)
+    if suite == "sid":  # no release, so it has no updates
+        return [f"{archive} {suite}"]
     return [f"{archive} {suite}", f"{archive} {suite}-updates", f"{security} {suite}-security"]
 
 

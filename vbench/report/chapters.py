@@ -18,6 +18,7 @@ from vbench.report import (
     reading,
     sections,
     sentences,
+    types_chapter,
 )
 from vbench.report.document import Block, Document, Picture, Section, link
 from vbench.report.gather import Gathered, Panel
@@ -39,6 +40,7 @@ def document(gathered: Gathered) -> Document:
     chapters = [
         *_chapter(reading.TITLE, reading.section(gathered.panels)),
         *_per_panel("Techniques", gathered, lambda p: _techniques(gathered, p)),
+        *_chapter(types_chapter.TITLE, types_chapter.section(gathered)),
         *_per_panel("Disk and network", gathered, _io),
         *_per_panel("VM exits", gathered, _exits),
         *_per_panel("Boot times", gathered, _boots),

@@ -98,8 +98,8 @@ def choose(
     hypervisor: str = "",
 ) -> Choice | None:
     """The variant that fills a cell, of one `hypervisor` if it is named. By the clock goes before
-    counted; then the one that measured most of the reference workloads; then the one with the
-    devices that are usual for the technique."""
+    counted; without a `technique`, hardware-assisted before others; then the one that measured most
+    of the reference workloads; then the one with the devices that are usual for the technique."""
     sets = tuple(sets)
     found = []
     for at, panel in enumerate(panels):
@@ -112,7 +112,8 @@ def choose(
             named = not hypervisor or (kind is not None and kind.name == hypervisor)
             if covered and named:
                 unusual = _emulated(panel, variant) != (technique is Technique.FULL)
-                rank = (not panel.wall, -covered, unusual, at, order)
+                other = technique is None and variant not in panel.variants(Technique.HARDWARE)
+                rank = (not panel.wall, other, -covered, unusual, at, order)
                 found.append((rank, Choice(panel, variant)))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vbench.report import exit_claims, host_claims, hypervisor_types, ring_claims, technique_claims
+from vbench.report import exit_claims, host_claims, ring_claims, technique_claims, type_claims
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered
 from vbench.report.verdicts import Judge, verdict
@@ -68,7 +68,8 @@ def section(gathered: Gathered) -> list[Block]:
         ),
         f"Thresholds: high is above {stats.MEDIUM_MAX:g} by the whole interval; near native is an "
         f"interval within {1 / stats.LOW_MAX:.2f} and {stats.LOW_MAX:.2f} (two one-sided tests at "
-        f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; within "
+        f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; "
+        f"{type_claims.THRESHOLDS}; within "
         f"minutes is {host_claims.PROVISIONED_S / 60:g} minutes. A claim with several parts is "
         "confirmed if all of them are, and refuted if one is. One boot is not enough for a "
         "verdict. *By count*: instructions and exits counted in an emulated machine decide which "
@@ -118,9 +119,9 @@ CLAIMS = (
     Claim("E4", "Paravirtual drivers such as VirtIO cause fewer exits for the same I/O.",
           exit_claims.drivers),
     Claim("Q1", "A type 1 hypervisor has lower overhead than a type 2.",
-          hypervisor_types.lower_overhead),
+          type_claims.lower_overhead),
     Claim("Q2", "KVM joins the speed of type 1 and the convenience of type 2.",
-          hypervisor_types.both_types),
+          type_claims.both_types),
     Claim("Q3", "A hypercall has less overhead than an instruction that is trapped and emulated.",
           exit_claims.hypercall),
     Claim("W1", "Consolidation lifts utilization from 15-20 % to 60-80 %.", _YET),
@@ -128,10 +129,10 @@ CLAIMS = (
     Claim("W3", "A machine is provisioned within minutes.", host_claims.provisioning),
     Claim("W4", "Snapshots allow recovery, and migration without downtime.", _YET),
     Claim("H1", "ESXi, Hyper-V, Xen and KVM are of type 1: fast, for servers.",
-          hypervisor_types.first_is_fast),
+          type_claims.first_is_fast),
     Claim("H2", "VirtualBox, VMware Workstation and Fusion, Parallels are of type 2: medium, for "
-          "desktops.", hypervisor_types.second_is_medium),
-    Claim("H3", "KVM is a hybrid of both types.", hypervisor_types.hybrid),
+          "desktops.", type_claims.second_is_medium),
+    Claim("H3", "KVM is a hybrid of both types.", type_claims.hybrid),
     Claim("D1", "The CPU shows vmx or svm.", host_claims.cpu_flag, everywhere=True),
     Claim("D2", "KVM's modules are loaded.", host_claims.modules, everywhere=True),
     Claim("D3", "A virtual machine can be created.", host_claims.created, everywhere=True),

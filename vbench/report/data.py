@@ -6,11 +6,22 @@ is missing is null. The form is described in docs/results-format.md.
 
 from __future__ import annotations
 
+import statistics
 from typing import Any
 
 from vbench.model import Item, Status, Technique
-from vbench.report import attribution, cells, claims, exits, reference, sentences
+from vbench.records import Place
+from vbench.report import (
+    attribution,
+    cells,
+    claims,
+    exits,
+    hypervisors,
+    reference,
+    sentences,
+)
 from vbench.report.gather import Gathered, Panel
+from vbench.report.hypervisors import Measured
 from vbench.report.verdicts import Finding, verdict
 from vbench.results import stats
 from vbench.results.formatting import duration, plural, times, unmarked
@@ -24,8 +35,28 @@ def report(gathered: Gathered) -> dict[str, Any]:
         "report_version": VERSION,
         "answer": unmarked(sentences.answer(gathered)),
         "panels": [_panel(panel) for panel in gathered.panels],
+        "hypervisors": [_hypervisor(each) for each in hypervisors.measured(gathered.panels)],
         "claims": _claims(gathered),
         "refused": list(gathered.refused),
+    }
+
+
+def _hypervisor(each: Measured) -> dict[str, Any]:
+    counted, timed = each.installation, each.first_command()
+    return {
+        "name": each.kind.name,
+        "vendor": each.kind.vendor,
+        "type": each.kind.type.value,
+        "source": each.kind.source,
+        "place": each.place,
+        "module": each.module,
+        "asked": list(counted.asked) if counted else [],
+        "release": counted.release if counted else None,
+        "packages": counted.packages if counted else None,
+        "disk_mib": counted.disk_mib if counted else None,
+        "not_counted": counted.reason if counted else "no packages are declared",
+        "reboot": None if each.place is None else each.place is Place.BENEATH,
+        "first_command_s": statistics.median(timed[1]) if timed else None,
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.model import HostKind, Technique
-from vbench.report import hypervisor_types, sentences
+from vbench.report import sentences, types_table
 from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, choose, launched
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
@@ -32,7 +32,7 @@ _HOSTS = 4  # so many are named on the first screen
 
 def screen(gathered: Gathered, contents: str) -> list[Block]:
     """All of it, from the answer to the links to the chapters."""
-    tables = [comparison(gathered), hypervisor_types.table(gathered)]
+    tables = [comparison(gathered), types_table.table(gathered)]
     return [
         sentences.answer(gathered),
         *tables,

@@ -22,7 +22,7 @@ from vbench.model import (
     Technique,
     TimeBase,
 )
-from vbench.records import Declaration
+from vbench.records import Declaration, Installation
 from vbench.report import cells
 from vbench.report.partial import partial
 from vbench.results import identity
@@ -52,6 +52,7 @@ class Panel:
     unavailable: tuple[Unavailable, ...]
     reduced_to: Mapping[str, tuple[str, ...]]  # by variant
     declarations: Mapping[str, Declaration]  # by variant
+    installations: Mapping[str, Installation]  # by variant, of those that were asked about
     runs: tuple[str, ...]  # vbench command lines, with their start
     # derived from the pairs, by item name: it takes most of a report's time, so it is done once
     overheads: Mapping[str, Overhead]
@@ -251,11 +252,18 @@ def _panel(number: int, results: Sequence[Result], refused: list[str]) -> Panel:
             if one.reduced_to and one.variant not in whole
         },
         declarations={one.variant: _declared(one) for one in results},
+        installations=_installations(results),
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item) for item in shown},
         conditions={item.name: cells.conditions(item) for item in shown},
     )
+
+
+def _installations(results: Sequence[Result]) -> dict[str, Installation]:
+    """By variant; what was counted goes before what was not."""
+    found = [(each.variant, each.installation) for each in results if each.installation]
+    return dict(sorted(found, key=lambda pair: pair[1].packages is not None))
 
 
 def _item_order(item: Item) -> tuple[int, str, str, int, str]:

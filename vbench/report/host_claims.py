@@ -5,7 +5,7 @@ from __future__ import annotations
 from vbench.model import Technique
 from vbench.report.gather import Panel
 from vbench.report.overview import BOOT_PHASES, boot_times
-from vbench.report.technique_claims import no_guest
+from vbench.report.technique_claims import module_launches, no_guest
 from vbench.report.verdicts import Basis, Finding, Part
 from vbench.results.formatting import code, number, plain
 
@@ -25,7 +25,7 @@ def cpu_flag(panel: Panel) -> Finding | str:
 def modules(panel: Panel) -> Finding | str:
     """D2, as /sys/module showed them before the run or a hardware-assisted guest's launch."""
     loaded = panel.host.facts.get("kvm_modules", "")
-    providers = sorted({x.attestation.module for x in panel.launches if x.attestation.module})
+    providers = sorted({x.attestation.module for x in module_launches(panel)})
     if providers:
         texts = ", ".join(map(code, providers))
         return Finding((Part(True, f"{texts} behind /dev/kvm when guests ran", Basis.SIGHT),))

@@ -7,7 +7,7 @@ All other workloads are in the tables per workload.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vbench.model import Item, Statistic
@@ -43,6 +43,16 @@ NETWORK_THROUGHPUT = ReferenceSet(
     "network throughput", "network", ("network-receive", "network-send")
 )
 NETWORK_OPERATIONS = ReferenceSet("network operations", "network", ("network-rr",))
+PAGE_FAULT = "memory-pagefault"
+# What hypervisors are compared by on one machine: operations, and the workload of each.
+OPERATIONS = (
+    ("Computing", "cpu-prime"),
+    ("System call (getppid)", "syscall-getppid"),
+    ("Task switch", "syscall-switch"),
+    ("Page fault", PAGE_FAULT),
+    ("4 KiB read from disk", "disk-randread-qd1"),
+    ("Request and reply by network", "network-rr"),
+)
 ALL = (
     COMPUTING,
     MEMORY,
@@ -63,9 +73,15 @@ def asked(panel: Panel, variant: str, *sets: ReferenceSet) -> list[Item]:
     """The variant's measured items of these sets, with an overhead or without."""
     categories: Sequence[str] = [each.category for each in sets]
     measured = {item.workload: item for item in panel.of(variant, *categories)}
-    found = [
-        measured.get(name) or measured.get(_FORMER.get(name, ""))
-        for each in sets
-        for name in each.workloads
-    ]
+    found = [_named(measured, name) for each in sets for name in each.workloads]
     return [item for item in found if item and item.statistic is Statistic.RATIO]
+
+
+def operation(panel: Panel, variant: str, workload: str) -> Item | None:
+    """The variant's measured item of a workload of OPERATIONS."""
+    measured = panel.of(variant, *(each.category for each in ALL))
+    return _named({item.workload: item for item in measured}, workload)
+
+
+def _named(items: Mapping[str, Item], workload: str) -> Item | None:
+    return items.get(workload) or items.get(_FORMER.get(workload, ""))

@@ -57,6 +57,7 @@ def run_of(run: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Lau
         planned=run.get("planned", 0),
         done=run.get("done", 0),
         stopped=run.get("stopped", ""),
+        installation=run.get("installation"),
     )
 
 

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from vbench.model import HostFacts, HostKind, Launch, Statistic, Status, Technique, TimeBase
-from vbench.records import Cause, Declaration
+from vbench.records import Cause, Declaration, Installation
 from vbench.results.stats import Overhead
 
 
@@ -51,6 +51,7 @@ class Run(TypedDict):
     planned: NotRequired[int]
     done: NotRequired[int]
     stopped: NotRequired[str]
+    installation: NotRequired[Installation | None]
 
 
 class Head(TypedDict):

@@ -119,6 +119,7 @@ def top_level(result: Result) -> dict[str, Any]:
         "planned": result.planned,
         "done": result.done,
         "stopped": result.stopped,
+        "installation": to_json(result.installation),
         "items": [item_head(item) for item in result.items],
         "launches": [launched(launch) for launch in result.launches],
     }

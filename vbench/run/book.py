@@ -13,6 +13,7 @@ import vbench
 from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Outcome, Sizes
 from vbench.model import CATEGORIES, Item, Launch, Pair, Result, Status, WorkloadInfo
+from vbench.records import Installation
 from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
 from vbench.run.measuring import State
@@ -37,9 +38,10 @@ class Book:
         argv: Sequence[str] = (),
         seed: int | None = None,
         unavailable: Mapping[str, Sequence[tuple[str, str, str, str]]] | None = None,
+        installations: Mapping[str, Installation] | None = None,
     ) -> None:
         """`image` is its digest; `out` None keeps nothing on disk; `unavailable` is by the name
-        of the host."""
+        of the host, `installations` by the label of the series."""
         self.series = {each.label: each for each in series}
         self.out = out
         self.launches: dict[str, list[Launch]] = {}
@@ -51,6 +53,7 @@ class Book:
         self.image = image
         self._argv = tuple(argv)
         self._unavailable = dict(unavailable or {})
+        self._installations = dict(installations or {})
         self._began = time.monotonic()
         self.started = now()
         self._sittings: list[str] = []
@@ -278,6 +281,7 @@ class Book:
             planned=self.planned,
             done=len(self._ended),
             stopped="" if len(self._ended) >= self.planned else self._stopped,
+            installation=self._installations.get(series.label),
         )
 
     def results(self) -> list[Result]:

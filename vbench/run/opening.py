@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,14 @@ from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
+from vbench.image import bare
 from vbench.model import ImageFiles, TimeBase
+from vbench.records import Installation
 from vbench.run.book import Book
 from vbench.run.collecting import collect
 from vbench.run.options import RunOptions, say
 from vbench.run.selection import select
+from vbench.run.series import Series
 from vbench.run.session import Session
 from vbench.testbed import TestbedHost
 
@@ -79,6 +82,14 @@ def ensure_image(kernel: str = "debian", modules: str | None = None) -> ImageFil
     return image.ensure(kernel, modules, progress=say)
 
 
+def installations(series: Sequence[Series]) -> Mapping[str, Installation]:
+    """By label, what a bare Debian would install for those whose backends say of which packages."""
+    declared = {each.label: each.variant.declaration for each in series}
+    asked = {label: (one.release, one.packages) for label, one in declared.items() if one.packages}
+    counted = bare.count(asked.values())
+    return {label: counted[key] for label, key in asked.items()}
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was asked for, understood: plugins and variants. Nothing is started."""
@@ -117,6 +128,7 @@ def open_session(options: RunOptions, asked: Asked) -> Session:
     )
     try:
         files = ensure_image(options.kernel, options.modules)
+        counted = installations(chosen.series)
     except BaseException:
         for series in chosen.series:
             series.host.close()
@@ -129,6 +141,7 @@ def open_session(options: RunOptions, asked: Asked) -> Session:
         argv=options.argv,
         seed=seed,
         unavailable=chosen.unavailable,
+        installations=counted,
     )
     return Session(
         registry=asked.registry,

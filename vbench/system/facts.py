@@ -288,6 +288,7 @@ def facts(host: Reader) -> dict[str, str]:
         "transparent_hugepage": huge_pages(host),
         "tcp_congestion_control": text(host, "/proc/sys/net/ipv4/tcp_congestion_control")
         or UNKNOWN,
+        "user": "root" if output(host, "id -u") == "0" else "not root",
         "priority": priority(host),
         "cpu_quota": cpu_quota(host),
         **scratch_folder(host),

@@ -35,6 +35,7 @@ from vbench.records import (
     HypervisorType,
     NativeReference,
     NetworkPath,
+    Place,
     UsageScope,
 )
 from vbench.system.facts import QEMU, qemu_version
@@ -167,6 +168,7 @@ class QemuBackend:
             processor_of=f"{self.processor_of}{suffix}" if self.processor_of else "",
             contrast_to=variant_text(self, nested) if shadow else "",
             shadow_paging=shadow,
+            packages=("qemu-system-x86",),
         )
 
     def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> BootedGuest:
@@ -313,6 +315,9 @@ class QemuBackend:
                 problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
         if bool(kvm.get("enabled")) != (self.accel == "kvm"):
             problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
+        place = Place.MODULE if evidence["process: /dev/kvm"] == "open" else Place.PROCESS
+        if (place is Place.MODULE) != (self.accel == "kvm"):
+            problems.append(f"its process has /dev/kvm {evidence['process: /dev/kvm']}")
         hidden = guest.device.start.startswith("firmware")
         if (observed.hypervisor == "KVM") != (self.accel == "kvm" and not hidden):
             problems.append(f"the guest detected hypervisor {observed.hypervisor or 'none'!r}")
@@ -329,7 +334,7 @@ class QemuBackend:
         how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
         summary = f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}"
         ring = machine.kernel_ring() if isinstance(machine, QemuMachine) else None
-        return Attestation(summary, evidence, module, ring)
+        return Attestation(summary, evidence, module, ring, place=place)
 
 
 def _capabilities(host: Host) -> Capabilities:

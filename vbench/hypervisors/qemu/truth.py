@@ -26,6 +26,7 @@ _FALLS_BACK = "falling back to thread pool"
 _IO_URING = "anon_inode:[io_uring]"
 _LINUX_AIO = "[aio]"  # the kernel's name for the mapped ring of io_setup(2)
 _VHOST = "/dev/vhost-net"
+_KVM = "/dev/kvm"
 
 # One read by the engine in question from a file that is there on every host: QEMU itself.
 _TRY_ENGINE = """
@@ -127,6 +128,11 @@ class Process:
         return self.descriptors.count(_VHOST)
 
     @property
+    def kvm(self) -> bool:
+        """Whether it asks the kernel's KVM; else it is a process like any other."""
+        return _KVM in self.descriptors
+
+    @property
     def engines(self) -> frozenset[str]:
         """I/O engines of the kernel that it has set up."""
         found = {"native"} if _LINUX_AIO in self.maps else set()
@@ -148,6 +154,7 @@ def look(
         "disk: I/O thread": thread or "none",
         "disk: queues": queues or "one",
         "network: devices served by vhost": str(process.vhost),
+        "process: /dev/kvm": "open" if process.kvm else "not open",
     }
     problems = [line.strip() for line in log.splitlines() if _FALLS_BACK in line]
     problems += _unlike(

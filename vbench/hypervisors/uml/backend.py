@@ -35,6 +35,7 @@ from vbench.records import (
     HypervisorType,
     NativeReference,
     NetworkPath,
+    Place,
 )
 
 BOOT_TIMEOUT_S = 60.0  # some thirty times what it takes
@@ -74,7 +75,9 @@ class UmlBackend:
 
     def declare(self, options: UmlOptions) -> Declaration:
         del options
-        return Declaration(hypervisor=UML, devices=DeviceModel.PARAVIRTUAL)
+        return Declaration(
+            hypervisor=UML, devices=DeviceModel.PARAVIRTUAL, packages=("user-mode-linux",)
+        )
 
     def placed(self, host: Host, options: UmlOptions) -> Host:
         del options
@@ -157,8 +160,11 @@ class UmlBackend:
             )
 
     def attest(self, guest: Guest) -> Attestation:
-        """Its CPU and drivers are User-mode Linux's own. Raises AttestationError."""
-        observed = guest.observed
+        """Its CPU and drivers are User-mode Linux's own, and its kernel is a process of the host:
+        the code of processes runs in ring 3. Raises AttestationError."""
+        observed, machine = guest.observed, guest.machine
+        program = machine.program() if isinstance(machine, UmlMachine) else ""
+        process = BINARY in program
         problems = [
             f"its {what} is {found or 'unknown'}, not {wanted}"
             for what, found, wanted in (
@@ -174,7 +180,10 @@ class UmlBackend:
                 evidence="\n".join(f"{key}: {value}" for key, value in observed.rows().items()),
             )
         return Attestation(
-            f"User-mode Linux {observed.kernel}; disk {_DISK}; network {_NIC}", observed.rows()
+            f"User-mode Linux {observed.kernel}; disk {_DISK}; network {_NIC}",
+            {**observed.rows(), "host: the kernel's program": program or "unknown"},
+            ring=3 if process else None,
+            place=Place.PROCESS if process else None,
         )
 
 

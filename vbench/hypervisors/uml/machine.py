@@ -64,6 +64,7 @@ class UmlMachine:
         if made.status != 0:
             raise LaunchError("cannot make a tap for User-mode Linux", evidence=made.stderr)
         self.argv: tuple[str, ...] = (*network.peer_prefix, *_APART, *_ENV, *spec.argv())
+        self._host = host
         self._process: HostProcess = host.start(self.argv)
 
     def evidence(self, lines: int = 15) -> str:
@@ -78,6 +79,13 @@ class UmlMachine:
 
     def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
         return wait_ready(self._process, timeout_s, self.evidence)
+
+    def program(self) -> str:
+        """The program whose processes are the kernel, as the host's kernel names it; "" where
+        that cannot be read. What was started has one child: the first process of its namespace."""
+        script = 'read -r child rest </proc/$1/task/$1/children; readlink "/proc/$child/exe"'
+        said = self._host.run(["sh", "-c", script, "sh", str(self._process.pid)], timeout_s=20)
+        return said.stdout.strip()
 
     def pause(self) -> None:
         """Its processes are many, and one traces the others: nothing stops them all."""

@@ -32,6 +32,7 @@ from vbench.records import (
     HypervisorType,
     NativeReference,
     NetworkPath,
+    Place,
     UsageScope,
 )
 
@@ -71,7 +72,9 @@ class XenBackend:
 
     def declare(self, options: XenOptions) -> Declaration:
         del options
-        return Declaration(hypervisor=XEN, devices=DeviceModel.PARAVIRTUAL)
+        return Declaration(
+            hypervisor=XEN, devices=DeviceModel.PARAVIRTUAL, packages=("xen-system-amd64",)
+        )
 
     def placed(self, host: Host, options: XenOptions) -> Host:
         del options
@@ -189,7 +192,11 @@ class XenBackend:
         if isinstance(machine, XlMachine):
             found = guest.host.run(["xl", "domid", machine.name], timeout_s=20)
             domid = found.stdout.strip() if found.status == 0 else ""
-        evidence = {"xl": f"domain {domid}" if domid else "knows no such domain"}
+        beneath = dom0.is_dom0(guest.host)
+        evidence = {
+            "xl": f"domain {domid}" if domid else "knows no such domain",
+            "host: /sys/hypervisor": "Xen, with the feature dom0" if beneath else "not dom0",
+        }
         problems = []
         if not domid:
             problems.append("xl knows no such domain")
@@ -214,6 +221,7 @@ class XenBackend:
             "disk xen-blkfront; network xen-netfront",
             evidence,
             ring=dom0.kernel_ring(guest.host, domid),
+            place=Place.BENEATH if beneath else None,
         )
 
 

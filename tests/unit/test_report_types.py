@@ -1,0 +1,247 @@
+# ruff: noqa: RUF001 - the report shows a multiplication sign
+"""Type 1 against type 2: the second table, its chapter, and the claims about types."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sample_results import LOCAL, TESTBED, item, launch, pairs, result
+from test_report_exits import event, judged
+from test_report_first import BARE, screen, table
+
+from vbench import report
+from vbench.model import Pair, Result, Technique
+from vbench.records import (
+    Attestation,
+    Clock,
+    Declaration,
+    Hypervisor,
+    HypervisorType,
+    Installation,
+    Phase,
+    Place,
+)
+from vbench.results import reading, store
+
+ONE, HYBRID, TWO = HypervisorType.ONE, HypervisorType.HYBRID, HypervisorType.TWO
+
+
+def of_type(
+    name: str,
+    kind: HypervisorType,
+    overhead: float = 1.02,
+    *,
+    place: Place | None = None,
+    **changes: Any,
+) -> Result:
+    technique = changes.pop("technique", Technique.HARDWARE)
+    module = changes.pop("module", "")
+    made = item("cpu-prime", pairs(overhead, seed=name), variant=name, backend=name,
+                technique=technique)  # fmt: skip
+    declared = Declaration(Hypervisor(name.upper(), "its vendor", kind, "its manual"))
+    if place is not None:
+        seen = Attestation(name, module=module, place=place)
+        phase = Phase("launch", "command", Clock.CLIENT, 4.0)
+        changes["launches"] = (launch(name, 0, attestation=seen, phases=(phase,)),)
+    return result(made, host=changes.pop("host", BARE), declaration=declared, **changes)
+
+
+def installed(packages: int, mib: float) -> Installation:
+    return Installation("bookworm", ("it",), packages, mib, "2026-01-31")
+
+
+def chapter(*results: Result) -> str:
+    text = report.render(results, plots_dir=None).markdown
+    return text.partition("\n## Type 1 and type 2\n")[2].partition("\n## ")[0]
+
+
+# ---------------------------------------------------------------- the first screen
+
+
+def test_the_table_of_types_is_the_introduction_s() -> None:
+    xen = of_type("xen", ONE, place=Place.BENEATH)
+    kvm = of_type("kvm", HYBRID, place=Place.MODULE, module="kvm_amd")
+    rows = table(screen(xen, kvm, of_type("box", TWO, 1.4)))[6:]
+    assert [row[0] for row in rows] == [
+        f"**{name}**"
+        for name in ("Installation", "Performance", "Primary use", "Management complexity",
+                     "Key products")
+    ]  # fmt: skip
+    install, performance, _, effort, products = rows
+    assert install[1] == "directly on hardware; XEN: beneath the host's kernel"
+    assert install[2].endswith("KVM: module `kvm_amd`")
+    assert install[3] == "on top of a host OS"  # nobody saw where it is
+    assert [cell[:6] for cell in performance[1:]] == ["XEN ×1", "KVM ×1", "BOX ×1"]
+    assert effort[1:] == [
+        "XEN: a reboot, first command in 4.00 s",
+        "KVM: no reboot, first command in 4.00 s",
+        "not measured",
+    ]
+    assert products[1].endswith("measured here: XEN")
+
+
+def test_what_was_counted_is_in_the_table_and_what_was_not_is_no_number() -> None:
+    counted = of_type("xen", ONE, installation=installed(34, 66.7))
+    not_counted = replace(installed(0, 0), packages=None, disk_mib=None, reason="no network | here")
+    other = of_type("box", TWO, place=Place.PROCESS, installation=not_counted)
+    effort = table(screen(counted, other))[9]
+    assert effort[1] == "XEN: 34 packages, 66.7 MiB"
+    assert effort[3] == "BOX: no reboot, first command in 4.00 s"
+    text = chapter(counted, other)
+    assert "34 packages, 66.7 MiB<br><sub>`it` of Debian bookworm, on 2026-01-31</sub>" in text
+    assert "not counted: no network \\| here, no reboot" in text
+
+
+def test_the_machine_that_most_ran_on_fills_the_row_of_performance() -> None:
+    here = [of_type("kvm", HYBRID), of_type("box", TWO)]
+    fast = of_type("kvm", HYBRID, 9.0, host=replace(BARE, identity="local:other"))
+    row = table(screen(*here, fast))[7]
+    assert row[2].startswith("KVM ×1.0")
+    assert row[3].startswith("BOX ×1.0")
+
+
+# ---------------------------------------------------------------- the chapter
+
+
+def test_every_hypervisor_has_a_row_with_the_source_of_its_type() -> None:
+    text = chapter(of_type("xen", ONE, place=Place.BENEATH), of_type("odd", HypervisorType.UNKNOWN))
+    assert text.strip().startswith("Measured here: XEN (type 1), ODD (of a type unknown).")
+    assert "beneath the host's kernel<br><sub>by launches of `xen`</sub>" in text
+    assert "type 1<br><sub>its manual</sub>" in text
+    assert "not seen from here" in text
+    assert "not counted: no packages are declared, a reboot" in text
+    assert "not timed" in text
+
+
+def test_root_is_not_needed_only_where_somebody_did_without() -> None:
+    def on(user: str) -> str:
+        host = replace(BARE, facts={**BARE.facts, "user": user})
+        return chapter(of_type("box", TWO, place=Place.PROCESS, host=host))
+
+    assert "not needed: launched without it on `local:myserver`" in on("not root")
+    assert "launched by root here" in on("root")
+    assert "not recorded" in chapter(of_type("box", TWO, place=Place.PROCESS))
+
+
+def test_hypervisors_are_compared_on_one_machine_by_operation_and_event() -> None:
+    declared = {
+        "xen": Declaration(Hypervisor("Xen", "v", ONE, "s")),
+        "kvm": Declaration(Hypervisor("KVM", "v", HYBRID, "s")),
+        "kvm,off": Declaration(Hypervisor("KVM", "v", HYBRID, "s"), contrast_to="kvm",
+                               shadow_paging=True),
+    }  # fmt: skip
+    made = []
+    for variant, factor in (("xen", 1.5), ("kvm", 1.1), ("kvm,off", 3.0)):
+        common: dict[str, Any] = {"variant": variant,
+                                  "technique": Technique.HARDWARE}  # fmt: skip
+        fault = item("memory-pagefault", [Pair(3e-6, factor * 3e-6, b) for b in (0, 1)],
+                     category="memory", unit="fault", **common)  # fmt: skip
+        events = [
+            event("exit-control-empty", 100, **common),
+            event("exit-cpuid", 100 + 1000 * factor, exits={"CPUID": 1.0}, **common),
+        ]
+        of = [replace(i, host=TESTBED.identity, host_kind=TESTBED.kind,
+                      time_base=TESTBED.time_base) for i in (fault, *events)]  # fmt: skip
+        made.append(result(*of, host=TESTBED, declaration=declared[variant]))
+    text = chapter(*made)
+    assert "The same work on `testbed:myserver`, counted in instructions" in text
+    rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in text.splitlines()
+            if line.startswith("| ")}  # fmt: skip
+    xen, kvm = rows["Page fault"]
+    assert "×1.50" in xen
+    assert "3,000 instr. → 3,300 instr." in kvm
+    xen, kvm = rows["Page fault without nested paging"]
+    assert xen.strip() == "—"
+    assert "×3.00" in kvm
+    xen, kvm = rows["Event: CPUID"]
+    assert "1,500 instr.<br><sub>1.00 exits for it</sub>" in xen
+    assert "1,100 instr." in kvm
+    assert "Task switch" not in rows  # nobody measured it
+
+
+def test_one_hypervisor_alone_is_compared_with_none() -> None:
+    assert "The same work" not in chapter(of_type("kvm", HYBRID))
+
+
+# ---------------------------------------------------------------- claims
+
+
+def test_types_are_compared_by_one_technique_only() -> None:
+    xen, box = of_type("xen", ONE, 1.02), of_type("box", TWO, 1.4)
+    assert judged(xen, box)["Q1"][2] == "confirmed"
+    assert judged(of_type("kvm", HYBRID, 1.02), box)["Q1"][2] == "confirmed"  # counted as type 1
+    assert judged(of_type("xen", ONE, 1.9), box)["Q1"][2] == "refuted"
+    translated = of_type("box", TWO, 7.0, technique=Technique.FULL)
+    assert judged(xen, translated)["Q1"][2].startswith("not measured here")
+    elsewhere = of_type("box", TWO, 1.4, host=replace(BARE, identity="local:other"))
+    assert judged(xen, elsewhere)["Q1"][2].startswith("not measured here")
+
+
+@pytest.mark.parametrize(
+    ("kind", "overhead", "verdict"),
+    [(ONE, 1.02, "confirmed"), (ONE, 3.0, "refuted"), (ONE, 1.1, "inconclusive"),
+     (HYBRID, 1.02, "confirmed"), (TWO, 1.4, "confirmed"), (TWO, 1.01, "refuted"),
+     (TWO, 3.0, "refuted"), (TWO, 2.0, "inconclusive")],
+)  # fmt: skip
+def test_a_type_is_judged_by_its_speed(kind: HypervisorType, overhead: float, verdict: str) -> None:
+    assert judged(of_type("it", kind, overhead))["H2" if kind is TWO else "H1"][2] == verdict
+
+
+def test_a_type_is_judged_by_where_it_was_seen() -> None:
+    def h1(kind: HypervisorType, place: Place) -> str:
+        return judged(of_type("it", kind, place=place))["H1"][2]
+
+    assert h1(ONE, Place.BENEATH) == h1(HYBRID, Place.MODULE) == "confirmed"
+    assert h1(ONE, Place.PROCESS) == h1(HYBRID, Place.PROCESS) == "refuted"
+    slow = of_type("box", TWO, 1.4, place=Place.BENEATH)
+    assert judged(slow)["H2"][2] == "refuted"
+
+
+def test_a_type_is_not_judged_by_its_technique_or_by_kernels_that_differ() -> None:
+    translated = of_type("it", TWO, 1.4, technique=Technique.FULL)
+    assert judged(translated)["H2"][2].startswith("not measured here")
+    calls = item("syscall-getppid", pairs(9.0), category="syscall", variant="it", backend="it",
+                 technique=Technique.HARDWARE, flags=("kernel_differs",))  # fmt: skip
+    fast = of_type("it", ONE)
+    both = replace(fast, items=(*fast.items, calls))
+    assert judged(both)["H1"][2] == "confirmed"
+    assert "not judged" in judged(both)["H1"][3]
+    assert judged(replace(fast, items=(calls,)))["H1"][2] == "inconclusive"
+
+
+def test_a_hybrid_is_a_module_and_a_process() -> None:
+    kvm = of_type("kvm", HYBRID, place=Place.MODULE, module="kvm_amd")
+    box = of_type("box", TWO, place=Place.MODULE, module="vboxdrv")
+    assert judged(kvm)["H3"][2] == "confirmed"
+    assert "called type 2, was seen to be the same" in judged(kvm, box)["H3"][3]
+    assert judged(of_type("kvm", HYBRID, place=Place.PROCESS))["H3"][2] == "refuted"
+    assert judged(of_type("kvm", HYBRID))["H3"][2].startswith("not measured here")
+    assert judged(box)["T5"][2].startswith("not measured here")  # its module is not KVM
+
+
+def test_a_hybrid_is_as_fast_as_one_type_and_as_convenient_as_the_other() -> None:
+    xen = of_type("xen", ONE, 1.02, place=Place.BENEATH)
+
+    def q2(overhead: float, mib: float, place: Place = Place.MODULE) -> str:
+        kvm = of_type("kvm", HYBRID, overhead, place=place, installation=installed(60, mib))
+        box = of_type("box", TWO, installation=installed(70, 100.0))
+        return judged(xen, kvm, box)["Q2"][2]
+
+    assert q2(1.02, 90.0) == "confirmed"
+    assert q2(1.5, 90.0) == "refuted"
+    assert q2(1.02, 200.0) == "refuted"
+    assert q2(1.02, 90.0, Place.BENEATH) == "refuted"
+    assert judged(xen, of_type("kvm", HYBRID))["Q2"][2] == "inconclusive"  # nothing was counted
+    nested = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "kvm"})
+    assert judged(of_type("kvm", HYBRID, host=nested))["Q2"][2].startswith("not measured here")
+
+
+def test_what_the_table_needs_is_kept_in_the_file() -> None:
+    made = of_type("xen", ONE, place=Place.BENEATH, installation=installed(34, 66.7))
+    read = reading.result_of(json.loads(store.dumps(store.document(made))))
+    assert read.installation == made.installation
+    assert read.launches[0].attestation.place is Place.BENEATH
+    assert read.declaration == made.declaration

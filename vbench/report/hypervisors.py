@@ -1,0 +1,107 @@
+"""The hypervisors that were measured: which there are, what they were seen to be, what they take to
+install. The second table, its chapter and its claims ask here. Pure.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vbench.model import Technique
+from vbench.records import Hypervisor, HypervisorType, Installation, Place
+from vbench.report.choice import CPU, Choice, choose
+from vbench.report.gather import Panel
+from vbench.report.overview import BOOT_PHASES, boot_times
+
+# The columns of the second table. A type that a guest cannot tell has none.
+COLUMNS = (HypervisorType.ONE, HypervisorType.HYBRID, HypervisorType.TWO)
+ORDER = (*COLUMNS, HypervisorType.UNKNOWN)
+# A type is not to blame for its technique, so one that is not hardware-assisted is named.
+_HOW = {
+    Technique.FULL: ", translating",
+    Technique.PARA: ", paravirtual",
+    Technique.HARDWARE: "",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A hypervisor, and each of its variants in its panel."""
+
+    kind: Hypervisor
+    of: tuple[Choice, ...]
+
+    def best(self, panel: Panel | None = None) -> Choice | None:
+        """The variant that stands for it, in one panel or in all."""
+        panels = [panel] if panel else list({c.panel.number: c.panel for c in self.of}.values())
+        return choose(panels, None, CPU, hypervisor=self.kind.name)
+
+    @property
+    def module(self) -> str:
+        """The module of the host's kernel that it was seen to be."""
+        found = (c.launch.attestation.module for c in self.of if c.launch is not None)
+        return next(filter(None, found), "")
+
+    @property
+    def place(self) -> Place | None:
+        """What it was seen to be on its host; None where nobody saw it."""
+        found = (place(c.panel, c.variant) for c in self.of)
+        return next(filter(None, found), None)
+
+    @property
+    def installation(self) -> Installation | None:
+        """What it takes to install, counted before not counted."""
+        found = [i for c in self.of if (i := c.panel.installations.get(c.variant)) is not None]
+        return min(found, key=lambda each: each.packages is None, default=None)
+
+    @property
+    def without_root(self) -> Panel | None:
+        """Where somebody who is not root launched it."""
+        launched = (c.panel for c in self.of if c.launch is not None)
+        return next((p for p in launched if p.host.facts.get("user") == "not root"), None)
+
+    def first_command(self, *, wall: bool = True) -> tuple[Choice, list[float]] | None:
+        """Seconds from launch to the first command, sorted, of the variant that was quickest."""
+        timed = [
+            (c, seconds)
+            for c in self.of
+            if c.panel.wall is wall and (seconds := boot_times(c.panel, c.variant, BOOT_PHASES[0]))
+        ]
+        return min(timed, key=lambda each: statistics.median(each[1]), default=None)
+
+
+def place(panel: Panel, variant: str) -> Place | None:
+    """What the hypervisor of a variant was seen to be; older results tell its module only."""
+    for launch in panel.launches:
+        if launch.variant == variant:
+            seen = launch.attestation
+            return seen.place or (Place.MODULE if seen.module else None)
+    return None
+
+
+def measured(panels: Iterable[Panel]) -> list[Measured]:
+    """All that have a variant in these panels, by type and name."""
+    found: dict[str, tuple[Hypervisor, list[Choice]]] = {}
+    for panel in panels:
+        for variant in panel.variants():
+            kind = panel.declared(variant).hypervisor
+            if kind is not None:
+                found.setdefault(kind.name, (kind, []))[1].append(Choice(panel, variant))
+    made = [Measured(kind, tuple(of)) for kind, of in found.values()]
+    return sorted(made, key=lambda each: (ORDER.index(each.kind.type), each.kind.name))
+
+
+def how(choice: Choice) -> str:
+    """By which technique, where it is not the usual one."""
+    return _HOW[choice.technique]
+
+
+def common_panel(panels: Sequence[Panel]) -> Panel | None:
+    """The machine on which most types were measured, then most hypervisors."""
+
+    def rank(panel: Panel) -> tuple[int, int, bool, int]:
+        there = [each for each in measured([panel]) if each.best() is not None]
+        return len({each.kind.type for each in there}), len(there), panel.wall, -panel.number
+
+    return max(panels, key=rank, default=None)

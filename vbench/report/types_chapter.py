@@ -1,0 +1,206 @@
+"""Type 1 against type 2 at length: where each hypervisor was seen, what it takes to install, and
+what it costs on the same machine as the others."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from vbench.records import Place
+from vbench.report import cells, exits, hypervisors
+from vbench.report.choice import Choice
+from vbench.report.document import Block, Cell, Table
+from vbench.report.gather import Gathered, Panel
+from vbench.report.hypervisors import Measured
+from vbench.report.reference import OPERATIONS, PAGE_FAULT, operation
+from vbench.report.types_table import type_name
+from vbench.results.formatting import (
+    NOTHING,
+    code,
+    interval,
+    number,
+    per_unit,
+    plain,
+    plural,
+    small,
+    times,
+)
+
+TITLE = "Type 1 and type 2"
+# What events of an exit are compared: their kinds, as the workloads declare them.
+_EVENTS = ("CPUID", "hypercall", "port I/O", "MSR")
+
+
+def section(gathered: Gathered) -> list[Block]:
+    """Of all panels. Empty where no backend says which hypervisor it is."""
+    found = hypervisors.measured(gathered.panels)
+    if not found:
+        return []
+    blocks: list[Block] = [_sentence(found), _origin(found), _NOTE]
+    for panel in gathered.panels:
+        table = _same_machine(panel)
+        if table is not None:
+            clock = "by the clock" if panel.wall else "counted in instructions"
+            blocks += [f"**The same work on {code(panel.host.identity)}, {clock}**", table]
+    return blocks
+
+
+_NOTE = (
+    "*Seen on the host*: what the launch attested. A hypervisor beneath the kernel takes a reboot "
+    "to install; a module or a process takes none. *To install*: apt's own answer for a bare "
+    "Debian that boots, without recommended packages; nothing was installed for it. *Root*: who "
+    "launched the guests that were measured here; that root did proves no need of it."
+)
+
+
+def _sentence(found: Sequence[Measured]) -> str:
+    names = (f"{plain(each.kind.name)} ({type_name(each.kind.type)})" for each in found)
+    return f"Measured here: {', '.join(names)}."
+
+
+# ---------------------------------------------------------------- what each is, and what it takes
+
+
+def _origin(found: Sequence[Measured]) -> Table:
+    headings = [
+        "Hypervisor",
+        "Type, as stated",
+        "Seen on the host",
+        "To install",
+        "Root",
+        "First command after launch",
+    ]
+    return Table(
+        headings,
+        [
+            [
+                f"**{plain(each.kind.name)}**<br>{small('by ' + plain(each.kind.vendor))}",
+                f"{type_name(each.kind.type)}<br>{small(plain(each.kind.source))}",
+                _seen(each),
+                _to_install(each),
+                _root(each),
+                _first_command(each),
+            ]
+            for each in found
+        ],
+    )
+
+
+def _seen(each: Measured) -> str:
+    if each.place is None:
+        return "not seen from here"
+    module = f" ({code(each.module)})" if each.module else ""
+    variants = dict.fromkeys(c.variant for c in each.of if hypervisors.place(c.panel, c.variant))
+    return f"{each.place}{module}<br>{small('by launches of ' + ', '.join(map(code, variants)))}"
+
+
+def _to_install(each: Measured) -> str:
+    reboot = {None: "", Place.BENEATH: ", a reboot"}.get(each.place, ", no reboot")
+    counted = each.installation
+    if counted is None:
+        return f"not counted: no packages are declared{reboot}"
+    asked = f"{', '.join(map(code, counted.asked))} of Debian {plain(counted.release)}"
+    if counted.packages is None or counted.disk_mib is None:
+        return f"not counted: {plain(counted.reason)}{reboot}<br>{small(asked)}"
+    text = f"{plural(counted.packages, 'package')}, {number(counted.disk_mib)} MiB{reboot}"
+    return f"{text}<br>{small(f'{asked}, on {counted.counted}')}"
+
+
+def _root(each: Measured) -> str:
+    if (panel := each.without_root) is not None:
+        return f"not needed: launched without it on {code(panel.host.identity)}"
+    users = {c.panel.host.facts.get("user", "") for c in each.of if c.launch is not None}
+    return "launched by root here" if users == {"root"} else "not recorded"
+
+
+def _first_command(each: Measured) -> str:
+    texts = []
+    for wall in (True, False):
+        if (timed := each.first_command(wall=wall)) is not None:
+            choice, seconds = timed
+            middle = number(statistics.median(seconds))
+            clock = "" if wall else " of the testbed's clock"
+            bounds = f" ({number(seconds[0])} to {number(seconds[-1])})" if seconds[1:] else ""
+            texts.append(f"{middle} s{clock}{bounds} {code(choice.variant)}")
+    return "<br>".join(texts) or "not timed"
+
+
+# ---------------------------------------------------------------- on the same machine
+
+
+def _same_machine(panel: Panel) -> Table | None:
+    """What operations and exits cost under each hypervisor of one panel; None for fewer than two:
+    it compares."""
+    chosen = [
+        (each, choice)
+        for each in hypervisors.measured([panel])
+        if (choice := each.best()) is not None
+    ]
+    if len(chosen) < 2:
+        return None
+    rows: list[list[Cell | str]] = []
+    for title, workload in OPERATIONS:
+        rows.append([title, *(_operation(panel, c.variant, workload) for _, c in chosen)])
+    shadow = [_shadowed(panel, c) for _, c in chosen]
+    rows.append(["Page fault without nested paging", *shadow])
+    for event, workload in _events(panel, [c for _, c in chosen]):
+        rows.append([f"Event: {event}", *(_event(panel, c.variant, workload) for _, c in chosen)])
+    rows = [row for row in rows if any(_text(cell) != NOTHING for cell in row[1:])]
+    if not rows:
+        return None
+    headings = [
+        f"{plain(e.kind.name)} ({type_name(e.kind.type)}{hypervisors.how(c)})<br>{code(c.variant)}"
+        for e, c in chosen
+    ]
+    return Table(["", *headings], rows)
+
+
+def _text(cell: Cell | str) -> str:
+    return cell.text if isinstance(cell, Cell) else cell
+
+
+def _operation(panel: Panel, variant: str, workload: str) -> Cell | str:
+    """Overhead with its interval, and native and guest as they are."""
+    item = operation(panel, variant, workload)
+    if item is None:
+        return NOTHING
+    base = panel.host.time_base
+    both = [cells.native_s(item), cells.guest_s(item)]
+    shown = [per_unit(s, item.unit, item.category, base) for s in both if s is not None]
+    value = panel.overheads.get(item.name)
+    ratio = f"{times(value.ratio)} {interval(value)}" if value is not None else "no ratio"
+    text = f"{ratio}<br>{small(' → '.join(shown))}"
+    return Cell(text, None if value is None else value.ratio, panel.series(item))
+
+
+def _shadowed(panel: Panel, choice: Choice) -> Cell | str:
+    """The page fault of the variant that differs from `choice` in having shadow page tables."""
+    for variant in panel.variants():
+        declared = panel.declared(variant)
+        if declared.shadow_paging and declared.contrast_to == choice.variant:
+            return _operation(panel, variant, PAGE_FAULT)
+    return NOTHING
+
+
+def _events(panel: Panel, chosen: Sequence[Choice]) -> list[tuple[str, str]]:
+    """Event and workload of those kinds that any of these variants measured, in their order."""
+    found: dict[str, tuple[str, str]] = {}
+    for choice in chosen:
+        for item, cause in exits.causing(panel, choice.variant):
+            if cause.kind in _EVENTS:
+                found.setdefault(item.workload, (cause.kind, cause.event))
+    order = sorted(found.items(), key=lambda each: _EVENTS.index(each[1][0]))
+    return [(event, workload) for workload, (_, event) in order]
+
+
+def _event(panel: Panel, variant: str, workload: str) -> Cell | str:
+    found = exits.cost(panel, variant, workload)
+    if found is None:
+        return NOTHING
+    if found.drowned:
+        return "not above its control"
+    unit = "" if panel.wall else " instr."
+    text = f"{exits.exact(panel, found.net)}{unit}"
+    if found.item.exits:
+        text += f"<br>{small(f'{exits.left(found.item):.2f} exits for it')}"
+    return Cell(text, found.net, panel.series(found.item))

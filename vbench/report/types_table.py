@@ -1,0 +1,94 @@
+"""Type 1 against type 2 on the first screen: the introduction's second table, in short."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from vbench.model import Technique
+from vbench.records import HypervisorType, Place
+from vbench.report import hypervisors
+from vbench.report.choice import COUNTED, Choice
+from vbench.report.document import Table
+from vbench.report.gather import Gathered, Panel
+from vbench.report.hypervisors import COLUMNS, Measured
+from vbench.results.formatting import code, number, plain, plural
+
+_NOT_MEASURED = "not measured"
+# What the introduction states of each type.
+_INSTALLED = ("directly on hardware", "a module makes Linux the hypervisor", "on top of a host OS")
+_USE = ("servers, cloud (stated)", "servers, cloud (stated)", "development, testing (stated)")
+_PRODUCTS = ("ESXi, Hyper-V, Xen", "KVM", "VirtualBox, VMware Workstation and Fusion, Parallels")
+_PLACES = {
+    Place.BENEATH: "beneath the host's kernel",
+    Place.MODULE: "a module of it",
+    Place.PROCESS: "a process",
+}
+
+
+def table(gathered: Gathered) -> Table:
+    """Five rows as the introduction has them; its hybrid between its two types."""
+    everybody = hypervisors.measured(gathered.panels)
+    found = [[each for each in everybody if each.kind.type is of] for of in COLUMNS]
+    common = hypervisors.common_panel(gathered.panels)
+    rows = (
+        ("Installation", [_installation(s, of) for s, of in zip(_INSTALLED, found, strict=True)]),
+        ("Performance", [_performance(common, of) for of in found]),
+        ("Primary use", list(_USE)),
+        ("Management complexity", [_management(of) for of in found]),
+        ("Key products", [_products(s, of) for s, of in zip(_PRODUCTS, found, strict=True)]),
+    )
+    headings = ["Criterion", "Type 1", "Hybrid", "Type 2"]
+    return Table(headings, [[f"**{name}**", *cells] for name, cells in rows])
+
+
+def _installation(stated: str, found: Sequence[Measured]) -> str:
+    """What is stated of the type; where each hypervisor was seen."""
+    seen: dict[str, list[str]] = {}
+    for each in found:
+        if each.place is not None:
+            text = f"module {code(each.module)}" if each.module else _PLACES[each.place]
+            seen.setdefault(text, []).append(plain(each.kind.name))
+    return "; ".join([stated, *(f"{', '.join(names)}: {text}" for text, names in seen.items())])
+
+
+def _performance(common: Panel | None, found: Sequence[Measured]) -> str:
+    """On the machine that most were measured on, else wherever one was."""
+    chosen = [(e, c) for e in found if (c := (common and e.best(common)) or e.best()) is not None]
+    chosen.sort(key=lambda pair: pair[1].technique is not Technique.HARDWARE)
+    texts = [f"{plain(e.kind.name)}{hypervisors.how(c)} {_overheads(c)}" for e, c in chosen]
+    return "; ".join(texts) or _NOT_MEASURED
+
+
+def _overheads(choice: Choice) -> str:
+    texts = choice.overheads()
+    return texts if choice.panel.wall else f"{texts} {COUNTED}"
+
+
+def _management(found: Sequence[Measured]) -> str:
+    texts = [text for each in found if (text := _effort(each))]
+    return "; ".join(texts) or _NOT_MEASURED
+
+
+def _effort(each: Measured) -> str:
+    """Packages and MiB, whether it needs a reboot, how soon a first command ran."""
+    parts = []
+    counted = each.installation
+    if counted is not None and counted.packages is not None and counted.disk_mib is not None:
+        parts += [plural(counted.packages, "package"), f"{number(counted.disk_mib)} MiB"]
+    if each.place is not None:
+        parts.append("a reboot" if each.place is Place.BENEATH else "no reboot")
+    if (first := each.first_command()) is not None:
+        parts.append(f"first command in {number(statistics.median(first[1]))} s")
+    return f"{plain(each.kind.name)}: {', '.join(parts)}" if parts else ""
+
+
+def _products(stated: str, found: Sequence[Measured]) -> str:
+    here = ", ".join(plain(each.kind.name) for each in found) or "none"
+    return f"{stated}; measured here: {here}"
+
+
+def type_name(of: HypervisorType) -> str:
+    """The type in a sentence."""
+    names = {HypervisorType.HYBRID: "hybrid", HypervisorType.UNKNOWN: "of a type unknown"}
+    return names.get(of, f"type {of.value}")
