@@ -22,7 +22,7 @@
           └── Unsupported           cannot be measured there: a result, not a fault
 
 A lost guest is relaunched; a failed workload is recorded and the run goes on.
-`KeyboardInterrupt` and other `BaseException`s are never turned into these.
+`Interrupted` is none of them: it is how Ctrl-C and signals end a command.
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ class Unsupported(WorkloadError):
 # A program's exit status that says the same: "skipped" to automake and Meson. vbench-probe ends
 # with it where a machine has or allows no such thing as it was asked for.
 UNSUPPORTED_STATUS = 77
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a signal asked us to end. No workload or plugin raises it by itself."""
+
 
 # Exit status of a command that a signal ended: 128 and the number of SIGINT, as shells have it.
 INTERRUPTED_STATUS = 130

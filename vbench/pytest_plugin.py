@@ -101,7 +101,10 @@ class SessionPlugin:
         def call(measure: Measure) -> None:
             pyfuncitem.funcargs["measure"] = measure
             asked = inspect.signature(pyfuncitem.obj).parameters
-            pyfuncitem.obj(**{k: v for k, v in pyfuncitem.funcargs.items() if k in asked})
+            try:
+                pyfuncitem.obj(**{k: v for k, v in pyfuncitem.funcargs.items() if k in asked})
+            except pytest.skip.Exception as skipped:
+                raise Unsupported(skipped.msg or "skipped") from skipped
 
         known = len(self.session.book.state(task).outcome.pairs)
         try:

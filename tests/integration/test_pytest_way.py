@@ -17,9 +17,11 @@ pytestmark = pytest.mark.tcg
 CLONE = Path(__file__).parents[2]
 
 
-def pytest_way(vbench: Vbench, *words: str) -> subprocess.CompletedProcess[str]:
+def pytest_way(
+    vbench: Vbench, *words: str, of: str = "workloads"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "workloads", "-p", "no:cacheprovider", *words],
+        [sys.executable, "-m", "pytest", of, "-p", "no:cacheprovider", *words],
         cwd=CLONE,
         env={
             **os.environ,
@@ -62,6 +64,32 @@ def test_pytest_writes_a_file_for_both(vbench: Vbench, tmp_path: Path) -> None:
     assert "syscall-getppid" in report.stdout
     again = vbench.run("report", file)
     assert again.stdout == report.stdout  # same file, same bytes
+
+
+ENDS = """
+import pytest, sys
+
+pytestmark = pytest.mark.workload(category="cpu", unit="event")
+
+def bench_cpu_skipped(measure):
+    pytest.skip("no such CPU")
+
+def bench_cpu_ended(measure):
+    sys.exit(3)
+"""
+
+
+def test_skipped_is_unsupported_and_ended_is_failed(vbench: Vbench, tmp_path: Path) -> None:
+    (tmp_path / "bench_mine.py").write_text(ENDS)
+    done = pytest_way(
+        vbench,
+        *("-p", "vbench.pytest_plugin", "-o", "python_functions=bench_*", "-rs"),
+        *("--backend", "tcg-virtio", "--boots", "1", "--rounds", "1"),
+        of=str(tmp_path / "bench_mine.py"),
+    )
+    assert "1 failed, 1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "unsupported: no such CPU" in done.stdout
+    assert "WorkloadError: the workload raised SystemExit: 3" in done.stdout
 
 
 def test_xdist_is_refused(vbench: Vbench) -> None:

@@ -15,7 +15,7 @@ from sample_results import item, pairs, result
 from vbench.cli import defence
 from vbench.errors import UnavailableError
 from vbench.results import store
-from vbench.run.interrupts import terminated_as_interrupted
+from vbench.system.interrupts import asked_to_end, terminated_as_interrupted
 
 
 def vbench(
@@ -125,6 +125,17 @@ def test_signals_that_end_are_ctrl_c_once(number: signal.Signals) -> None:
                 interrupts += 1
     assert interrupts == 1
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_only_a_signal_asks_a_run_to_end() -> None:
+    assert asked_to_end(KeyboardInterrupt())  # may be Ctrl-C: Python's own handler is in force
+    assert not asked_to_end(SystemExit())
+    with terminated_as_interrupted():
+        with pytest.raises(KeyboardInterrupt) as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert asked_to_end(caught.value)
+        assert not asked_to_end(KeyboardInterrupt())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nohup_stays_nohup() -> None:

@@ -73,6 +73,22 @@ def test_a_variant_that_fails_twice_running_is_given_up(session: Session, series
     session.broker.guest(session.book.series["local-shell,vcpus=2"], 0)  # others are not
 
 
+@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3)])
+def test_a_fault_in_a_backend_is_a_launch_that_failed(
+    session: Session, series: Series, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def launch(*_: object) -> None:
+        launches.append(1)
+        raise error
+
+    launches: list[int] = []
+    monkeypatch.setattr(shell_backend.ShellBackend, "launch", launch)
+    for _ in range(2):
+        with pytest.raises(LaunchError, match=f"the backend shell raised {type(error).__name__}"):
+            session.broker.guest(series, 0)
+    assert len(launches) == 1  # it is not tried for each item
+
+
 def test_failures_apart_are_no_reason_to_give_up(session: Session, series: Series) -> None:
     GUESTS.launches[:] = [shell_backend.NO_BOOT, None, shell_backend.NO_BOOT]
     with pytest.raises(LaunchError):

@@ -157,12 +157,28 @@ def test_a_fault_in_the_report_ends_no_run(
 
 
 def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
-    stop = "if measure.boot: raise KeyboardInterrupt"
-    text = spin("cpu_a") + bench("cpu_stop", stop) + spin("cpu_z")
+    stop = "if measure.boot: os.kill(os.getpid(), signal.SIGINT)"
+    text = "import os, signal\n" + spin("cpu_a") + bench("cpu_stop", stop) + spin("cpu_z")
     assert run(text, boots=3) == 130
     assert set(run.pairs()) == {"cpu-a[shell]", "cpu-z[shell]"}
     assert 4 <= sum(run.pairs().values()) <= 8  # the first boot, and some of the second
     assert "cpu-a" in (run.out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    ["SystemExit(3)", "KeyboardInterrupt", "asyncio.CancelledError", "pytest.fail.Exception('x')"],
+)
+def test_a_workload_that_ends_the_program_ends_itself(
+    run: Runs, capfd: pytest.CaptureFixture[str], raised: str
+) -> None:
+    text = "import asyncio\n" + bench("cpu_end", f"raise {raised}") + spin("cpu_z")
+    assert run(text) == 1
+    assert run.pairs() == {"cpu-z[shell]": 2}
+    name = raised.partition("(")[0].replace(".fail.Exception", ".Failed").rpartition(".")[2]
+    assert f"cpu-end: failed: the workload raised {name}" in capfd.readouterr().err
+    (result,) = loading.load_all([run.out])
+    assert result.stopped == ""
 
 
 def test_a_broken_file_is_found_before_anything_is_booted(run: Runs, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
-from vbench.errors import ConnectionLost, HostError, UnavailableError, VbenchError
+from vbench.errors import ConnectionLost, HostError, UnavailableError
 from vbench.model import ON_DEVICES, Availability, TimeBase
 from vbench.records import Declaration
 from vbench.run.collecting import collect
@@ -45,7 +45,7 @@ class Backend:
     hosts: tuple[str, ...]
     options: Options = field(default_factory=Options)
     breaks_on: str = ""
-    error: VbenchError = field(default_factory=lambda: HostError("no memory for it"))
+    error: BaseException = field(default_factory=lambda: HostError("no memory for it"))
 
     def __getattr__(self, name: str) -> Any:
         """All else is the shipped backend's."""
@@ -201,3 +201,16 @@ def test_a_host_that_cannot_be_reached_ends_the_run() -> None:
     with pytest.raises(ConnectionLost, match="no SSH login"):
         machine(hosts=("local", "far"))
     assert machine.hosts["local"].closed
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), SystemExit(3)])
+def test_a_fault_in_a_probe_takes_no_other_backend_along(error: BaseException) -> None:
+    machine = Machine(kvm=True)
+    broken = cast(Any, machine.registry.backends["tcg"])
+    broken.breaks_on, broken.error = "local", error
+    chosen = machine()
+    assert labels(chosen) == ["local-kvm-emulated", "local-kvm-virtio", "local-tcg-virtio"]
+    (reason,) = [each[2] for each in chosen.unavailable["local"] if each[0] == "tcg"]
+    assert reason.startswith(f"its probe raised {type(error).__name__}")
+    with pytest.raises(UnavailableError, match="its probe raised"):
+        machine("tcg")

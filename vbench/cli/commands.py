@@ -12,16 +12,16 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from vbench.contract.guest import Guest
-from vbench.contract.registry import shown, with_options
+from vbench.contract.registry import probed, shown, with_options
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.native import Native
 from vbench.image import Installed
 from vbench.run.collecting import collect
-from vbench.run.interrupts import terminated_as_interrupted
 from vbench.run.lock import measuring_alone
 from vbench.run.opening import ensure_image, find_host, load_plugins
 from vbench.run.options import RunOptions, say
 from vbench.system.doctor import NEEDED_REMOTELY, checks, render, to_json
+from vbench.system.interrupts import terminated_as_interrupted
 from vbench.system.packages import needed_here
 
 
@@ -32,7 +32,7 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
     rows = []
     try:
         for name, backend in sorted(registry.backends.items()):
-            availability = backend.probe(host, backend.options)
+            availability = probed(backend, host, backend.options)
             rows.append(
                 {
                     "backend": name,
@@ -137,7 +137,7 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
         stack.callback(asked.close)
         host = variant.backend.placed(asked, variant.options)
         stack.callback(host.close)
-        availability = variant.backend.probe(host, variant.options)
+        availability = probed(variant.backend, host, variant.options)
         if not availability.ok:
             raise UnavailableError(
                 f"{text} cannot run on {host.name}: {availability.reason}",

@@ -19,8 +19,11 @@ import pluggy
 
 from vbench.contract import hookspecs
 from vbench.contract.backend import Backend
-from vbench.errors import PluginError, UsageError
+from vbench.contract.host import Host
+from vbench.errors import PluginError, UsageError, VbenchError
+from vbench.model import Availability
 from vbench.records import Declaration
+from vbench.system.interrupts import asked_to_end
 
 ENTRY_POINT_GROUP = "vbench"
 
@@ -101,7 +104,9 @@ class Registry:
                 raise
         except PluginError as error:
             self.report(name, error)
-        except (Exception, SystemExit) as error:  # a file may end the program as it is imported
+        except BaseException as error:  # a file may end the program as it is imported
+            if asked_to_end(error):
+                raise
             self.report(
                 name,
                 PluginError(
@@ -153,7 +158,9 @@ class Registry:
                 result = implementation.function(**wanted)
                 if result is not None:
                     results.append((implementation.plugin_name, shape(result)))
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
+                if asked_to_end(error):
+                    raise
                 self.report(
                     implementation.plugin_name,
                     PluginError(
@@ -201,6 +208,20 @@ class Registry:
         if backend is None:
             raise UsageError(f"there is no backend {name!r}", remedy=_suggest(name, self.backends))
         return _variant(backend, backend.options, assignments, text)
+
+
+def probed(backend: Backend, host: Host, options: Any) -> Availability:
+    """What the backend says of `host`. A fault in it is no reason to lose the other backends.
+    Raises ConnectionLost, HostError."""
+    try:
+        return backend.probe(host, options)
+    except VbenchError:  # of the host
+        raise
+    except BaseException as error:
+        if asked_to_end(error):
+            raise
+        said = ": ".join(filter(None, (type(error).__name__, str(error))))
+        return Availability(False, f"its probe raised {said}", "mend or uninstall its plugin")
 
 
 def with_options(variant: Variant, text: str) -> Variant:

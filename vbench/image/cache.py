@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from vbench.errors import ImageError
+from vbench.errors import ImageError, Interrupted
 from vbench.image import tools
 from vbench.system.filelock import locked
 from vbench.system.folders import cache_folder
@@ -266,7 +266,7 @@ def _sigterm_interrupts() -> Iterator[None]:
     )
 
     def unwind(_signal: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+        raise Interrupted
 
     if by_default:
         signal.signal(signal.SIGTERM, unwind)

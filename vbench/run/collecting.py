@@ -12,6 +12,7 @@ from types import FunctionType, ModuleType
 from vbench.contract.workload import PREFIX, Workload, described, marks
 from vbench.errors import UsageError
 from vbench.model import CATEGORIES
+from vbench.system.interrupts import asked_to_end
 
 # How pytest itself measures a workload file.
 PYTEST_WAY = "pytest -p vbench.pytest_plugin -o 'python_functions=bench_*'"
@@ -53,8 +54,10 @@ def _module(file: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
+        if asked_to_end(error):
+            raise
         raise UsageError(
             f"the workload file {file} cannot be loaded: {type(error).__name__}: {error}",
             remedy="mend the file",

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vbench.errors import VbenchError
+
+_TRACEBACK_LINES = 6  # of code that is not ours, the innermost last
+_Error = TypeVar("_Error", bound=VbenchError)
+
+
+def fault(kind: type[_Error], whose: str, error: BaseException) -> _Error:
+    """The error of that kind for what the code of a workload or plugin raised."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    said = ": ".join(filter(None, (type(error).__name__, str(error))))
+    made = kind(
+        f"{whose} raised {said}",
+        evidence="\n".join(lines[-_TRACEBACK_LINES:]),
+        remedy=f"mend {whose}",
+    )
+    made.__cause__ = error
+    return made
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from vbench.errors import (
 )
 from vbench.model import ImageFiles, Launch
 from vbench.run.book import Book
+from vbench.run.failures import fault
 from vbench.run.phases import Phases
 from vbench.run.series import Series
+from vbench.system.interrupts import asked_to_end
 
 # A variant that failed to come up so often in a row is given up for the rest of the run.
 LAUNCH_FAILURES_MAX = 2
@@ -104,6 +106,17 @@ class Broker:
         return self._launch(series, variant, boot)
 
     def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
+        """Raises LaunchError for whatever the backend's code raises."""
+        try:
+            return self._launched(series, variant, boot)
+        except VbenchError:
+            raise
+        except BaseException as error:
+            if asked_to_end(error):
+                raise
+            raise fault(LaunchError, f"the backend {variant.backend.name}", error) from error
+
+    def _launched(self, series: Series, variant: Variant, boot: int) -> Guest:
         backend = variant.backend
         guest = backend.launch(series.host, self._image, variant.options)
         try:
@@ -141,6 +154,7 @@ class Broker:
             guest.close()
         except VbenchError as error:
             self._not_ended(*owner, error)
-        except Exception as error:
-            what = f"the guest could not be ended: {type(error).__name__}: {error}"
-            self._not_ended(*owner, GuestError(what))
+        except BaseException as error:
+            if asked_to_end(error):
+                raise
+            self._not_ended(*owner, fault(GuestError, "the end of the guest", error))

@@ -13,7 +13,6 @@ from vbench.contract.workload import Workload
 from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run import resuming
-from vbench.run.interrupts import terminated_as_interrupted
 from vbench.run.lock import measuring_alone
 from vbench.run.loop import measure_all
 from vbench.run.opening import Asked, check, load_workloads, open_session, say_problems
@@ -21,6 +20,7 @@ from vbench.run.options import RunOptions, say
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task, check_names, schedule
 from vbench.run.session import Session
+from vbench.system.interrupts import terminated_as_interrupted
 
 
 def run(options: RunOptions) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
-from vbench.contract.registry import Registry, Variant
+from vbench.contract.registry import Registry, Variant, probed
 from vbench.errors import ConnectionLost, UnavailableError, UsageError, VbenchError
 from vbench.model import ON_DEVICES, Availability, Technique, TimeBase
 from vbench.run.series import Series
@@ -118,7 +118,7 @@ def _probe(
         place = variant.backend.placed(host, variant.options)
         stack.callback(place.close)
         try:
-            availability = variant.backend.probe(place, variant.options)
+            availability = probed(variant.backend, place, variant.options)
             if availability.ok:
                 place.facts()  # remembered: without them nothing of a run could be kept
         except ConnectionLost as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -21,14 +20,13 @@ from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, TimeBase
 from vbench.results import stats
 from vbench.run.book import Book
-from vbench.run.failures import Failure, Failures
+from vbench.run.failures import Failure, Failures, fault
 from vbench.run.guests import Broker
 from vbench.run.measuring import MeasureFactory
 from vbench.run.phases import Phases
 from vbench.run.schedule import Task
 from vbench.run.series import Series
-
-_TRACEBACK_LINES = 6  # of a workload's own fault, the innermost last
+from vbench.system.interrupts import asked_to_end
 
 
 class Session:
@@ -109,7 +107,10 @@ class Session:
         except StoreError as error:
             self._broken_off(task, error.what)
             raise
-        except Exception as error:
+        except BaseException as error:
+            if asked_to_end(error):
+                self._broken_off(task, "interrupted")
+                raise
             failure = self._failure(error)
             if (
                 isinstance(failure, GuestSilent)
@@ -124,9 +125,6 @@ class Session:
             if isinstance(error, GuestLost):
                 self.broker.drop()
             return self._ended(task, failure)
-        except BaseException:
-            self._broken_off(task, "interrupted")
-            raise
         return self._ended(task, None)
 
     def _ended(self, task: Task, error: VbenchError | None) -> VbenchError | None:
@@ -140,17 +138,10 @@ class Session:
         with contextlib.suppress(StoreError):  # the same one
             self.book.end(task, complete=False)
 
-    def _failure(self, error: Exception) -> VbenchError:
+    def _failure(self, error: BaseException) -> VbenchError:
         """What went wrong as a VbenchError, with all that is known."""
         if not isinstance(error, VbenchError):
-            lines = "".join(traceback.format_exception(error)).splitlines()
-            fault = WorkloadError(
-                f"the workload raised {type(error).__name__}: {error}",
-                evidence="\n".join(lines[-_TRACEBACK_LINES:]),
-                remedy="mend the workload",
-            )
-            fault.__cause__ = error
-            return fault
+            return fault(WorkloadError, "the workload", error)
         guest = self.broker.current
         if isinstance(error, GuestLost) and not error.evidence and guest is not None:
             return guest.lost(error.what)  # QMP noticed it: the machine knows more
