@@ -24,9 +24,9 @@ from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run import opening, runner
 
-STOP = "import pathlib\n" + bench(
+STOP = "import os, pathlib\n" + bench(
     "cpu_stop",
-    "if measure.boot == 1 and not pathlib.Path('go-on').exists(): raise KeyboardInterrupt\n"
+    "if measure.boot == 1 and not pathlib.Path('go-on').exists(): os.kill(os.getpid(), 2)\n"
     """    measure(lambda n, e: "echo '{\\"elapsed_ns\\": 300000000}'", read=parsers.probe)""",
 )
 TEXT = spin("cpu_a") + STOP + spin("cpu_z")
@@ -217,23 +217,61 @@ def test_a_guest_that_cannot_be_relaunched_is_measured_anew(
     assert samples(run.out) == {(name, 0): 4 for name, _ in ALL}
 
 
-def test_a_journal_with_a_value_of_a_wrong_type_is_damaged(run: Runs) -> None:
+VALUES = {
+    "run": ("started", "seed", "same"),
+    "series": ("series", "result.image"),
+    "launch": ("launch.versions", "launch.boot"),
+    "begin": ("boot", "item.work_unit"),
+    "pair": ("workload", "pair.guest_s"),
+    "end": ("complete", "sizes.native", "problems"),
+    "stopped": ("why",),
+}
+
+
+def test_a_journal_with_a_wrong_or_missing_value_is_damaged(run: Runs) -> None:
     assert run(TEXT, boots=1) == 0
     journal = run.out / JOURNAL_NAME
-    text = journal.read_text()
-    for event, part, key in (
-        ("series", "result", "image"),
-        ("launch", "launch", "versions"),
-        ("begin", "item", "work_unit"),
-        ("pair", "pair", "guest_s"),
-    ):
-        records = [json.loads(line) for line in text.splitlines()]
-        record = next(each for each in records if each["event"] == event)
-        record[part][key] = [2]
-        journal.write_text("".join(json.dumps(each) + "\n" for each in records))
-        with pytest.raises(UnreadableError, match="damaged") as caught:
-            loading.load_all([journal])
-        assert f".{key} is [2], not" in caught.value.evidence
+    lines = journal.read_text().splitlines()
+    for event, key in [(event, key) for event, keys in VALUES.items() for key in keys]:
+        for wrong, told in (([[2]], key), (None, f"{key} is missing")):
+            records = [json.loads(line) for line in lines]
+            part = next(each for each in records if each["event"] == event)
+            *way, last = key.split(".")
+            for name in way:
+                part = part[name]
+            part[last] = wrong
+            if wrong is None:
+                del part[last]
+            journal.write_text("".join(json.dumps(each) + "\n" for each in records))
+            for read in (lambda: loading.load_all([journal]), lambda: runner.resume(run.out)):
+                with pytest.raises(UnreadableError, match="damaged") as caught:
+                    read()
+                assert told in caught.value.evidence
+
+
+@pytest.mark.parametrize("option", ["hosts", "boots", "plugins", "kernel"])
+def test_a_journal_with_an_option_of_a_wrong_type_is_not_continued(run: Runs, option: str) -> None:
+    interrupted(run)
+    journal = run.out / JOURNAL_NAME
+    first, *others = journal.read_text().splitlines()
+    head = json.loads(first)
+    head["options"][option] = {"a": 2}
+    journal.write_text("\n".join([json.dumps(head), *others, ""]))
+    with pytest.raises(UnreadableError, match="damaged") as caught:
+        runner.resume(run.out)
+    assert f"options.{option}" in caught.value.evidence
+
+
+@pytest.mark.parametrize("line", ["[]", "7", "null", "{}", '{"event": 3}', '"event"'])
+def test_a_line_that_is_no_record_is_damage(run: Runs, line: str) -> None:
+    interrupted(run)
+    journal = run.out / JOURNAL_NAME
+    whole = journal.read_text()
+    for text in (f"{line}\n{whole}", f"{whole}{line}\n"):
+        journal.write_text(text)
+        for read in (lambda: loading.load_all([run.out]), lambda: runner.resume(run.out)):
+            with pytest.raises(UnreadableError, match="it has no text `event`"):
+                read()
 
 
 def test_nothing_to_continue(run: Runs, tmp_path: Path) -> None:

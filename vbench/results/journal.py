@@ -118,9 +118,12 @@ class Journal:
         records = []
         for number, line in enumerate(lines[:-1], 1):
             try:
-                records.append(json.loads(line))
+                record = json.loads(line)
+                if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+                    raise ValueError("it is no record of a journal: it has no text `event`")
             except ValueError as error:
                 raise UnreadableError(f"{path}, line {number}: {error}") from error
+            records.append(record)
         return records
 
 

@@ -27,7 +27,7 @@ from vbench.model import Item, Launch, Pair, Result, Status
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import Journal
 from vbench.results.reading import item_of, run_of
-from vbench.results.shapes import Head, JournalPair, Run, from_json
+from vbench.results.shapes import RECORDS, from_json
 
 Record = Mapping[str, Any]
 NO_END = "it was killed or still goes on"
@@ -102,38 +102,36 @@ class Recovered:
 
 
 def read(path: Path) -> Recovered:
-    """Raises UnreadableError if the journal cannot be read, and KeyError, TypeError, ValueError or
-    AttributeError where it is damaged."""
-    first, *records = Journal.read(path) or [{}]
-    if first.get("event") != "run":
+    """Raises UnreadableError if the journal cannot be read, or is damaged."""
+    lines = Journal.read(path)
+    if not lines or lines[0]["event"] != "run":
         raise UnreadableError(
             f"{path} is of an older vbench, which wrote no journal that can be read back",
             remedy="read its result files",
         )
-    if first["schema_version"] != SCHEMA_VERSION:
+    if (version := lines[0].get("schema_version")) != SCHEMA_VERSION:
         raise UnreadableError(
-            f"{path} has schema version {first['schema_version']}; this vbench reads journals of "
+            f"{path} has schema version {version}; this vbench reads journals of "
             f"version {SCHEMA_VERSION}",
             remedy="read it with the vbench that wrote it",
         )
-    run = Recovered(first)
+    head, *records = [_typed(path, number, line) for number, line in enumerate(lines, 1)]
+    run = Recovered(head)
     for record in records:
         run.stopped = None  # whatever comes after an end: the run was continued
         event, label = record["event"], record.get("series", "")
         if event == "series":
-            run.series[label] = from_json(record["result"], Run, "series.result")
+            run.series[label] = record["result"]
         elif event == "launch":
-            run.launches.append((label, from_json(record["launch"], Launch, "launch")))
+            run.launches.append((label, record["launch"]))
         elif event == "pair":
-            pair = _pair(from_json(record["pair"], JournalPair, "pair"))
-            run.pairs.append((label, record["workload"], pair))
+            run.pairs.append((label, record["workload"], _pair(record["pair"])))
         elif event == "again":
             run.drop_pairs(label, record["workload"], record["boot"])
         elif event in ("begin", "end"):
-            item = from_json(record["item"], Head, "item")
-            key = (label, item["workload"], record["boot"])
+            key = (label, record["item"]["workload"], record["boot"])
             run.tasks.pop(key, None)  # so that the newest is last
-            run.tasks[key] = {**record, "item": item}
+            run.tasks[key] = record
         elif event == "enough":
             run.enough.add((label, record["workload"], record["boot"]))
         elif event == "dropped":
@@ -145,10 +143,23 @@ def read(path: Path) -> Recovered:
     return run
 
 
+def _typed(path: Path, number: int, line: Record) -> Record:
+    """A record as its event has it. Raises UnreadableError, which names the line and the key."""
+    try:
+        record: Record = from_json(line, RECORDS.get(line["event"], object))
+    except ValueError as error:
+        raise UnreadableError(
+            f"{path} is damaged",
+            evidence=f"line {number}: {error}",
+            remedy="the run's result files may be whole; else measure anew",
+        ) from error
+    return record
+
+
 def unfinished(path: Path) -> bool:
     """Whether a journal is one that can be read back and has no end. Raises UnreadableError."""
     records = Journal.read(path)
-    return bool(records) and records[0].get("event") == "run" and records[-1]["event"] != "stopped"
+    return bool(records) and records[0]["event"] == "run" and records[-1]["event"] != "stopped"
 
 
 def _pair(record: Record) -> Pair:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -130,6 +131,90 @@ class JournalPair(TypedDict):
     equal: _Shares | None
 
 
+class _Record(TypedDict):
+    event: str
+
+
+class _RunRecord(_Record):
+    schema_version: int
+    started: str
+    seed: int | None
+    options: Mapping[str, object]
+    same: Mapping[str, str]
+
+
+class _SittingRecord(_Record):
+    at: str
+
+
+class _SeriesRecord(_Record):
+    series: str
+    result: Run
+
+
+class _LaunchRecord(_Record):
+    series: str
+    launch: Launch
+
+
+class _BeginRecord(_Record):
+    series: str
+    boot: int
+    item: Head
+
+
+class _PairRecord(_Record):
+    series: str
+    workload: str
+    pair: JournalPair
+
+
+class _TaskRecord(_Record):
+    series: str
+    workload: str
+    boot: int
+
+
+class _Sizes(TypedDict):
+    guest: int
+    native: int
+
+
+class _EndRecord(_BeginRecord):
+    complete: bool
+    exits: Mapping[str, float | None]
+    sizes: _Sizes
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+    unsupported: str
+    failed: str
+
+
+class _DroppedRecord(_Record):
+    series: str
+    boot: int
+
+
+class _StoppedRecord(_Record):
+    why: str
+
+
+# The records of a journal by their event. Of others nothing is read.
+RECORDS: Mapping[str, Any] = {
+    "run": _RunRecord,
+    "sitting": _SittingRecord,
+    "series": _SeriesRecord,
+    "launch": _LaunchRecord,
+    "begin": _BeginRecord,
+    "pair": _PairRecord,
+    "again": _TaskRecord,
+    "enough": _TaskRecord,
+    "end": _EndRecord,
+    "dropped": _DroppedRecord,
+    "stopped": _StoppedRecord,
+}
+
+
 def from_json(value: Any, shape: Any, where: str = "") -> Any:
     """`value` (JSON) as one of the type `shape`: records, enumerations and tuples of them.
 
@@ -156,7 +241,7 @@ def from_json(value: Any, shape: Any, where: str = "") -> Any:
             raise ValueError(f"{where} is {_short(value)}, not one of {', '.join(shape)}")
         return shape(value)
     _expect(value, *_SCALARS[shape], where)
-    return value
+    return Path(value) if shape is Path else value
 
 
 def to_json(value: Any) -> Any:
@@ -172,7 +257,9 @@ def to_json(value: Any) -> Any:
 
 
 _SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
+    object: (object, "anything"),
     str: (str, "text"),
+    Path: (str, "text"),
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
@@ -209,7 +296,7 @@ def _required(shape: Any) -> frozenset[str]:
 
 def _expect(value: Any, kind: type | tuple[type, ...], name: str, where: str) -> None:
     # in Python, but not in JSON, true is a number
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
         raise ValueError(f"{where} is {_short(value)}, not {name}")
 
 

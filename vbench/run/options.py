@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,16 +46,6 @@ class RunOptions:
         for key in ("plugins", "files"):
             record[key] = [str(path.resolve()) for path in record[key]]
         return record
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any], out: Path) -> RunOptions:
-        """What `record` returned, for a run into `out`."""
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
-        }
-        for key in ("plugins", "files"):
-            values[key] = tuple(map(Path, values[key]))
-        return cls(**{**values, "out": out})
 
     def plan(self) -> Plan:
         """The plan these options ask for. Raises UsageError."""

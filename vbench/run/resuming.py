@@ -15,6 +15,7 @@ from vbench.results import identity, recovery
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import JOURNAL_NAME
 from vbench.results.reading import run_of
+from vbench.results.shapes import from_json
 from vbench.run.options import RunOptions
 from vbench.run.schedule import Task
 from vbench.run.session import Session
@@ -52,18 +53,18 @@ def read(directory: Path) -> recovery.Recovered:
             f"{directory} holds no run that can be continued: there is no {JOURNAL_NAME}",
             remedy="name the folder of an interrupted `vbench run`",
         )
-    try:
-        return recovery.read(path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableError(
-            f"{path} is damaged", evidence=f"{type(error).__name__}: {error}", remedy="measure anew"
-        ) from error
+    return recovery.read(path)
 
 
 def options_of(run: recovery.Recovered, directory: Path) -> RunOptions:
-    """What the run was asked for."""
-    options = RunOptions.of_record(run.head["options"], directory)
-    return dataclasses.replace(options, seed=run.head["seed"])
+    """What the run was asked for. Raises UnreadableError where that is damaged."""
+    try:
+        # options of another version are passed over: who continues the run is told of the version
+        options: RunOptions = from_json(run.head["options"], RunOptions, "options")
+    except ValueError as error:
+        what = f"{directory / JOURNAL_NAME} is damaged"
+        raise UnreadableError(what, evidence=f"line 1: {error}", remedy="measure anew") from error
+    return dataclasses.replace(options, out=directory, seed=run.head["seed"])
 
 
 def must_be_same(run: recovery.Recovered, session: Session, now: Mapping[str, Any]) -> None:
