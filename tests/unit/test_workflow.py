@@ -61,10 +61,11 @@ def test_shell_steps_are_sound(name: str) -> None:
     assert "${{" not in script
     assert len(script.splitlines()) <= 10
     subprocess.run(["bash", "-n"], input=script, text=True, check=True, timeout=30)
-    check = [shellcheck(), "--shell=bash", "-"]
+    check = [shellcheck(), "-x", "--shell=bash", "-"]
     done = subprocess.run(
         check,
         input=f"set -eo pipefail\n{script}",
+        cwd=ROOT,
         text=True,
         capture_output=True,
         check=False,
@@ -148,7 +149,7 @@ class Runner:
                 "PATH": f"{self.tools}:{os.environ['PATH']}",
                 "RUNNER_TEMP": str(self.folder / "temp"),
                 "GITHUB_STEP_SUMMARY": str(self.summary),
-                "GITHUB_ACTION_PATH": str(ROOT),
+                "GITHUB_ACTION_PATH": str(self.folder),
                 **(env or {}),
             },
             check=False,
@@ -165,6 +166,19 @@ class Runner:
 @pytest.fixture
 def runner(tmp_path: Path) -> Runner:
     return Runner(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["action: Install", "vbench merge: Install"])
+def test_installing_goes_by_no_setting_of_the_jobs(runner: Runner, step: str) -> None:
+    """Under PYTHONSAFEPATH `python3 -m` finds nothing of the clone, under PIP_USER pip refuses."""
+    for path in ("vbench/system", "venv", "tools"):
+        (runner.folder / path).mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "tools/bootstrap.sh", runner.folder / "tools")
+    for path in ("vbench/system/__main__.py", "venv/__init__.py", "venv/__main__.py"):
+        (runner.folder / path).touch()
+    runner.fake("temp/vbench/bin/pip", "pip", 'exit "${PIP_USER-0}"')
+    assert runner.run(step, {"PYTHONSAFEPATH": "1", "PIP_USER": "1", "HOME": "/"}) == 0
+    assert runner.called() == [["pip", "install", "--quiet", "."]]
 
 
 def accepted(call: list[str]) -> Any:
