@@ -1,4 +1,4 @@
-"""A network for measuring on this machine, without root where user namespaces are allowed.
+"""A network for measuring on this machine, as root, or where user namespaces are allowed.
 
     namespace A ("peer")                         namespace B ("native")
       clients run here                             native servers run here
@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from vbench.contract.host import Network
 from vbench.system.process import TIED
@@ -26,7 +26,7 @@ TAP_END, GUEST_END = "10.77.0.1/24", "10.77.0.2/24"
 VETH_END, NATIVE_END = "10.78.0.1/24", "10.78.0.2/24"
 _START_TIMEOUT_S = 10.0
 
-# Runs inside `unshare -Urn`. Prints nothing but its two process ids, sends the tap, then waits
+# Runs in a new network namespace. Prints nothing but its two process ids, sends the tap, then waits
 # for its standard input to end.
 _HOLDER = r"""
 import array, fcntl, os, socket, struct, subprocess, sys, time
@@ -57,20 +57,34 @@ sys.stdin.read()
 """
 
 
-def _into(pid: str) -> tuple[str, ...]:
-    return ("nsenter", "-t", pid, "-U", "--preserve-credentials", "-n", "--")
+# How the holder is started, and what enters a namespace of it. Root needs no user namespace, and
+# may be on a host that forbids them.
+_WAYS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    (("unshare", "-n"), ()),
+    (("unshare", "-Urn"), ("-U", "--preserve-credentials")),
+)
 
 
 @contextmanager
 def local_network() -> Iterator[Network | None]:
     """The network while the context lasts; None where the kernel or its policy forbids it."""
+    with ExitStack() as stack:
+        for way, entry in _WAYS:
+            made = stack.enter_context(_network(way, entry))
+            if made is not None:
+                yield made
+                return
+        yield None
+
+
+@contextmanager
+def _network(way: tuple[str, ...], entry: tuple[str, ...]) -> Iterator[Network | None]:
     own_end, childs_end = socket.socketpair()
     own_end.settimeout(_START_TIMEOUT_S)
     try:
         holder = subprocess.Popen(
             [
-                *TIED,
-                *("unshare", "-Urn", "--", sys.executable, "-I", "-c", _HOLDER),
+                *(*TIED, *way, "--", sys.executable, "-I", "-c", _HOLDER),
                 *(str(childs_end.fileno()), TAP_END, VETH_END, NATIVE_END, *TIED),
             ],
             stdin=subprocess.PIPE,
@@ -79,13 +93,17 @@ def local_network() -> Iterator[Network | None]:
             pass_fds=[childs_end.fileno()],
             start_new_session=True,
         )
-    except OSError:  # no setpriv or unshare: doctor says so
+    except OSError:  # no setpriv: doctor says so
         own_end.close()
         childs_end.close()
         yield None
         return
     childs_end.close()
     fds: list[int] = []
+
+    def into(pid: str) -> tuple[str, ...]:
+        return ("nsenter", "-t", pid, *entry, "-n", "--")
+
     try:
         try:
             message, fds, _, _ = socket.recv_fds(own_end, 100, 1)
@@ -98,8 +116,8 @@ def local_network() -> Iterator[Network | None]:
         yield Network(
             tap="tap0",
             tap_fd=fds[0],
-            peer_prefix=_into(peer),
-            native_prefix=_into(native),
+            peer_prefix=into(peer),
+            native_prefix=into(native),
             guest_address=GUEST_END,
             native_address=NATIVE_END.partition("/")[0],
         )

@@ -275,6 +275,16 @@ enter unshare -m 2>/dev/null || enter unshare -Urm
 """
 
 
+# What a network for measuring is made of.
+_NETWORK = """
+enter() {
+    "$@" sh -c 'ip tuntap add dev vbtap0 mode tap && ip link set vbtap0 up &&
+        ip link add vbveth0 type veth peer name vbveth1'
+}
+enter unshare -n 2>/dev/null || enter unshare -Urn
+"""
+
+
 def _namespaces(host: Reader) -> Iterator[Check]:
     tried = shell(host, _NATIVE)
     if tried.status:
@@ -286,15 +296,11 @@ def _namespaces(host: Reader) -> Iterator[Check]:
         )
     else:
         yield Check("mount namespaces", "ok", "allowed")
-    script = (
-        "ip tuntap add dev vbtap0 mode tap && ip link set vbtap0 up && "
-        "ip link add vbveth0 type veth peer name vbveth1"
-    )
-    tried = shell(host, f"unshare -Urn sh -c '{script}'")
+    tried = shell(host, _NETWORK)
     if tried.status == 0:
         yield Check("measuring network", "ok", "tap and veth in a network namespace")
         return
-    if shell(host, "unshare -Urn true").status:
+    if shell(host, "unshare -n true || unshare -Urn true").status:
         remedy = _why_no_namespaces(host)
     elif not which(host, "ip"):
         remedy = SETUP
