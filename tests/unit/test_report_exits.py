@@ -312,3 +312,22 @@ def test_a_count_does_not_drown_in_the_longest_of_its_rounds() -> None:
     (panel,) = gather([replace(kvm_result(), items=tuple(interrupted))]).panels
     assert exits.clock_step(panel, "kvm-virtio") == 0
     assert exits.exit_costs(panel, "kvm-virtio")["CPUID"] == pytest.approx(1e-6)
+
+
+def test_exits_of_an_operation_are_one_figure_everywhere() -> None:
+    """What KVM counts in all rounds; the round by reason may have had another number."""
+    made = [Pair(1e-6, 2e-6, boot, (), {"exits": n}) for boot, n in ((0, 9.9), (1, 10.1))]
+    kvm: dict[str, Any] = {"technique": Technique.HARDWARE, "category": "network"}
+    one = item("network-rr", made, exits={"MSR": 9.0, "NPF": 0.37}, **kvm)
+    assert exits.per_unit(one) == "10.0"
+    (panel,) = gather([result(one, host=TESTBED)]).panels
+    (_, table, _) = exits.per_operation(panel)
+    assert isinstance(table, Table)
+    cell = str(table.rows[0][1])
+    assert cell.startswith("10.0<br>")
+    assert "of 9.37 by reason: MSR 9.00, NPF 0.370" in cell
+    same = replace(one, exits={"MSR": 10.0})
+    (panel,) = gather([result(same, host=TESTBED)]).panels
+    assert "by reason" not in str(exits.per_operation(panel)[1])
+    alone = replace(one, pairs=tuple(replace(pair, counters={}) for pair in one.pairs))
+    assert exits.per_unit(alone) == "9.37"  # Xen keeps no counter

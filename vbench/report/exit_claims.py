@@ -12,7 +12,7 @@ from vbench.report.gather import Panel
 from vbench.report.reference import DISK_OPERATIONS, MEMORY, NETWORK_OPERATIONS
 from vbench.report.verdicts import Basis, Finding, Part, all_hold, default_variants, within
 from vbench.results import stats
-from vbench.results.formatting import TIMES, code, number
+from vbench.results.formatting import TIMES, code
 
 # E2: "hundreds to thousands of cycles".
 EXIT_CYCLES = (100.0, 10_000.0)
@@ -76,10 +76,9 @@ def _faults(panel: Panel) -> list[Part]:
     for variant in panel.variants(Technique.HARDWARE):
         for item in reference.asked(panel, variant, MEMORY):
             if "fault" in item.unit and item.exits:
-                count = exits.total(item)
-                holds = count >= exits.PER_EVENT if panel.declared(variant).shadow_paging else None
-                shown = number(count) if count >= exits.LEAST_PER_UNIT else "0"
-                texts = f"page fault in {code(variant)} {shown}"
+                all_leave = min(exits.by_boot(item)) >= exits.PER_EVENT
+                holds = all_leave if panel.declared(variant).shadow_paging else None
+                texts = f"page fault in {code(variant)} {exits.per_unit(item)}"
                 # with nested paging it is shown for comparison: a claim about without
                 out.append(Part(True if holds is None else holds, texts, Basis.COUNT))
     return out
@@ -173,9 +172,8 @@ def drivers(panel: Panel) -> Finding | str:
         not_cut = min(virtio) > CUT * max(emulated)
         holds = True if cut else False if not_cut else None
         enough = min(len(emulated), len(virtio)) > 1
-        texts = (
-            f"{workload} {number(statistics.mean(emulated))} → {number(statistics.mean(virtio))} "
-            f"per {one.unit}" + ("" if enough else ", counted once")
+        texts = f"{workload} {exits.per_unit(one)} → {exits.per_unit(other)} per {one.unit}" + (
+            "" if enough else ", counted once"
         )
         parts.append(Part(holds if enough else None, texts, Basis.COUNT))
     if not parts:

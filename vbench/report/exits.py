@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from vbench.model import Item, Technique
 from vbench.records import Cause
-from vbench.report import published
+from vbench.report import cells, published
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.results import exit_reasons
@@ -317,19 +317,22 @@ def per_operation(panel: Panel) -> list[Block]:
     return [
         "**Exits per unit of work**",
         Table(["Workload", *map(code, variants)], rows),
-        "The kernel's tracepoints count them in rounds of their own, which are not timed. What "
-        "starting the program causes is taken off. Names are the processor's (NPF: nested page "
-        "fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; EXCP_NM: "
-        "floating-point unit used again); port I/O and MMIO are told apart by who answers. For "
-        "Xen, from xentrace: of a PV domain entries by hypercall or trap, of a PVH domain exits by "
-        "the processor's reason; also, not in the sum, what a multicall holds and events "
-        "that came. A PV domain's system call is not traced on its way through Xen, its return is "
-        "the hypercall iret.",
+        "The first figure is the hypervisor's own count over all timed rounds, where it keeps one "
+        "(KVM does). Reasons are counted by the kernel's tracepoints in a round of its own, which "
+        "is not timed; where that round had another number of exits, its sum stands before them. "
+        "What starting the program causes is taken off. Names are the processor's (NPF: nested "
+        "page fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; "
+        "EXCP_NM: floating-point unit used again); port I/O and MMIO are told apart by who "
+        "answers. For Xen, from xentrace: of a PV domain entries by hypercall or trap, of a PVH "
+        "domain exits by the processor's reason; also, not in the sum, what a multicall holds and "
+        "events that came. A PV domain's system call is not traced on its way through Xen, its "
+        "return is the hypercall iret.",
     ]
 
 
-def total(item: Item) -> float:
-    """All exits per unit of work. Below 0 is what starting the program took off too much."""
+def by_reason(item: Item) -> float:
+    """All exits per unit of work, counted once, by reason. Below 0 is what starting the program
+    took off too much."""
     return sum(
         max(n, 0.0) for name, n in item.exits.items() if not name.startswith(exit_reasons.INSIDE)
     )
@@ -338,11 +341,19 @@ def total(item: Item) -> float:
 def by_boot(item: Item) -> list[float]:
     """Exits per unit of work of each boot, by the hypervisor's own counter; where it has none, the
     one count by reason."""
+    if cells.counter(item, _EXITS) is None:
+        return [by_reason(item)]
     boots: dict[int, list[float]] = {}
     for pair in item.pairs:
         if _EXITS in pair.counters:
             boots.setdefault(pair.boot, []).append(pair.counters[_EXITS])
-    return [statistics.mean(found) for _, found in sorted(boots.items())] or [total(item)]
+    return [statistics.mean(found) for _, found in sorted(boots.items())]
+
+
+def per_unit(item: Item) -> str:
+    """How many exits a unit of work causes, everywhere in the report: the mean over boots."""
+    mean = statistics.mean(by_boot(item))
+    return number(mean) if mean >= LEAST_PER_UNIT else "0"
 
 
 def _exits_cell(item: Item) -> str:
@@ -353,5 +364,6 @@ def _exits_cell(item: Item) -> str:
     inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
     texts = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
     texts += f"; also: {', '.join(inside)}" if inside else ""
-    sum_ = number(total(item)) if total(item) >= LEAST_PER_UNIT else "0"
-    return f"{sum_}<br>{small(texts)}" if texts else sum_
+    if texts and number(by_reason(item)) != per_unit(item):
+        texts = f"of {number(by_reason(item))} by reason: {texts}"
+    return f"{per_unit(item)}<br>{small(texts)}" if texts else per_unit(item)
