@@ -105,6 +105,33 @@ def test_closed_streams_are_no_error_where_nothing_is_printed(tmp_path: Path) ->
     assert vbench("run", "--resume", str(tmp_path), redirected="2>&-").returncode == 2
 
 
+ENDS = """
+import sys
+from vbench.cli.defence import guarded, prepare_streams
+def act():
+    sys.stdin.readline()  # until nobody reads any more
+    print("what is still buffered")
+    raise KeyboardInterrupt
+prepare_streams()
+sys.exit(guarded(act))
+"""
+
+
+@pytest.mark.parametrize("make", [os.pipe, os.openpty], ids=["pipe", "terminal"])
+def test_the_exit_status_stays_where_nobody_reads_the_last_words(
+    make: Callable[[], tuple[int, int]],
+) -> None:
+    """Python makes it 120 where it cannot write at its exit."""
+    reader, writer = make()
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDS], stdin=subprocess.PIPE, stdout=writer, stderr=writer
+    )
+    os.close(writer)
+    os.close(reader)
+    process.communicate(b"\n")
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_a_terminal_without_our_characters(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "a.json"
