@@ -20,7 +20,7 @@ from vbench.contract.workload import described
 from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Measure
 from vbench.results import store
-from vbench.run.lock import measuring_alone
+from vbench.run.lock import machines, measuring_alone
 from vbench.run.opening import check, open_session
 from vbench.run.options import RunOptions, say
 from vbench.run.schedule import Task, schedule
@@ -186,7 +186,7 @@ def pytest_configure(config: pytest.Config) -> None:
         asked = check(options)
         alone = contextlib.ExitStack()
         config.add_cleanup(alone.close)
-        alone.enter_context(measuring_alone(options.hosts, say))
+        alone.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         session = open_session(options, asked)
         alone.callback(session.close)
     config.pluginmanager.register(SessionPlugin(session, config.getoption("workload")))

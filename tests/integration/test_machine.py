@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Vbench
+from tests.integration.conftest import Vbench, until
 from tests.integration.ssh_server import ssh_program
 from tests.integration.test_docs import example
 from vbench import image
@@ -23,6 +25,7 @@ from vbench.hypervisors.machine import identify as known
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.qemu.cmdline import GuestSpec, Nic, argv
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.image.cpio import archive, file
 from vbench.model import Output, Status
 from vbench.plugins.kvm_virtio import BACKEND as KVM_VIRTIO
 from vbench.records import Hypervisor, NativeReference
@@ -30,6 +33,9 @@ from vbench.results.loading import load_all
 from vbench.testbed import TestbedHost
 
 NIC = Nic("virtio-net-pci", "user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "52:54:00:76:62:07")
+
+
+FLOCK = Path("/usr/bin/flock")
 
 
 @dataclass
@@ -51,11 +57,15 @@ def machine(cpu: str, *extra: str, reboots: bool = False) -> Iterator[Machine]:
     with closing(LocalHost()) as host, ExitStack() as stack:
         files = image.ensure()
         folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
+        initrd = write_initramfs(host, files, folder, keys)
+        # What a machine that is locked must have, and our image has not.
+        with open(initrd, "ab") as archives:
+            archives.write(archive([file("usr/bin/flock", FLOCK.read_bytes(), 0o755)]))
         spec = GuestSpec(
             accel="tcg",
             cpu=cpu,
             kernel=files.kernel,
-            initrd=write_initramfs(host, files, folder, keys),
+            initrd=initrd,
             append=kernel_arguments("ttyS0", ["10.0.2.15/24"]),
             memory_mib=1024,
             nics=(NIC,),
@@ -170,3 +180,40 @@ def test_a_reference_gives_a_ratio_and_a_reboot_is_a_boot(vbench: Vbench, tmp_pa
     assert [phase.name for phase in launch.phases] == ["launch to command"]
     assert launch.capabilities is not None
     assert launch.capabilities.relaunchable
+
+
+HANGS = '''
+def bench_cpu_hang(measure):
+    """Hangs."""
+    measure(lambda n, endpoint: "sleep 986; true", read=parsers.probe)
+'''
+
+
+@pytest.mark.tcg
+@pytest.mark.parametrize("reboot", ["on", "off"])
+def test_a_machine_is_locked_while_it_is_measured(
+    vbench: Vbench, tmp_path: Path, reboot: str
+) -> None:
+    """By a lock that lies on it, also after a reboot of ours."""
+    free = "flock -n /var/tmp/vbench-run.lock true && echo free"
+    with machine("max", reboots=True) as made:
+        variant = f"machine-translated,address=root@127.0.0.1:{made.port},reboot={reboot}"
+        path = by_ssh(made, tmp_path)
+
+        def there(command: str) -> str:
+            line = ["ssh", "-p", str(made.port), "root@127.0.0.1", command]
+            env = {**os.environ, "PATH": path}
+            done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+            return done.stdout.strip()
+
+        process = vbench.start(
+            *("run", "--backend", variant, "--out", tmp_path / "out", vbench.workload(HANGS)),
+            PATH=path,
+        )
+        try:
+            assert until(lambda: there("ps | grep '[s]leep 986'") != "", 120)
+            assert there(free) == ""
+        finally:
+            process.kill()
+            process.communicate()
+        assert until(lambda: there(free) == "free", 20)

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +17,10 @@ import pytest
 from tests.integration.conftest import until
 from tests.integration.ssh_server import SSHD, Server, key_pair, ssh_program, ssh_server
 from vbench import image
-from vbench.errors import ConnectionLost, HostError, HostTimeout, UsageError, VbenchError
+from vbench.errors import ConnectionLost, HostError, HostTimeout, VbenchError
 from vbench.hosts import remote
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
-from vbench.run.lock import measuring_alone
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed")
 
@@ -297,77 +295,6 @@ def test_no_ssh_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     with pytest.raises(VbenchError, match="ssh is not installed") as caught:
         SshHost("ssh://nowhere").run(["true"], timeout_s=10)
     assert "vbench setup" in caught.value.remedy
-
-
-# ------------------------------------------------------------------ one run at a time
-
-
-def test_a_second_run_is_told_who_measures_there(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    entered, waits = threading.Event(), threading.Event()
-
-    def say(text: str) -> None:
-        said.append(text)
-        waits.set()
-
-    def second(address: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["vbench", "run", "second"])
-        with measuring_alone((address,), say):
-            entered.set()
-
-    with ssh_server(root) as server, host_on(server, monkeypatch):
-        (root / "lock").symlink_to(root / "known_hosts")  # not followed
-        before = server.known_hosts.read_text()
-        with measuring_alone((server.address,), pytest.fail):
-            pass
-        assert server.known_hosts.read_text() == before
-        (root / "lock").unlink()
-        monkeypatch.setattr(sys, "argv", ["vbench", "run", "first"])
-        with measuring_alone((server.address,), pytest.fail):
-            assert "vbench run first" in (root / "lock").read_text()
-            thread = threading.Thread(target=second, args=(server.address,))
-            thread.start()
-            assert waits.wait(30)
-            assert not entered.wait(0.5)
-            assert f"pid {os.getpid()}: vbench run first in {os.getcwd()}" in said[0]
-        assert entered.wait(30)
-        thread.join()
-        assert (root / "lock").read_text() == ""
-
-
-def test_two_names_of_one_machine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ssh_server(root) as server:
-        config = f"Host box\n  HostName 127.0.0.1\n  Port {server.port}\nHost *\n{server.config}"
-        with (
-            host_on(server, monkeypatch, config),
-            pytest.raises(UsageError, match="same machine by another name"),
-        ):
-            measuring_alone((server.address, "ssh://box"), print).__enter__()
-
-
-def test_a_lost_connection_frees_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ssh_server(root) as server, host_on(server, monkeypatch):
-        holding = subprocess.Popen(
-            [sys.executable, "-c", _HOLDER, server.address], stdout=subprocess.PIPE, text=True
-        )
-        assert holding.stdout is not None
-        assert holding.stdout.readline() == "holds\n"
-        holding.kill()
-        holding.wait()
-        holding.stdout.close()
-        with measuring_alone((server.address,), print):
-            pass
-
-
-_HOLDER = """
-import sys, time
-from vbench.run.lock import measuring_alone
-with measuring_alone((sys.argv[1],), print):
-    print("holds", flush=True)
-    time.sleep(600)
-"""
 
 
 # ------------------------------------------------------------------ doctor

@@ -156,6 +156,9 @@ class ShellBackend:
     def placed(self, host: Host, options: ShellOptions) -> Host:
         return host
 
+    def machines(self, options: ShellOptions) -> tuple[str, ...]:
+        return ()
+
     def probe(self, host: Host, options: ShellOptions) -> Availability:
         return self.available
 

@@ -12,6 +12,7 @@ from vbench.hypervisors.machine import identify as known
 from vbench.hypervisors.machine.identify import Evidence, evidence, identify
 from vbench.model import Technique
 from vbench.records import HypervisorType
+from vbench.run.lock import machines
 
 LEAF, NEXT = 0x40000000, 0x40000100
 
@@ -176,3 +177,20 @@ def test_a_machine_belongs_to_its_reference_or_to_itself() -> None:
     with pytest.raises(UsageError, match="reference is local or ssh://"):
         placed("machine,address=root@vm,reference=metal")
     assert not any(b.default for name, b in registry.backends.items() if "machine" in name)
+
+
+def test_a_run_locks_the_machines_that_it_measures() -> None:
+    registry = Registry.load()
+
+    def measured_on(*texts: str, hosts: tuple[str, ...] = ()) -> list[str]:
+        return machines(hosts, [registry.variant(text) for text in texts])
+
+    assert measured_on() == ["local"]
+    assert measured_on("tcg", hosts=("ssh://a", "local")) == ["ssh://a", "local"]
+    assert measured_on("machine,address=root@vm") == ["ssh://root@vm"]
+    assert measured_on("machine,address=ssh://root@vm,reference=ssh://metal", "tcg") == [
+        *("ssh://metal", "ssh://root@vm", "local")
+    ]
+    assert measured_on("machine,address=a,reference=local", "machine,address=b") == [
+        *("local", "ssh://a", "ssh://b")
+    ]

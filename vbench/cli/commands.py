@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from vbench.contract.guest import Guest
-from vbench.contract.registry import probed, shown, with_options
+from vbench.contract.registry import Variant, probed, shown, with_options
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.native import Native
 from vbench.image import Installed
 from vbench.run.collecting import collect
-from vbench.run.lock import measuring_alone
+from vbench.run.lock import machines, measuring_alone
 from vbench.run.opening import ensure_image, find_host, load_plugins
 from vbench.run.options import RunOptions, say
 from vbench.system.doctor import NEEDED_REMOTELY, checks, render, to_json
@@ -124,17 +124,19 @@ def image_table(images: Sequence[Installed]) -> str:
 
 
 @contextlib.contextmanager
-def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
-    """An attested guest of the variant while the context lasts."""
-    registry = load_plugins(options.plugins)
-    variant = registry.variant(text)
-    if ",pin=" not in text:
-        # Nothing is measured, and several may be up at once: not all on the same CPU.
-        with contextlib.suppress(UsageError):  # its backend pins nothing
-            variant = with_options(variant, "pin=off")
-    asked = find_host(options.hosts[0] if options.hosts else "local", options)
+def _target(options: RunOptions, text: str) -> Iterator[Guest | Native]:
+    """An attested guest of the variant, or native, alone on its machine while this lasts."""
+    variant = None if text == "native" else _variant(options, text)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(terminated_as_interrupted())
+        measured_on = machines(options.hosts, [variant] if variant else [])
+        stack.enter_context(measuring_alone(measured_on, say))
+        asked = find_host(options.hosts[0] if options.hosts else "local", options)
         stack.callback(asked.close)
+        if variant is None:
+            image = ensure_image(options.kernel, options.modules)
+            yield Native(asked, asked.upload_image(image))
+            return
         host = variant.backend.placed(asked, variant.options)
         stack.callback(host.close)
         availability = probed(variant.backend, host, variant.options)
@@ -150,24 +152,21 @@ def _guest(options: RunOptions, text: str) -> Iterator[Guest]:
         yield guest
 
 
-@contextlib.contextmanager
-def _native(options: RunOptions) -> Iterator[Native]:
-    """Native on the host that was asked for, while the context lasts."""
-    host = find_host(options.hosts[0] if options.hosts else "local", options)
-    with contextlib.closing(host):
-        yield Native(host, host.upload_image(ensure_image(options.kernel, options.modules)))
+def _variant(options: RunOptions, text: str) -> Variant:
+    variant = load_plugins(options.plugins).variant(text)
+    if ",pin=" not in text:
+        # Nothing is measured, and several may be up at once: not all on the same CPU.
+        with contextlib.suppress(UsageError):  # its backend pins nothing
+            variant = with_options(variant, "pin=off")
+    return variant
 
 
 def execute(options: RunOptions, variant: str, command: Sequence[str]) -> int:
     """Run `command` with our own standard input, output and error; returns its exit status."""
     # One word is a shell line, several are an argv: as ssh would read them, but quoted.
     line = command[0] if len(command) == 1 else shlex.join(command)
-    with terminated_as_interrupted(), measuring_alone(options.hosts, say):
-        if variant == "native":
-            with _native(options) as native:
-                return native.pass_through(line)
-        with _guest(options, variant) as guest:
-            return guest.pass_through(line)
+    with _target(options, variant) as target:
+        return target.pass_through(line)
 
 
 def shell(options: RunOptions, variant: str) -> int:
@@ -177,10 +176,8 @@ def shell(options: RunOptions, variant: str) -> int:
             "`vbench shell` needs a terminal", remedy="use `vbench exec VARIANT -- CMD`"
         )
     terminal = os.environ.get("TERM", "dumb")
-    with terminated_as_interrupted(), measuring_alone(options.hosts, say):
-        if variant == "native":
-            with _native(options) as native:
-                line = f"TERM={shlex.quote(terminal)} exec sh -i"
-                return native.host.interact(native.argv(line), terminal)
-        with _guest(options, variant) as guest:
-            return guest.interact(terminal)
+    with _target(options, variant) as target:
+        if isinstance(target, Native):
+            line = f"TERM={shlex.quote(terminal)} exec sh -i"
+            return target.host.interact(target.argv(line), terminal)
+        return target.interact(terminal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,6 +68,10 @@ class Backend(Protocol):
     def placed(self, host: Host, options: Any) -> Host:
         """The host that these results belong to and where native runs: `host`, the one that was
         asked for, unless the options name another one. Raises UsageError."""
+
+    def machines(self, options: Any) -> Sequence[str]:
+        """The machines that are measured in place of the one that was asked for, as `--host` names
+        them, to be locked for the run; none: that one."""
 
     def probe(self, host: Host, options: Any) -> Availability:
         """Whether it can run there, found out without launching a guest."""

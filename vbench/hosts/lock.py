@@ -7,10 +7,10 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-from vbench.errors import HostError, UnavailableError, UsageError
-from vbench.hosts.connection import read_line
+from vbench.errors import ConnectionLost, HostError, UnavailableError, UsageError
+from vbench.hosts.connection import RunningCommand, read_line
 from vbench.hosts.remote import SshHost
 from vbench.system.filelock import locked
 
@@ -20,17 +20,21 @@ LOCK = "/var/tmp/vbench-run.lock"  # noqa: S108
 TIMEOUT_S = 3600.0  # a full run takes about that long
 _REMEDY = "wait for it or end it, then start again"
 
-# $1 seconds to wait, $2 who we are, then what ties a program to the connection. The file is opened
-# for reading and written by dd, neither of which follows or changes what a link would lead to.
+# $1 seconds to wait, $2 who we are. The file is opened for reading and written by dd, neither of
+# which follows or changes what a link would lead to. busybox' flock cannot wait for a time.
 _HOLD = f"""
 lock=${{VBENCH_LOCK:-{LOCK}}} seconds=$1 holder=$2
-shift 2
+command -v flock >/dev/null || {{ echo "flock: not found" >&2; exit 127; }}
 [ -e "$lock" ] || (umask 0; set -C; : >"$lock") 2>/dev/null
 exec 9<"$lock" || exit
-flock -n 9 || {{
+if ! flock -n 9; then
   echo "waiting for $(head -n 1 "$lock")"
-  "$@" flock -w "$seconds" 9 || {{ head -n 1 "$lock" >&2; exit 75; }}
-}}
+  until flock -n 9; do
+    [ "$seconds" -gt 0 ] || {{ head -n 1 "$lock" >&2; exit 75; }}
+    seconds=$((seconds - 1))
+    sleep 1
+  done
+fi
 echo "$holder" | dd of="$lock" conv=nocreat oflag=nofollow 2>/dev/null
 echo held
 read -r _
@@ -45,7 +49,7 @@ def local_lock(say: Callable[[str], None]) -> Iterator[None]:
 
     Raises UnavailableError where the lock file cannot be opened, or is not free in TIMEOUT_S.
     """
-    path = os.environ.get("VBENCH_LOCK", LOCK)
+    path = os.environ.get("VBENCH_LOCK") or LOCK
     holder = _holder()
     with ExitStack() as stack:
         try:
@@ -68,41 +72,79 @@ def local_lock(say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+class _RemoteLock:
+    """The lock of the machine at `address`, over a connection of its own."""
+
+    def __init__(self, address: str, say: Callable[[str], None]) -> None:
+        self._address = address
+        self._say = say
+        self._host = SshHost(address)
+        self._command: RunningCommand | None = None
+
+    def take(self) -> None:
+        """Raises UnavailableError, UsageError, HostError, ConnectionLost."""
+        host, address = self._host, self._address
+        holder = f"{_holder()} on {socket.gethostname()}"
+        connection = host.connection
+        shell = [*host.tied, "sh", "-c", _HOLD, "vbench-lock", f"{TIMEOUT_S:.0f}", holder]
+        self._command = command = connection.start(f"exec {shlex.join(shell)}")
+        line = read_line(command, 20.0)
+        if line.startswith(b"waiting for "):
+            other = line.decode(errors="replace").removeprefix("waiting for ").strip()
+            _wait_for(other, address, holder, self._say)
+            line = read_line(command, TIMEOUT_S + 20.0)
+        if line != b"held\n":
+            status = command.status(5.0)
+            errors = command.read_error().decode(errors="replace") if status else ""
+            if status == _NOT_FREE:
+                raise _not_free(address, errors)
+            raise HostError(
+                f"cannot lock {address} for measuring",
+                evidence=errors,
+                remedy=f"it needs flock (util-linux) and a file {LOCK} that you may write to",
+            )
+
+    def release(self) -> None:
+        """It is gone with the connection, too."""
+        with suppress(ConnectionLost, HostError):
+            if self._command is not None:
+                self._command.end_input()
+                self._command.status(5.0)
+        self.close()
+
+    def close(self) -> None:
+        if self._command is not None:
+            self._command.close()
+            self._command = None
+        self._host.close()
+
+
+_held: dict[str, _RemoteLock] = {}  # by address
+
+
 @contextmanager
 def remote_lock(address: str, say: Callable[[str], None]) -> Iterator[None]:
-    """As `local_lock`, on the machine at `address`, over a connection of its own.
+    """As `local_lock`, on the machine at `address`.
 
     Raises HostError, ConnectionLost as well.
     """
-    holder = f"{_holder()} on {socket.gethostname()}"
-    host = SshHost(address)
+    lock = _RemoteLock(address, say)
     try:
-        connection = host.connection
-        shell = [*host.tied, "sh", "-c", _HOLD, "vbench-lock", f"{TIMEOUT_S:.0f}", holder]
-        command = connection.start(f"exec {shlex.join([*shell, *host.tied])}")
-        try:
-            line = read_line(command, 20.0)
-            if line.startswith(b"waiting for "):
-                other = line.decode(errors="replace").removeprefix("waiting for ").strip()
-                _wait_for(other, address, holder, say)
-                line = read_line(command, TIMEOUT_S + 20.0)
-            if line != b"held\n":
-                status = command.status(5.0)
-                errors = command.read_error().decode(errors="replace") if status else ""
-                if status == _NOT_FREE:
-                    raise _not_free(address, errors)
-                raise HostError(
-                    f"cannot lock {address} for measuring",
-                    evidence=errors,
-                    remedy=f"it needs flock (util-linux) and a file {LOCK} that you may write to",
-                )
-            yield
-            command.end_input()
-            command.status(5.0)
-        finally:
-            command.close()
+        lock.take()
+        _held[address] = lock
+        yield
+        lock.release()
     finally:
-        host.close()
+        _held.pop(address, None)
+        lock.close()
+
+
+def take_again(address: str) -> None:
+    """After a reboot, which freed the lock that we hold there. Raises as `remote_lock`."""
+    lock = _held.get(address)
+    if lock is not None:
+        lock.close()
+        lock.take()
 
 
 def _holder() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from vbench.contract.registry import Variant
 from vbench.hosts.lock import local_lock, remote_lock
 
 
@@ -23,3 +24,11 @@ def measuring_alone(hosts: Sequence[str], say: Callable[[str], None]) -> Iterato
         for address in remote:
             stack.enter_context(remote_lock(address, say))
         yield
+
+
+def machines(hosts: Sequence[str], variants: Sequence[Variant]) -> list[str]:
+    """What a run measures on, as `--host` names it: the hosts that were asked for, unless a
+    variant says that it is measured elsewhere."""
+    asked = tuple(hosts) or ("local",)
+    named = [variant.backend.machines(variant.options) or asked for variant in variants]
+    return list(dict.fromkeys(name for names in named or [asked] for name in names))

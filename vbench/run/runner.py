@@ -13,7 +13,7 @@ from vbench.contract.workload import Workload
 from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run import resuming
-from vbench.run.lock import measuring_alone
+from vbench.run.lock import machines, measuring_alone
 from vbench.run.loop import measure_all
 from vbench.run.opening import Asked, check, load_workloads, open_session, say_problems
 from vbench.run.options import RunOptions, say
@@ -30,7 +30,7 @@ def run(options: RunOptions) -> int:
     if options.quick and not options.hosts:
         say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
-        stack.enter_context(measuring_alone(options.hosts, say))
+        stack.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         existed = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
         stack.callback(_remove_if_empty, out, keep=existed, parent=options.out is None)
@@ -44,13 +44,13 @@ def run(options: RunOptions) -> int:
 def resume(directory: Path) -> int:
     """Continue the run that was measured into `directory`; as `run`."""
     options = resuming.options_of(resuming.read(directory), directory)
+    asked, workloads = _checked(options)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
-        stack.enter_context(measuring_alone(options.hosts, say))
+        stack.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         before = resuming.read(directory)
         if before.stopped == "":
             say(f"vbench: {directory} is complete; there is nothing to continue")
             return 0
-        asked, workloads = _checked(options)
         session = stack.enter_context(open_session(options, asked))
         tasks = _tasks(session, options, workloads)
         resuming.must_be_same(before, session, resuming.head(session, options, workloads))

@@ -21,6 +21,7 @@ from vbench.errors import (
 from vbench.guest.launch import Stopwatch
 from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
+from vbench.hosts.lock import take_again
 from vbench.hosts.remote import SshHost
 from vbench.hypervisors.machine.guest import MachineGuest, look_inside
 from vbench.hypervisors.machine.identify import Found, identify
@@ -86,6 +87,12 @@ class MachineBackend:
             return LocalHost() if options.reference == "local" else SshHost(options.reference)
         return SshHost(_url(options))
 
+    def machines(self, options: MachineOptions) -> tuple[str, ...]:
+        """The machine and its reference."""
+        if not options.address:
+            return ()
+        return tuple(filter(None, (options.reference, _url(options))))
+
     def probe(self, host: Host, options: MachineOptions) -> Availability:
         """It answers, and so does the reference. Raises ConnectionLost."""
         if not options.address:
@@ -106,6 +113,8 @@ class MachineBackend:
             machine = SshHost(_url(options))
             stack.callback(machine.close)
             phases = _reboot(machine) if options.reboot else ()
+            if phases:
+                take_again(machine.name)
             try:
                 scratch = machine.scratch()
                 files = machine.upload_image(image)

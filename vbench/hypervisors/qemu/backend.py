@@ -130,6 +130,10 @@ class QemuBackend:
         del options
         return host
 
+    def machines(self, options: QemuOptions) -> tuple[str, ...]:
+        del options
+        return ()
+
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""
         if not qemu_version(host):

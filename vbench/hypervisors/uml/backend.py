@@ -83,6 +83,10 @@ class UmlBackend:
         del options
         return host
 
+    def machines(self, options: UmlOptions) -> tuple[str, ...]:
+        del options
+        return ()
+
     def probe(self, host: Host, options: UmlOptions) -> Availability:
         """The program is there, a kernel of it starts, and it can have a network."""
         del options

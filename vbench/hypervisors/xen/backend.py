@@ -80,6 +80,10 @@ class XenBackend:
         del options
         return host
 
+    def machines(self, options: XenOptions) -> tuple[str, ...]:
+        del options
+        return ()
+
     def probe(self, host: Host, options: XenOptions) -> Availability:
         """The host is Xen's dom0, or can be booted as one, and xl answers there."""
         del options
