@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from vbench import image
 from vbench.hosts.disk import disk_path, guest_problem
 from vbench.hosts.local import LocalHost
 from vbench.hosts.pinning import UNPINNED, Placement, placement
 from vbench.hypervisors.qemu import truth
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.plugins.kvm_virtio import BACKEND as KVM_VIRTIO
+from vbench.testbed import TestbedHost
 
 IO_URING = Path("/proc/sys/kernel/io_uring_disabled")
 
@@ -157,7 +161,7 @@ def test_an_engine_that_the_kernel_forbids_is_unavailable(host: LocalHost) -> No
         IO_URING.write_text("2")
         forbidden = truth.engine(LocalHost(), "io_uring")
         done = subprocess.run(
-            ["vbench", "exec", "tcg-virtio,aio=io_uring", "--", "true"],
+            [sys.executable, "-m", "vbench.cli", "exec", "tcg-virtio,aio=io_uring", "--", "true"],
             capture_output=True,
             text=True,
             check=False,
@@ -197,7 +201,7 @@ def test_vcpus_are_where_native_is_and_other_threads_elsewhere(host: LocalHost, 
         pytest.skip(places.why)
     with paused(host, Disk("", "virtio", iothread=True), places=places) as machine:
         process = truth.Process.of(host, machine.pid)
-        evidence, found = truth.pinned(places, machine.vcpu_threads, process)
+        evidence, found = truth.pinned(process, places, machine.vcpu_threads)
         assert found == []
         assert evidence["CPUs"].startswith(f"vCPUs {' '.join(map(str, places.vcpus))};")
         for cpu, thread in zip(places.vcpus, machine.vcpu_threads, strict=True):
@@ -207,4 +211,44 @@ def test_vcpus_are_where_native_is_and_other_threads_elsewhere(host: LocalHost, 
         # somebody moves a vCPU
         os.sched_setaffinity(machine.vcpu_threads[0], os.sched_getaffinity(0))
         process = truth.Process.of(host, machine.pid)
-        assert "vCPUs are on CPUs" in truth.pinned(places, machine.vcpu_threads, process)[1][0]
+        assert "vCPUs are on CPUs" in truth.pinned(process, places, machine.vcpu_threads)[1][0]
+
+
+def test_a_thread_of_the_kernel_that_serves_the_network_is_kept_off_the_vcpus(
+    host: LocalHost,
+) -> None:
+    """Played by a process: before Linux 6.4 vhost's thread is none of QEMU's."""
+    places = placement(host, 1)
+    if not places.io:
+        pytest.skip(places.why)
+    with (
+        subprocess.Popen(["sleep", "60"]) as thread,
+        paused(host, Disk("", "virtio"), places=places) as machine,
+    ):
+        try:
+            asked = (host, machine.pid, places)
+            assert "vhost's thread may run on CPUs" in truth.floating(*asked, [thread.pid])
+            os.sched_setaffinity(thread.pid, places.io)
+            assert truth.floating(*asked, [thread.pid]) == ""
+            assert truth.floating(*asked, []) == ""
+            process = truth.Process.of(host, machine.pid, [thread.pid])
+            told, found = truth.pinned(process, places, machine.vcpu_threads, [thread.pid])
+            io = ",".join(map(str, places.io))
+            assert (found, told["CPUs"].endswith(f"the kernel's for vhost {io}")) == ([], True)
+        finally:
+            thread.kill()
+
+
+@pytest.mark.testbed
+def test_vhost_s_thread_is_found_pinned_and_counted(testbed: TestbedHost) -> None:
+    options = dataclasses.replace(KVM_VIRTIO.options, vhost=True)
+    with KVM_VIRTIO.launch(testbed, image.ensure(), options) as guest:
+        machine = guest.machine
+        assert isinstance(machine, QemuMachine)
+        (thread,) = machine.kernel_threads
+        assert testbed.read(f"/proc/{thread}/comm") == f"vhost-{machine.pid}\n"
+        assert testbed.run(["taskset", "-p", "-c", "0", str(thread)], timeout_s=30).status == 0
+        said = testbed.read(f"/proc/{thread}/schedstat").split()[0]
+        machine.usage()
+        assert machine._spent[thread] >= int(said)
+        assert KVM_VIRTIO.attest(guest).evidence["network: devices served by vhost"] == "1"

@@ -17,7 +17,12 @@ def machine(*looks: str) -> QemuMachine:
     left = list(looks)
     host = SimpleNamespace(run=lambda argv, timeout_s: Output(0, left.pop(0), ""))
     made: Any = SimpleNamespace(
-        host=host, pid=10, vcpu_threads=[12], _spent={}, evidence=lambda: "qemu -accel kvm"
+        host=host,
+        pid=10,
+        vcpu_threads=[12],
+        kernel_threads=[],
+        _spent={},
+        evidence=lambda: "qemu -accel kvm",
     )
     return cast(QemuMachine, made)
 

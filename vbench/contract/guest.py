@@ -31,6 +31,7 @@ class Endpoint:
     port: int
     vcpus: int
     pinned: bool = False  # each vCPU has a CPU of its host for itself; so has native
+    floating: str = ""  # what serves its network and could not be kept off those CPUs
 
 
 class Target(Protocol):

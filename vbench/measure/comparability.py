@@ -40,6 +40,8 @@ def check(
             found["tcp_reno"] = f"{used} in place of the guest's {own}"
         if differs:
             found["tcp_differs"] = differs
+        if guest.endpoint.floating:
+            found["io_not_pinned"] = guest.endpoint.floating
     for host in disks:
         path = disk_path(host)
         if path.problem:

@@ -21,6 +21,8 @@ FLAGS = {
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
     "idle": "the testbed was idle in part of this round, so the speed of the machine beneath it is "
     "in the figure",
+    "io_not_pinned": "a thread of the host's kernel that serves the guest's network could run on "
+    "the CPUs of the vCPUs, and only root may move it",
     "kernel_differs": "native ran under another kernel than the guest, so all that runs kernel "
     "code differs by more than the virtualization",
     "limits_differ": "native inherited a limit, mask or personality that the guest does not have",

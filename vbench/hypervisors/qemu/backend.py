@@ -217,6 +217,7 @@ class QemuBackend:
                     port=SERVER_PORT if network else machine.forwarded_port(SERVER_PORT),
                     vcpus=options.vcpus,
                     pinned=bool(places.vcpus),
+                    floating=truth.floating(host, machine.pid, places, machine.kernel_threads),
                 ),
                 capabilities=_capabilities(host),
                 device=self._device(spec, options, observed.early if early else ""),
@@ -385,7 +386,7 @@ def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str],
         queues=int(asked["queues"]),
         iothread=asked["iothread"] == "on",
     )
-    process = truth.Process.of(machine.host, machine.pid)
+    process = truth.Process.of(machine.host, machine.pid, machine.kernel_threads)
     evidence, problems = truth.look(
         disk,
         "disk0",
@@ -394,7 +395,8 @@ def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str],
         query=machine.query,
         log=machine.console(),
     )
-    places, misplaced = truth.pinned(machine.places, machine.vcpu_threads, process)
+    placed = (machine.places, machine.vcpu_threads, machine.kernel_threads)
+    places, misplaced = truth.pinned(process, *placed)
     return {**evidence, **places}, [*problems, *misplaced]
 
 

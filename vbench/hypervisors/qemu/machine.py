@@ -37,6 +37,18 @@ def ring_of(registers: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def _vhost(argv: Sequence[str]) -> bool:
+    return any(word.endswith(",vhost=on") or ",vhost=on," in word for word in argv)
+
+
+def _kernel_threads(host: Host, pid: int) -> list[int]:
+    """Threads of the kernel that serve the network of process `pid`, outside of it: before Linux
+    6.4 vhost's are called vhost-PID; since then they are threads of the process itself."""
+    look = 'grep -lsx "vhost-$1" /proc/[0-9]*/comm'
+    said = host.run(["sh", "-c", look, "look", str(pid)], timeout_s=QMP_TIMEOUT_S).stdout
+    return [int(path.split("/")[2]) for path in said.split()]
+
+
 class QemuMachine:
     """A running QEMU: its process, QMP and console."""
 
@@ -69,6 +81,7 @@ class QemuMachine:
             self.vcpu_threads = [
                 int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
             ]
+            self.kernel_threads = _kernel_threads(host, self.pid) if _vhost(argv) else []
             self._pin()
         except GuestLost as error:
             status = self.process.wait(1.0)
@@ -83,7 +96,11 @@ class QemuMachine:
             raise
 
     def _pin(self) -> None:
-        """Each vCPU to a CPU of its own. Raises LaunchError."""
+        """Each vCPU to a CPU of its own; the kernel's threads, if we may, to those that serve I/O.
+        Raises LaunchError."""
+        for thread in self.kernel_threads if self.places.io else ():
+            io = ",".join(map(str, self.places.io))
+            self.host.run(["taskset", "-p", "-c", io, str(thread)], timeout_s=QMP_TIMEOUT_S)
         for cpu, thread in zip(self.places.vcpus, self.vcpu_threads, strict=False):
             move = ["taskset", "-p", "-c", str(cpu), str(thread)]
             done = self.host.run(move, timeout_s=QMP_TIMEOUT_S)
@@ -171,10 +188,13 @@ class QemuMachine:
         return None
 
     def usage(self) -> Mapping[str, float]:
-        """Seconds spent so far: `host_cpu_s` by all threads of the process, `vcpu_cpu_s` by those
-        that are vCPUs, `vcpu_wait_s` by vCPUs that were ready to run and did not. In nanoseconds,
-        from the kernel's schedstat (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
-        files = f"/proc/{self.pid}/task/*/schedstat"
+        """Seconds spent so far: `host_cpu_s` by all threads of the process and those of the kernel
+        that serve it, `vcpu_cpu_s` by those that are vCPUs, `vcpu_wait_s` by vCPUs that were ready
+        to run and did not. In nanoseconds, from the kernel's schedstat
+        (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
+        files = " ".join(
+            f"/proc/{pid}/task/*/schedstat" for pid in (self.pid, *self.kernel_threads)
+        )
         try:
             output = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
             found = {

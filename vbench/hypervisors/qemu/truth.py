@@ -34,13 +34,14 @@ printf '%s\\n' 'qemu-io probed "read 0 512"' quit | timeout 30 "$1" -machine non
   -no-user-config -display none -monitor stdio \\
   -blockdev "driver=file,node-name=probed,filename=$(command -v "$1"),read-only=on,$2"
 """
-# $1 a process: its file descriptors, its mapped memory, the CPUs of its threads
+# $1 a process: its file descriptors, its mapped memory, the CPUs of its threads; of further ones
+# those only
 _LOOK = """
 for descriptor in /proc/$1/fd/*; do readlink "$descriptor"; done
 echo
 cat /proc/$1/maps || exit
 echo
-grep -H ^Cpus_allowed_list: /proc/$1/task/*/status
+for process in "$@"; do grep -H ^Cpus_allowed_list: /proc/$process/task/*/status; done
 """
 _ALLOWED = re.compile(r"/task/(\d+)/status:Cpus_allowed_list:\s*(\S+)")
 _REMEDY = {
@@ -113,9 +114,10 @@ class Process:
     cpus: Mapping[int, str]  # by thread, the CPUs that it may use, in the kernel's list format
 
     @classmethod
-    def of(cls, host: Host, pid: int) -> Process:
-        """Raises HostError where the kernel does not tell."""
-        done = host.run(["sh", "-c", _LOOK, "vbench-look", str(pid)], timeout_s=20)
+    def of(cls, host: Host, pid: int, kernel_threads: Sequence[int] = ()) -> Process:
+        """`kernel_threads` serve it. Raises HostError where the kernel does not tell."""
+        argv = ["sh", "-c", _LOOK, "vbench-look", str(pid), *map(str, kernel_threads)]
+        done = host.run(argv, timeout_s=20)
         if done.status != 0:
             raise HostError(f"cannot look at process {pid}", evidence=done.stderr)
         descriptors, maps, cpus = done.stdout.split("\n\n", 2)
@@ -172,16 +174,33 @@ def look(
     return evidence, problems
 
 
+def floating(host: Host, pid: int, places: Placement, kernel_threads: Sequence[int]) -> str:
+    """Whether a thread of the kernel that serves the network of process `pid` may run on the CPUs
+    of its vCPUs."""
+    if not kernel_threads or not places.io:
+        return ""
+    cpus = Process.of(host, pid, kernel_threads).cpus
+    allowed = {cpus.get(thread, "unknown") for thread in kernel_threads}
+    wrong = [each for each in allowed if each == "unknown" or set(parse_list(each)) - {*places.io}]
+    return f"vhost's thread may run on CPUs {' '.join(wrong)}" if wrong else ""
+
+
 def pinned(
-    places: Placement, vcpu_threads: Sequence[int], process: Process
+    process: Process,
+    places: Placement,
+    vcpu_threads: Sequence[int],
+    kernel_threads: Sequence[int] = (),
 ) -> tuple[dict[str, str], list[str]]:
-    """Where threads may run, and what of it is not as `places` says."""
+    """Where threads may run, and what of it is not as `places` says. A user who is not root cannot
+    move the kernel's: that is told, and flagged, and no reason to measure nothing."""
     if not places.vcpus:
         return {"CPUs": f"not pinned: {places.why}"}, []
     allowed = [process.cpus.get(thread, "unknown") for thread in vcpu_threads]
-    own = set(vcpu_threads)
+    own = {*vcpu_threads, *kernel_threads}
     others = sorted({cpus for thread, cpus in process.cpus.items() if thread not in own})
     placement = {"CPUs": f"vCPUs {' '.join(allowed)}; other threads {' '.join(others)}"}
+    for thread in kernel_threads:
+        placement["CPUs"] += f"; the kernel's for vhost {process.cpus.get(thread, 'unknown')}"
     problems = []
     if allowed != [str(cpu) for cpu in places.vcpus]:
         problems.append(f"vCPUs are on CPUs {' '.join(allowed)}, not {places.vcpus}")
