@@ -93,7 +93,8 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
         seed=7,
         unavailable={"local": [("kvm", "hardware-assisted", "no", "buy")]},
     )
-    book.note("run", schema_version=SCHEMA_VERSION, started=book.started)
+    head = {"schema_version": SCHEMA_VERSION, "started": book.started}
+    book.note("run", **head, seed=7, options={}, same={})
     with Session(registry=registry, book=book, image=image, plan=plan) as made:
         yield made
     assert len(GUESTS.closed) == len(GUESTS.made)
