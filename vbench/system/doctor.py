@@ -19,7 +19,7 @@ from vbench.system.facts import (
     LocalReader,
     Reader,
     cpuinfo,
-    facts,
+    distribution,
     governor,
     kvm_modules,
     listing,
@@ -56,9 +56,10 @@ def checks(host: Reader, needed: Iterable[Package]) -> list[Check]:
 
 
 def _cpu(host: Reader) -> Iterator[Check]:
-    known = facts(host)
-    yield Check("CPU", "info", f"{known['cpus']} x {known['cpu_model']}")
-    yield Check("kernel", "info", f"{known['kernel']} on {known['distribution']}")
+    cpus, model = output(host, "nproc") or UNKNOWN, cpuinfo(host).get("model name", UNKNOWN)
+    yield Check("CPU", "info", f"{cpus} x {model}")
+    kernel = text(host, "/proc/sys/kernel/osrelease") or UNKNOWN
+    yield Check("kernel", "info", f"{kernel} on {distribution(host)}")
     under = virtualization(host)
     if under == "none":
         yield Check("host's own virtualization", "ok", "none: real hardware")

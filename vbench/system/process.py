@@ -124,7 +124,7 @@ def _communicate(
 def wait(child: subprocess.Popen[bytes], timeout_s: float) -> int | None:
     """The exit status of `child` as subprocess has it, None if it runs on after `timeout_s`.
 
-    The child stays a zombie: until it is reaped its process group cannot become another's. Reader
+    The child stays a zombie: until it is reaped its process group cannot become another's. Asked
     again and again, not by a pidfd: Pythons built on old systems (uv's, conda's) know none, and
     some sandboxes refuse it.
     """

@@ -338,8 +338,7 @@ class QemuBackend:
             )
         how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
         summary = f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}"
-        ring = machine.kernel_ring() if isinstance(machine, QemuMachine) else None
-        return Attestation(summary, evidence, module, ring, place=place)
+        return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
 
 
 def _capabilities(host: Host) -> Capabilities:
