@@ -14,7 +14,6 @@ import pytest
 from small_images import KEY, Builder
 
 from vbench import image
-from vbench.cli import commands
 from vbench.errors import ImageError
 from vbench.image import build
 from vbench.system import packages
@@ -28,7 +27,7 @@ def test_installed_images_are_described_and_removed_by_prefix(images_folder: Pat
     assert (found.key, found.digest, found.kernel_release) == (KEY, "d" * 64, "6.1")
     assert found.ok
     assert found.name == found.digest
-    assert found.digest[:12] in commands.image_table([found])
+    assert found.digest[:12] in image.table([found])
     assert replace(found, digest="").name == KEY
     assert found.size_bytes > 10
     with pytest.raises(ImageError, match="no image"):

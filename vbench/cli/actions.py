@@ -155,9 +155,7 @@ def image(arguments: argparse.Namespace) -> int:
     elif arguments.action == "import":
         print(image.import_images(arguments.file).digest)
     elif arguments.action == "list":
-        from vbench.cli import commands
-
-        print(commands.image_table(image.installed()))
+        print(image.table(image.installed()))
     else:
         removed = [each for digest in arguments.digest for each in image.remove(digest)]
         if arguments.unused is not None:

@@ -15,7 +15,6 @@ from vbench.contract.guest import Guest
 from vbench.contract.registry import Variant, probed, shown, with_options
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.native import Native
-from vbench.image import Installed
 from vbench.run.collecting import collect
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.opening import ensure_image, find_host, load_plugins
@@ -106,21 +105,6 @@ def workloads(options: RunOptions, *, as_json: bool) -> int:
         keys = ("workload", "category", "unit", "summary")
         print(tabulate([[row[key] for key in keys] for row in rows], keys))
     return 0
-
-
-def image_table(images: Sequence[Installed]) -> str:
-    """What the image cache holds, newest use first."""
-    rows = [
-        [
-            each.name[:12],
-            each.kernel_release,
-            f"{each.size_bytes / 2**20:.0f} MiB",
-            each.last_used.strftime("%Y-%m-%d %H:%M"),
-            "ok" if each.ok else each.reason,
-        ]
-        for each in sorted(images, key=lambda each: each.last_used, reverse=True)
-    ]
-    return tabulate(rows, ["image", "kernel", "size", "last used", "state"])
 
 
 @contextlib.contextmanager

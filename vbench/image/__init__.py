@@ -2,7 +2,7 @@
 
 from vbench.image.cache import directory as cache_dir
 from vbench.image.images import ensure, ensure_hosting, source_of
-from vbench.image.installed import Installed, installed, remove, remove_unused
+from vbench.image.installed import Installed, installed, remove, remove_unused, table
 from vbench.image.transfer import export_images, import_images
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "remove",
     "remove_unused",
     "source_of",
+    "table",
 ]

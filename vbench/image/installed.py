@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from vbench.errors import ImageError
 from vbench.image import cache
@@ -34,6 +37,21 @@ class Installed:
 def installed() -> list[Installed]:
     """All images in the cache, each verified."""
     return [_describe(path) for path in cache.images()]
+
+
+def table(images: Sequence[Installed]) -> str:
+    """What the image cache holds, newest use first."""
+    rows = [
+        [
+            each.name[:12],
+            each.kernel_release,
+            f"{each.size_bytes / 2**20:.0f} MiB",
+            each.last_used.strftime("%Y-%m-%d %H:%M"),
+            "ok" if each.ok else each.reason,
+        ]
+        for each in sorted(images, key=lambda each: each.last_used, reverse=True)
+    ]
+    return tabulate(rows, ["image", "kernel", "size", "last used", "state"])
 
 
 def remove(digest_prefix: str) -> list[Installed]:
