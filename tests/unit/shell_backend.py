@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vbench.contract.backend import CountedRun
+from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.guest import Endpoint, Guest
 from vbench.contract.hookspecs import hookimpl
 from vbench.contract.host import Host
@@ -140,7 +140,7 @@ class ShellOptions:
 
 
 @dataclass(frozen=True)
-class ShellBackend:
+class ShellBackend(OnAskedHost):
     name: str = "shell"
     technique: Technique = Technique.PARA
     summary: str = "a shell"
@@ -152,12 +152,6 @@ class ShellBackend:
 
     def declare(self, options: ShellOptions) -> Declaration:
         return Declaration()
-
-    def placed(self, host: Host, options: ShellOptions) -> Host:
-        return host
-
-    def machines(self, options: ShellOptions) -> tuple[str, ...]:
-        return ()
 
     def probe(self, host: Host, options: ShellOptions) -> Availability:
         return self.available

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,11 @@ def test_write_into_a_missing_folder(tmp_path: Path) -> None:
 
 
 def test_journal_round_trip_and_append(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         journal.append({"event": "pair", "guest_s": 1.5, "native_s": math.nan, "flags": ("a",)})
         # on disk at once, not on closing
         assert Journal.read(tmp_path)[0]["native_s"] is None
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         journal.append({"event": "item"})
     assert [r["event"] for r in Journal.read(tmp_path / JOURNAL_NAME)] == [
         "pair",
@@ -73,7 +74,7 @@ def test_torn_last_line_is_passed_over_and_not_glued_to_the_next(tmp_path: Path)
     path = tmp_path / JOURNAL_NAME
     path.write_bytes(b'{"event": "pair"}\n{"event": "pa')
     assert Journal.read(tmp_path) == [{"event": "pair"}]
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         journal.append({"event": "item"})
     assert Journal.read(tmp_path) == [{"event": "pair"}, {"event": "item"}]
 
@@ -97,7 +98,7 @@ def test_full_disk_leaves_no_half_line_in_the_journal(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(fd, data[:5])
 
-    with Journal(tmp_path) as journal:
+    with closing(Journal(tmp_path)) as journal:
         journal.append({"event": "launch"})
         monkeypatch.setattr(os, "write", half_then_full)
         with pytest.raises(StoreError, match="No space left"):

@@ -26,77 +26,37 @@ def cpuid(*signatures: str) -> dict[int, str]:
 
 
 # What guests of each product show, as the vendors' documents, systemd's tables and the kernel's
-# detection code have it.
+# detection code have it: CPUID's signatures, DMI's vendor and product.
+KVM, MICROSOFT, XEN, VMWARE = "KVMKVMKVM\0\0\0", "Microsoft Hv", "XenVMMXenVMM", "VMwareVMware"
+SHOWN = {
+    "VMware ESXi": (known.VMWARE, [VMWARE], "VMware, Inc.", "VMware7,1"),
+    "VMware Workstation": (known.VMWARE, [VMWARE], "VMware, Inc.", "VMware Virtual Platform"),
+    "VMware Fusion": (known.VMWARE, [VMWARE], "VMware, Inc.", "VMware20,1"),
+    "Hyper-V": (known.HYPER_V, [MICROSOFT], "Microsoft Corporation", "Virtual Machine"),
+    "Xen HVM": (known.XEN, [XEN], "Xen", "HVM domU"),
+    "Xen with viridian": (known.XEN, [MICROSOFT, XEN], "Xen", "HVM domU"),
+    "KVM": (known.KVM, [KVM], "QEMU", "Standard PC (Q35 + ICH9, 2009)"),
+    "KVM with enlightenments": (known.KVM, [MICROSOFT, KVM], "QEMU", "Standard PC"),
+    "QEMU that hides KVM": (known.QEMU, [], "QEMU", "Standard PC (i440FX + PIIX, 1996)"),
+    "QEMU TCG": (known.QEMU_TCG, ["TCGTCGTCGTCG"], "QEMU", "Standard PC"),
+    "VirtualBox": (known.VIRTUALBOX, ["VBoxVBoxVBox"], "innotek GmbH", "VirtualBox"),
+    "VirtualBox that plays KVM": (known.VIRTUALBOX, [KVM], "innotek GmbH", "VirtualBox"),
+    "Parallels": (known.PARALLELS, [" lrpepyh vr "], "Parallels International GmbH.", "Parallels"),
+    "AWS Nitro": (known.NITRO, [KVM], "Amazon EC2", "m5.large"),
+    "Google": (known.GOOGLE, [KVM], "Google", "Google Compute Engine"),
+    "bhyve": (known.BHYVE, ["bhyve bhyve "], "BHYVE", "BHYVE"),
+}
 PRODUCTS = {
-    "VMware ESXi": (
-        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware7,1")),
-        known.VMWARE,
-    ),
-    "VMware Workstation": (
-        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware Virtual Platform")),
-        known.VMWARE,
-    ),
-    "VMware Fusion": (
-        Evidence(True, cpuid("VMwareVMware"), dmi("VMware, Inc.", "VMware20,1")),
-        known.VMWARE,
-    ),
-    "Hyper-V": (
-        Evidence(True, cpuid("Microsoft Hv"), dmi("Microsoft Corporation", "Virtual Machine")),
-        known.HYPER_V,
-    ),
-    "Xen HVM": (
-        Evidence(True, cpuid("XenVMMXenVMM"), dmi("Xen", "HVM domU"), "xen HVM"),
-        known.XEN,
-    ),
-    "Xen with viridian": (
-        Evidence(True, cpuid("Microsoft Hv", "XenVMMXenVMM"), dmi("Xen", "HVM domU")),
-        known.XEN,
-    ),
-    "Xen PV in a KVM guest": (
-        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), sys_hypervisor="xen PV"),
-        known.XEN,
-    ),
-    "KVM": (
-        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("QEMU", "Standard PC (Q35 + ICH9, 2009)")),
-        known.KVM,
-    ),
-    "KVM with enlightenments": (
-        Evidence(True, cpuid("Microsoft Hv", "KVMKVMKVM\0\0\0"), dmi("QEMU", "Standard PC")),
-        known.KVM,
-    ),
-    "QEMU that hides KVM": (
-        Evidence(True, {}, dmi("QEMU", "Standard PC (i440FX + PIIX, 1996)")),
-        known.QEMU,
-    ),
-    "QEMU TCG": (
-        Evidence(True, cpuid("TCGTCGTCGTCG"), dmi("QEMU", "Standard PC")),
-        known.QEMU_TCG,
-    ),
-    "VirtualBox": (
-        Evidence(True, cpuid("VBoxVBoxVBox"), dmi("innotek GmbH", "VirtualBox")),
-        known.VIRTUALBOX,
-    ),
-    "VirtualBox that plays KVM": (
-        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("innotek GmbH", "VirtualBox")),
-        known.VIRTUALBOX,
-    ),
+    **{
+        product: (Evidence(True, cpuid(*signatures), dmi(*names)), hypervisor)
+        for product, (hypervisor, signatures, *names) in SHOWN.items()
+    },
+    "Xen HVM by sysfs": (Evidence(True, sys_hypervisor="xen HVM"), known.XEN),
+    "Xen PV in a KVM guest": (Evidence(True, cpuid(KVM), sys_hypervisor="xen PV"), known.XEN),
     "VirtualBox without an interface": (
         Evidence(False, {}, dmi("innotek GmbH", "VirtualBox")),
         known.VIRTUALBOX,
     ),
-    "Parallels Desktop": (
-        Evidence(True, cpuid(" lrpepyh vr "), dmi("Parallels International GmbH.", "Parallels")),
-        known.PARALLELS,
-    ),
-    "AWS Nitro": (
-        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("Amazon EC2", "m5.large")),
-        known.NITRO,
-    ),
-    "Google": (
-        Evidence(True, cpuid("KVMKVMKVM\0\0\0"), dmi("Google", "Google Compute Engine")),
-        known.GOOGLE,
-    ),
-    "bhyve": (Evidence(True, cpuid("bhyve bhyve "), dmi("BHYVE", "BHYVE")), known.BHYVE),
     "User-mode Linux": (Evidence(cpu_vendor="User Mode Linux"), known.UML),
 }
 

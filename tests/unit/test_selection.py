@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from vbench.contract.backend import OnAskedHost
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import ConnectionLost, HostError, UnavailableError
@@ -38,7 +39,7 @@ class Options:
 
 
 @dataclass
-class Backend:
+class Backend(OnAskedHost):
     """One that can run on the hosts named."""
 
     name: str
@@ -54,9 +55,6 @@ class Backend:
     def declare(self, options: Options) -> Declaration:
         shipped = SHIPPED[self.name]
         return shipped.declare(shipped.options)
-
-    def placed(self, host: Any, options: Options) -> Any:
-        return host
 
     def probe(self, host: Any, options: Options) -> Availability:
         if host.name == self.breaks_on:

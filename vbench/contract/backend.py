@@ -29,6 +29,18 @@ class CountedRun:
     boots: int = 0
 
 
+class OnAskedHost:
+    """For backends whose guests belong to the host that was asked for, whatever their options."""
+
+    def placed(self, host: Host, options: Any) -> Host:
+        del options
+        return host
+
+    def machines(self, options: Any) -> Sequence[str]:
+        del options
+        return ()
+
+
 class Backend(Protocol):
     """A plugged-in way to get a guest: one hypervisor and one device model.
 

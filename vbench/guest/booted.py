@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 
 from vbench.contract.guest import Endpoint
 from vbench.contract.host import Host
@@ -17,7 +16,7 @@ from vbench.records import Capabilities, DeviceSettings, Observed, Phase
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class BootedGuest:
+class BootedGuest(AbstractContextManager["BootedGuest"]):
     """See `vbench.contract.guest.Guest`. A context manager that ends it.
 
     `cleanup` ends the machine and all that was made for it, in the order of its `ExitStack`.
@@ -82,13 +81,5 @@ class BootedGuest:
     def close(self) -> None:
         self.cleanup.close()
 
-    def __enter__(self) -> BootedGuest:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

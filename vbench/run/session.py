@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from contextlib import AbstractContextManager
 
 from vbench.contract.registry import Registry
 from vbench.errors import (
@@ -29,7 +29,7 @@ from vbench.run.series import Series
 from vbench.system.interrupts import asked_to_end
 
 
-class Session:
+class Session(AbstractContextManager["Session"]):
     """A context manager that ends guests and hosts."""
 
     def __init__(
@@ -164,13 +164,5 @@ class Session:
             stack.callback(self.broker.drop)
         self.phases.enter("other")
 
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

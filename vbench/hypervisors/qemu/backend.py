@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from vbench.contract.backend import CountedRun
+from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
 from vbench.contract.host import Host, Network
@@ -103,7 +103,7 @@ class KvmOptions(QemuOptions):
 
 
 @dataclass(frozen=True)
-class QemuBackend:
+class QemuBackend(OnAskedHost):
     """One technique and one device model under QEMU."""
 
     name: str
@@ -125,14 +125,6 @@ class QemuBackend:
     processor_of: str = ""  # a backend that differs in its devices only
     default: bool = True
     counted: tuple[CountedRun, ...] = ()
-
-    def placed(self, host: Host, options: QemuOptions) -> Host:
-        del options
-        return host
-
-    def machines(self, options: QemuOptions) -> tuple[str, ...]:
-        del options
-        return ()
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
         """QEMU is there, knows the accelerator, and the accelerator can be used."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from vbench.contract.backend import CountedRun
+from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
 from vbench.contract.host import Host, Network
@@ -61,7 +61,7 @@ class UmlOptions:
 
 
 @dataclass(frozen=True)
-class UmlBackend:
+class UmlBackend(OnAskedHost):
     """A kernel ported to the system calls of a host: its user code runs natively, and each
     system call and page fault of it goes through ptrace."""
 
@@ -78,14 +78,6 @@ class UmlBackend:
         return Declaration(
             hypervisor=UML, devices=DeviceModel.PARAVIRTUAL, packages=("user-mode-linux",)
         )
-
-    def placed(self, host: Host, options: UmlOptions) -> Host:
-        del options
-        return host
-
-    def machines(self, options: UmlOptions) -> tuple[str, ...]:
-        del options
-        return ()
 
     def probe(self, host: Host, options: UmlOptions) -> Availability:
         """The program is there, a kernel of it starts, and it can have a network."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from vbench.contract.backend import CountedRun
+from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
 from vbench.contract.host import Host, Scratch
@@ -58,7 +58,7 @@ class XenOptions:
 
 
 @dataclass(frozen=True)
-class XenBackend:
+class XenBackend(OnAskedHost):
     """One kind of domain; its disk and network are Xen's own, front end and back end."""
 
     name: str
@@ -75,14 +75,6 @@ class XenBackend:
         return Declaration(
             hypervisor=XEN, devices=DeviceModel.PARAVIRTUAL, packages=("xen-system-amd64",)
         )
-
-    def placed(self, host: Host, options: XenOptions) -> Host:
-        del options
-        return host
-
-    def machines(self, options: XenOptions) -> tuple[str, ...]:
-        del options
-        return ()
 
     def probe(self, host: Host, options: XenOptions) -> Availability:
         """The host is Xen's dom0, or can be booted as one, and xl answers there."""
