@@ -70,21 +70,21 @@ def virtme_ng(release: str) -> Iterator[list[str]]:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     release = image.ensure().kernel_release
-    ours = [str(Path(sys.executable).with_name("vbench")), "exec", "tcg-virtio", "--", "true"]
+    by_vbench = [str(Path(sys.executable).with_name("vbench")), "exec", "tcg-virtio", "--", "true"]
     able = os.geteuid() == 0 and shutil.which("depmod") is not None
     times: dict[str, list[float]] = {"vbench": [], "virtme-ng": []}
     with contextlib.ExitStack() as stack:
-        theirs = stack.enter_context(virtme_ng(release)) if able else None
+        by_virtme = stack.enter_context(virtme_ng(release)) if able else None
         for _ in range(rounds):
-            times["vbench"].append(seconds(ours))
-            if theirs:
-                times["virtme-ng"].append(seconds(theirs, "/"))
+            times["vbench"].append(seconds(by_vbench))
+            if by_virtme:
+                times["virtme-ng"].append(seconds(by_virtme, "/"))
     for name, each in times.items():
         if each:
             shown = " ".join(f"{value:.2f}" for value in each)
             print(f"{name:10} median {statistics.median(each):.2f} s  ({shown})")
     print("target: vbench <= 5 s")
-    if theirs:
+    if by_virtme:
         ratio = statistics.median(times["vbench"]) / statistics.median(times["virtme-ng"])
         print(f"vbench / virtme-ng: {ratio:.2f}  (target <= 0.6)")
     else:

@@ -50,8 +50,8 @@ def costs(panel: Panel) -> None:
             found = exits.cost(panel, variant, item.workload)
             if found is not None:
                 low, high = (f"{each * 1e9:,.0f}" for each in (found.low, found.high))
-                told = "exact" if low == high else f"boots {low} to {high}"
-                print(f"  {variant:30} {cause.event:34} {found.net * 1e9:9,.0f}  {told}")
+                spread = "exact" if low == high else f"boots {low} to {high}"
+                print(f"  {variant:30} {cause.event:34} {found.net * 1e9:9,.0f}  {spread}")
 
 
 def totals(panel: Panel) -> None:

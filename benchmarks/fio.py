@@ -43,10 +43,10 @@ Fio = Callable[[str], str]  # runs fio with these options, returns what it print
 
 def closure(program: str) -> bytes:
     """A tar of `program`, of its libraries and of the loader, side by side."""
-    said = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    listed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
-        for path in (program, *re.findall(r"(/\S+) \(0x", said)):
+        for path in (program, *re.findall(r"(/\S+) \(0x", listed)):
             tar.add(path, Path(path).name)
     return archive.getvalue()
 
@@ -58,8 +58,8 @@ def by_fio(fio: Fio, disk: str, size_mib: int, pattern: str, depth: int, operati
         f"--ioengine=libaio --iodepth={depth} --number_ios={operations} --norandommap "
         f"--randrepeat=0 --invalidate=0 --output-format=json"
     )
-    said = fio(options)
-    (job,) = json.loads(said[said.index("{") :])["jobs"]
+    output = fio(options)
+    (job,) = json.loads(output[output.index("{") :])["jobs"]
     found = job["write" if "write" in pattern else "read"]
     return float(found["lat_ns"]["mean"] / 1e9 if depth == 1 else 1 / found["iops"])
 
@@ -67,8 +67,8 @@ def by_fio(fio: Fio, disk: str, size_mib: int, pattern: str, depth: int, operati
 def by_probe(target: Target, pattern: str, depth: int, operations: int) -> float:
     at = target.endpoint
     words = f"{at.scratch} 0 {at.scratch_size_mib} {pattern} 4 {depth} {operations}"
-    said = succeed(target, f"vbench-probe disk {words}", timeout_s=TIMEOUT_S)
-    reading = parsers.probe(said)
+    output = succeed(target, f"vbench-probe disk {words}", timeout_s=TIMEOUT_S)
+    reading = parsers.probe(output)
     return reading.elapsed_s / reading.units
 
 

@@ -45,14 +45,15 @@ def ms(act: Callable[[], object]) -> float:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    host, ours, theirs = LocalHost(), KeyPair.generate(), KeyPair.generate()
+    host, own_key, host_key = LocalHost(), KeyPair.generate(), KeyPair.generate()
     port = free_port()
     with local_lock(print), tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "authorized").write_text(ours.authorized_line)
+        (root / "authorized").write_text(own_key.authorized_line)
         config = root / "config"
         config.write_text(
-            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {private_file(root / 'host', theirs)}\n"
+            f"Port {port}\nListenAddress 127.0.0.1\n"
+            f"HostKey {private_file(root / 'host', host_key)}\n"
             f"AuthorizedKeysFile {root / 'authorized'}\nStrictModes no\nUsePAM no\nPidFile none\n"
             # bash reads ~/.bashrc for sshd's first shell only: that would be measured otherwise
             "SetEnv SHLVL=2\n"
@@ -62,7 +63,7 @@ def main() -> None:
         control = root / "mux"
         mux = [
             *("ssh", "-S", str(control), "-o", "StrictHostKeyChecking=no", "-p", str(port)),
-            *("-o", "UserKnownHostsFile=/dev/null", "-i", str(private_file(root / "key", ours))),
+            *("-o", "UserKnownHostsFile=/dev/null", "-i", str(private_file(root / "key", own_key))),
         ]
         target = f"{getpass.getuser()}@127.0.0.1"
         master = None
@@ -72,7 +73,7 @@ def main() -> None:
                 time.sleep(0.05)
             connection = SshConnection.open(
                 host.connect("127.0.0.1", port, 5),
-                name="sshd", user=getpass.getuser(), key=ours, host_key=theirs, timeout_s=10,
+                name="sshd", user=getpass.getuser(), key=own_key, host_key=host_key, timeout_s=10,
             )  # fmt: skip
             master = subprocess.Popen([*mux, "-M", "-N", "-q", target])
             while not control.exists():

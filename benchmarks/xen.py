@@ -28,8 +28,8 @@ COLUMNS = ("tcg", "kvm-emulated", "kvm-virtio", "xen-pv")
 
 def per_unit(target: Target, probe: str) -> float:
     """Instructions per unit: per-event probes say their median, others their mean."""
-    said = json.loads(succeed(target, f"vbench-probe {probe}", timeout_s=60))
-    return float(said.get("p50_ns", said["elapsed_ns"] / said["units"]))
+    printed = json.loads(succeed(target, f"vbench-probe {probe}", timeout_s=60))
+    return float(printed.get("p50_ns", printed["elapsed_ns"] / printed["units"]))
 
 
 def vbench_run(out: Path, *words: str) -> float:

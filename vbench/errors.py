@@ -152,3 +152,8 @@ class Interrupted(KeyboardInterrupt):
 
 # Exit status of a command that a signal ended: 128 and the number of SIGINT, as shells have it.
 INTERRUPTED_STATUS = 130
+
+
+def named(error: BaseException) -> str:
+    """The class of an error, and what it says if it says anything: "KeyError: 'x'"."""
+    return ": ".join(filter(None, (type(error).__name__, str(error))))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vbench import __version__
-from vbench.errors import INTERRUPTED_STATUS, VbenchError
+from vbench.errors import INTERRUPTED_STATUS, VbenchError, named
 
 TRACEBACK_VARIABLE = "VBENCH_TRACEBACK"  # not empty: tracebacks go to standard error
 
@@ -122,7 +122,7 @@ def _internal_error(error: Exception) -> str:
     text = "".join(traceback.format_exception(error))
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "?"
-    what = f"vbench: internal error in {where}: {type(error).__name__}: {error}"
+    what = f"vbench: internal error in {where}: {named(error)}"
     if os.environ.get(TRACEBACK_VARIABLE):
         return f"{text}{what}"
     try:

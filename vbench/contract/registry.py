@@ -20,7 +20,7 @@ import pluggy
 from vbench.contract import hookspecs
 from vbench.contract.backend import Backend
 from vbench.contract.host import Host
-from vbench.errors import PluginError, UsageError, VbenchError
+from vbench.errors import PluginError, UsageError, VbenchError, named
 from vbench.model import Availability
 from vbench.records import Declaration
 from vbench.system.interrupts import asked_to_end
@@ -110,7 +110,7 @@ class Registry:
             self.report(
                 name,
                 PluginError(
-                    f"plugin {origin} cannot be loaded: {type(error).__name__}: {error}",
+                    f"plugin {origin} cannot be loaded: {named(error)}",
                     remedy="mend or uninstall it; the other plugins are used",
                 ),
             )
@@ -164,8 +164,7 @@ class Registry:
                 self.report(
                     implementation.plugin_name,
                     PluginError(
-                        f"plugin {implementation.plugin_name}: {hook} raised "
-                        f"{type(error).__name__}: {error}"
+                        f"plugin {implementation.plugin_name}: {hook} raised {named(error)}"
                     ),
                 )
         return results
@@ -220,8 +219,9 @@ def probed(backend: Backend, host: Host, options: Any) -> Availability:
     except BaseException as error:
         if asked_to_end(error):
             raise
-        said = ": ".join(filter(None, (type(error).__name__, str(error))))
-        return Availability(False, f"its probe raised {said}", "mend or uninstall its plugin")
+        return Availability(
+            False, f"its probe raised {named(error)}", "mend or uninstall its plugin"
+        )
 
 
 def with_options(variant: Variant, text: str) -> Variant:

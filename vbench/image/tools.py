@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from vbench.errors import ImageError
 from vbench.system import process
@@ -48,9 +48,8 @@ def run(
 
 def require(tool: str) -> None:
     """Raise ImageError, naming the package, unless `tool` can be run."""
-    for folder in os.get_exec_path():
-        if os.access(Path(folder, tool), os.X_OK):
-            return
+    if shutil.which(tool):
+        return
     raise ImageError(
         f"building the image needs the program {tool!r}, which is not installed",
         evidence=f"PATH={os.environ.get('PATH', '')}",

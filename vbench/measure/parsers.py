@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 
-from vbench.errors import WorkloadError
+from vbench.errors import WorkloadError, named
 from vbench.model import Reading
 
 Reader = Callable[[str], Reading | float]
@@ -79,7 +79,7 @@ def checked(read: Reader, text: str, command: str) -> Reading:
         reading = made if isinstance(made, Reading) else Reading(float(made))
     except _NONSENSE as error:
         raise WorkloadError(
-            f"the workload's output cannot be read ({type(error).__name__}: {error})",
+            f"the workload's output cannot be read ({named(error)})",
             evidence="\n".join([command, *text.splitlines()[-10:]]),
         ) from error
     for seconds in (reading.elapsed_s, *reading.quantiles.values()):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vbench.errors import StoreError, UnreadableError
+from vbench.errors import StoreError, UnreadableError, named
 from vbench.model import Result
 from vbench.results import recovery
 from vbench.results.history import SCHEMA_VERSION, upgraded
@@ -137,6 +137,6 @@ def _checked(path: Path, parse: Callable[[], _T]) -> _T:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableError(
             f"{path} is a damaged vbench result",
-            evidence=f"{type(error).__name__}: {error}",
+            evidence=named(error),
             remedy=f"finished pairs are in the run's {JOURNAL_NAME}: `vbench report` reads it",
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 
 from vbench.contract.workload import PREFIX, Workload, described, marks
-from vbench.errors import UsageError
+from vbench.errors import UsageError, named
 from vbench.model import CATEGORIES
 from vbench.system.interrupts import asked_to_end
 
@@ -59,7 +59,7 @@ def _module(file: Path) -> ModuleType:
         if asked_to_end(error):
             raise
         raise UsageError(
-            f"the workload file {file} cannot be loaded: {type(error).__name__}: {error}",
+            f"the workload file {file} cannot be loaded: {named(error)}",
             remedy="mend the file",
         ) from error
     return module

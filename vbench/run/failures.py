@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from vbench.errors import VbenchError
+from vbench.errors import VbenchError, named
 
 _TRACEBACK_LINES = 6  # of code that is not ours, the innermost last
 _Error = TypeVar("_Error", bound=VbenchError)
@@ -16,9 +16,8 @@ _Error = TypeVar("_Error", bound=VbenchError)
 def fault(kind: type[_Error], whose: str, error: BaseException) -> _Error:
     """The error of that kind for what the code of a workload or plugin raised."""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    said = ": ".join(filter(None, (type(error).__name__, str(error))))
     made = kind(
-        f"{whose} raised {said}",
+        f"{whose} raised {named(error)}",
         evidence="\n".join(lines[-_TRACEBACK_LINES:]),
         remedy=f"mend {whose}",
     )
