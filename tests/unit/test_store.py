@@ -19,6 +19,7 @@ from vbench.errors import StoreError
 from vbench.model import Pair, Result, Statistic, Status
 from vbench.results import loading, stats, store
 from vbench.results.history import SCHEMA_VERSION
+from vbench.results.journal import JOURNAL_NAME
 
 
 def sample() -> Result:
@@ -114,6 +115,43 @@ def test_damage_is_named_by_its_key(tmp_path: Path, facts: Any, evidence: str) -
     with pytest.raises(StoreError) as caught:
         loading.load(tmp_path / "a.json")
     assert evidence in caught.value.evidence
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + 400 * "0", "0", "-1e-9"])
+def test_a_number_that_nothing_can_have_measured_is_damage(tmp_path: Path, number: str) -> None:
+    """Python reads all of these from JSON."""
+    text = store.dumps(store.document(sample())).decode()
+    whole = json.loads(text)
+    whole["benchmarks"][0]["extra_info"]["vbench"]["pairs"][0][1] = "HERE"
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(whole).replace('"HERE"', number))
+    with pytest.raises(StoreError, match="damaged") as caught:
+        loading.load(path)
+    assert ".pairs[0][1] is " in caught.value.evidence
+    assert "not a number above 0" in caught.value.evidence
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("variant", "kvm-virtio"), ("host", "local:x"), ("time_base", "instructions")],
+)
+def test_an_item_of_something_else_than_its_file_is_damage(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    whole = json.loads(store.dumps(store.document(sample())))
+    whole["vbench"]["items"][2][key] = value
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    with pytest.raises(StoreError, match="damaged") as caught:
+        loading.load(tmp_path / "a.json")
+    assert "is of another variant or host than its file" in caught.value.evidence
+
+
+@pytest.mark.parametrize("name", ["a.json", JOURNAL_NAME])
+def test_json_of_endless_depth_is_damage(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("[" * 100_000 + "\n")
+    with pytest.raises(StoreError, match="recursion") as caught:
+        loading.load_all([tmp_path / name])
+    assert caught.value.exit_status == 5
 
 
 def test_extra_info_has_the_documented_keys() -> None:
@@ -222,7 +260,7 @@ def test_cut_file_and_missing_file(tmp_path: Path) -> None:
 
 def test_load_all_names_foreign_json_and_leaves_it_out(tmp_path: Path) -> None:
     write(tmp_path / "b.json", sample())
-    write(tmp_path / "a.json", result(item("x", pairs(2.0), host="testbed:x"), host=TESTBED))
+    write(tmp_path / "a.json", result(host=TESTBED))
     (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "folder.json").mkdir()

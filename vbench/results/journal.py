@@ -109,7 +109,7 @@ class Journal:
                 record = json.loads(line)
                 if not isinstance(record, dict) or not isinstance(record.get("event"), str):
                     raise ValueError("it is no record of a journal: it has no text `event`")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UnreadableError(f"{path}, line {number}: {error}") from error
             records.append(record)
         return records

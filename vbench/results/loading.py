@@ -107,7 +107,7 @@ def _json(path: Path) -> Any:
     except OSError as error:
         remedy = "check the name and its permissions"
         raise UnreadableError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreadableError(
             f"{path} is not JSON: {error}",
             remedy="the file is damaged or foreign; measure again, or name another file",

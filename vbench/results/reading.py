@@ -34,9 +34,15 @@ def result_of(whole: Mapping[str, Any]) -> Result:
 
 
 def run_of(run: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Launch]) -> Result:
-    """The result whose top-level object is `run`, with these items and launches."""
+    """The result whose top-level object is `run`, with these items and launches. Raises ValueError
+    for an item of something else."""
+    host = run["host"]
+    for item in items:
+        own = (item.variant, item.host, item.host_kind, item.time_base)
+        if own != (run["variant"], host.identity, host.kind, host.time_base):
+            raise ValueError(f"{item.name} is of another variant or host than its file")
     return Result(
-        host=run["host"],
+        host=host,
         variant=run["variant"],
         items=tuple(items),
         launches=tuple(launches),

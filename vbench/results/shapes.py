@@ -6,6 +6,7 @@ a TypedDict below. Keys that no shape has are passed over: later versions may ad
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
@@ -80,7 +81,11 @@ class Head(TypedDict):
     cause: Cause | None
 
 
-_Pair = tuple[float | None, float]
+class Duration(float):
+    """Seconds, above 0."""
+
+
+_Pair = tuple[Duration | None, Duration]
 _Shares = tuple[float | None, float | None]
 
 
@@ -122,8 +127,8 @@ class Document(TypedDict):
 class JournalPair(TypedDict):
     """A pair in the journal."""
 
-    native_s: float | None
-    guest_s: float
+    native_s: Duration | None
+    guest_s: Duration
     boot: int
     flags: tuple[str, ...]
     counters: Mapping[str, float | None]
@@ -241,6 +246,8 @@ def from_json(value: Any, shape: Any, where: str = "") -> Any:
             raise ValueError(f"{where} is {_short(value)}, not one of {', '.join(shape)}")
         return shape(value)
     _expect(value, *_SCALARS[shape], where)
+    if issubclass(shape, float) and not _is_within(value, 0.0 if shape is Duration else -math.inf):
+        raise ValueError(f"{where} is {_short(value)}, not {_SCALARS[shape][1]}")
     return Path(value) if shape is Path else value
 
 
@@ -263,6 +270,7 @@ _SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
+    Duration: ((int, float), "a number above 0"),
 }
 
 
@@ -298,6 +306,14 @@ def _expect(value: Any, kind: type | tuple[type, ...], name: str, where: str) ->
     # in Python, but not in JSON, true is a number
     if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
         raise ValueError(f"{where} is {_short(value)}, not {name}")
+
+
+def _is_within(value: float, above: float) -> bool:
+    """Whether a number can be reckoned with. Python reads NaN, Infinity and 1e999 from JSON."""
+    try:
+        return math.isfinite(value) and value > above
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _short(value: Any) -> str:
