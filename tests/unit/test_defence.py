@@ -141,6 +141,35 @@ def test_a_terminal_without_our_characters(tmp_path: Path, encoding: str) -> Non
     assert "?" in done.stdout
 
 
+def test_names_that_are_no_text_in_this_locale(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8, and a locale that knows ASCII only: the report links its plots."""
+    (tmp_path / "a.json").write_bytes(
+        store.dumps(store.document(result(item("cpu-x", pairs(1.5)))))
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, environment in ((b"\xff.md", {}), ("ü.md".encode(), ascii_only)):
+        written = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
+        done = vbench("report", str(tmp_path / "a.json"), "-o", written, **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        plots = name.removesuffix(b".md") + b"-plots/"
+        assert b"(" + plots in Path(written).read_bytes()
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "vbench.cli", "workloads"]
+    line = 'cd "$1" && rmdir "$1" && shift && exec "$@"'
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", line, "sh", str(gone), *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "vbench: the current folder cannot be used: No such file or directory\n"
+        "  -> cd to another one\n"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_that_end_are_ctrl_c_once(number: signal.Signals) -> None:
     interrupts = 0

@@ -55,8 +55,9 @@ def report(arguments: argparse.Namespace) -> int:
     from vbench.results import loading
     from vbench.results.journal import write_atomic
 
-    for written in filter(None, (arguments.output, arguments.html)):
-        _spare_results(written)
+    for option, written in (("-o", arguments.output), ("--html", arguments.html)):
+        if written:
+            _spare_results(written, option)
     results = loading.load_all(arguments.paths, _left_out)
     if arguments.html:
         write_atomic(arguments.html, report.html_page(results))
@@ -77,14 +78,14 @@ def _left_out(path: Path) -> None:
     print(f"vbench: {path} is not a result of vbench; left out", file=sys.stderr)
 
 
-def _spare_results(written: Path) -> None:
+def _spare_results(written: Path, option: str) -> None:
     """Raises UsageError where writing would take the place of a folder or destroy results."""
     from vbench.results import loading
 
     if written.is_dir():
         raise UsageError(f"{written} is a folder", remedy=f"name a file: {written / 'report.md'}")
     if loading.is_result(written):
-        raise UsageError(f"{written} holds results", remedy="name another file with -o")
+        raise UsageError(f"{written} holds results", remedy=f"name another file with {option}")
 
 
 def compare(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -34,9 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     def run() -> int:
         if command is not None and arguments.name != "exec":
             raise UsageError(f"`vbench {arguments.name}` takes no command after --")
+        _must_be_somewhere()
         return act(arguments)
 
     return guarded(run)
+
+
+def _must_be_somewhere() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be used: {error.strerror}", remedy="cd to another one"
+        ) from error
 
 
 def _again(words: Sequence[str]) -> list[str]:

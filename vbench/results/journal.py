@@ -33,7 +33,8 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
     Raises StoreError; the previous version and no temporary file are left then.
     """
-    content = data.encode() if isinstance(data, str) else data
+    # a path whose bytes are no text in this locale is written as those bytes
+    content = data.encode(errors="surrogateescape") if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
