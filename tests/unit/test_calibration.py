@@ -123,6 +123,24 @@ def test_fixed_units_are_run_once_and_nothing_before() -> None:
     assert pair.counters == {}
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"initial_units": 0},
+        {"min_units": 0},
+        {"max_units": -1},
+        {"min_units": 9, "max_units": 8},
+        {"fixed_units": -5},
+    ],
+)
+def test_bounds_that_allow_no_work_are_refused(bounds: dict[str, int]) -> None:
+    """Seconds per unit of a negative amount of work are negative: they were measured."""
+    bench = Bench()
+    with pytest.raises(WorkloadError, match="no work can be done in"):
+        bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, **bounds)
+    assert bench.log == []
+
+
 def test_what_was_done_counts_and_not_what_was_asked_for() -> None:
     """A program may round up to whole groups, or send another number of bytes."""
     bench = Bench(plan=Plan(target_s=0.1, rounds=1))

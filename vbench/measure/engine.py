@@ -132,6 +132,12 @@ class Measure:
         up or counted. With `server`, that command runs on the target and `command` becomes its
         client beside it. Raises WorkloadError, Unsupported, GuestLost.
         """
+        if not (initial_units >= 1 and 1 <= min_units <= max_units and fixed_units >= 0):
+            raise WorkloadError(
+                f"no work can be done in initial_units={initial_units}, min_units={min_units}, "
+                f"max_units={max_units}, fixed_units={fixed_units}",
+                remedy="units are whole numbers from 1, and min_units is no more than max_units",
+            )
         with ExitStack() as stack:
             runs = {}
             for side, target in self._targets.items():
