@@ -60,12 +60,18 @@ def make_root(suite: str, root: Path) -> None:
     )
     # Where certificates of the system's own are needed to reach package archives.
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "ca.crt")
+    # by hand: a bare trixie has no useradd
+    for file, line in (
+        ("passwd", "user:x:1000:1000::/home/user:/bin/sh"),
+        ("group", "user:x:1000:"),
+    ):
+        with (root / "etc" / file).open("a") as database:
+            database.write(f"{line}\n")
     for user, home in (("root", "root"), ("user", "home/user")):
-        if user == "user":
-            subprocess.run(["chroot", root, "useradd", "-m", user], check=True)
+        (root / home).mkdir(parents=True, exist_ok=True)
         clone = root / home / CLONE
         subprocess.run(["git", "clone", "-q", "--no-hardlinks", ROOT, clone], check=True)
-        subprocess.run(["chroot", root, "chown", "-R", user, f"/{home}/{CLONE}"], check=True)
+        subprocess.run(["chroot", root, "chown", "-R", f"{user}:", f"/{home}"], check=True)
 
 
 def run_step(root: Path, name: str) -> tuple[int, float]:

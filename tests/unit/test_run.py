@@ -181,6 +181,21 @@ def test_a_workload_that_ends_the_program_ends_itself(
     assert result.stopped == ""
 
 
+def test_a_workload_that_changes_the_current_folder_loses_nothing(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = run.folder / "away"
+    away.mkdir()
+    before = Path.cwd()
+    text = "import os\n" + spin("cpu_a").replace('"""Says."""', f'os.chdir("{away}")')
+    try:
+        assert run(text + spin("cpu_b"), out=Path("out")) == 0
+    finally:
+        os.chdir(before)
+    assert run.pairs() == {"cpu-a[shell]": 2, "cpu-b[shell]": 2}
+    assert list(away.iterdir()) == []
+
+
 def test_a_broken_file_is_found_before_anything_is_booted(run: Runs, tmp_path: Path) -> None:
     broken = tmp_path / "bench_broken.py"
     broken.write_text("def bench_x(:\n")

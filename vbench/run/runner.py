@@ -43,6 +43,7 @@ def run(options: RunOptions) -> int:
 
 def resume(directory: Path) -> int:
     """Continue the run that was measured into `directory`; as `run`."""
+    directory = directory.absolute()
     options = resuming.options_of(resuming.read(directory), directory)
     asked, workloads = _checked(options)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
@@ -135,7 +136,8 @@ def _report(session: Session, out: Path) -> bool:
 
 
 def new_directory(wanted: Path | None) -> Path:
-    """The directory for results, made now: an existing one with results is never overwritten."""
+    """The directory for results, made now: an existing one with results is never overwritten. Its
+    path is absolute: a workload may change the current folder."""
     if wanted is None:
         stamp = datetime.datetime.now().astimezone().strftime("%Y-%m-%dT%H%M%S")
         wanted = Path("vbench-results") / stamp
@@ -152,7 +154,7 @@ def new_directory(wanted: Path | None) -> Path:
         raise UsageError(
             f"{wanted} is not writable: {error.strerror}", remedy="name another folder with --out"
         ) from error
-    return wanted
+    return wanted.absolute()
 
 
 def _remove_if_empty(directory: Path, *, keep: bool, parent: bool) -> None:
