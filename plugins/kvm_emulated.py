@@ -6,8 +6,9 @@ QEMU, which plays an Intel PIIX3 IDE controller and an Intel 82540EM network car
 
 from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
-from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
+from vbench.hypervisors.qemu.backend import QemuBackend
 from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
+from vbench.hypervisors.qemu.options import KvmOptions
 from vbench.model import Fact, Technique
 
 FACTS = {

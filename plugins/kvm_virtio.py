@@ -2,8 +2,9 @@
 
 from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
-from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
+from vbench.hypervisors.qemu.backend import QemuBackend
 from vbench.hypervisors.qemu.kvm import can_switch, nested_paging, usable
+from vbench.hypervisors.qemu.options import KvmOptions
 from vbench.model import Technique
 from vbench.plugins.kvm_emulated import FACTS
 

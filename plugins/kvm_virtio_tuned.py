@@ -4,7 +4,8 @@ the disk, and the network's data path in the host's kernel (vhost-net)."""
 import dataclasses
 
 from vbench.contract.hookspecs import hookimpl
-from vbench.hypervisors.qemu.backend import KvmOptions, QemuBackend
+from vbench.hypervisors.qemu.backend import QemuBackend
+from vbench.hypervisors.qemu.options import KvmOptions
 from vbench.plugins.kvm_virtio import BACKEND as PLAIN
 
 BACKEND = dataclasses.replace(

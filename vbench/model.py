@@ -198,6 +198,8 @@ class Launch:
     observed: Observed
     device: DeviceSettings
     capabilities: Capabilities | None  # None in files that did not record them
+    # SHA-256 of what `versions` names by a file: "qemu", "kernel"; empty in older files
+    digests: Mapping[str, str] = field(default_factory=_empty)
 
 
 @dataclass(frozen=True)
@@ -272,6 +274,7 @@ class Result:
     stopped: str = ""
     # what it takes to install what ran it; None where that was not asked
     installation: Installation | None = None
+    side: str = ""  # "A" or "B", of two variants that `vbench ab` measured by turns
 
     @property
     def partial(self) -> bool:
@@ -301,3 +304,4 @@ class ImageFiles:
     versions: Mapping[str, str] = field(default_factory=_empty)  # Debian package -> version
     # the same kernel as distributed, packed: what firmware starts; "" if it came unpacked
     bzimage: str = ""
+    kernel_digest: str = ""  # SHA-256 of `kernel`

@@ -136,6 +136,7 @@ class TestbedHost(SshHost):
         self._layered: dict[str, TestbedHost] = {}
         self._guest: BootedGuest | None = None
         self._network: Network | None = None
+        self._programs: dict[str, str] = {}  # what was brought there: path here -> path there
         self._given: Callable[[], float] = time.monotonic  # until L1 is up
 
     @classmethod
@@ -252,6 +253,7 @@ class TestbedHost(SshHost):
 
     def _end(self) -> None:
         guest, self._guest, self._network = self._guest, None, None
+        self._programs.clear()
         if guest is not None:
             guest.close()
 
@@ -296,6 +298,17 @@ class TestbedHost(SshHost):
             return {"machine_id": "any", "address": "any"}
         real = LocalReader()
         return {"machine_id": machine_id(real), "address": address(real)}
+
+    def program(self, path: str, pack: Callable[[], bytes]) -> str:
+        self.connection  # noqa: B018 - boots it
+        if path not in self._programs:
+            folder = f"{_FILES}/programs/{len(self._programs)}"
+            self._must("mkdir", "-p", folder)
+            self.write(f"{folder}.tar.gz", pack())
+            self._must("tar", "-C", folder, "-xzf", f"{folder}.tar.gz", timeout_s=60.0)
+            self._must("rm", f"{folder}.tar.gz")
+            self._programs[path] = f"{folder}/usr/bin/{os.path.basename(path)}"
+        return self._programs[path]
 
     def upload_image(self, image: ImageFiles) -> ImageFiles:
         if image.digest != self._image().digest:

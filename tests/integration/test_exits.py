@@ -14,7 +14,7 @@ from vbench import image
 from vbench.contract.guest import Guest
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
-from vbench.hypervisors.qemu.backend import KvmOptions
+from vbench.hypervisors.qemu.options import KvmOptions
 from vbench.plugins.kvm_exits import TRACING, vbench_exit_histogram
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.testbed import TestbedHost

@@ -105,6 +105,7 @@ def launch(variant: str, boot: int, **changes: object) -> Launch:
         boot=boot,
         argv=("qemu-system-x86_64", "-accel", variant.split("-", 1)[0], "-append", "quiet a|b"),
         versions={"qemu": "7.2.22", "vbench": "0.1.0"},
+        digests={"qemu": "beef"},
         image="sha256:0123456789abcdef",
         attestation=Attestation(
             f"QEMU {variant.split('-', maxsplit=1)[0].upper()}; ata_piix on sda",

@@ -68,7 +68,7 @@ def test_a_field_changes_its_option_only(field: str, value: object, option: str,
 
 
 def test_binary_rng_and_extra() -> None:
-    assert with_(binary="/opt/qemu")[0] == "/opt/qemu"
+    assert with_(command=("env", "A=1", "/opt/qemu"))[:4] == ["env", "A=1", "/opt/qemu", "-accel"]
     assert with_(extra=("-icount", "shift=0"))[-2:] == ["-icount", "shift=0"]
 
 

@@ -169,6 +169,7 @@ def test_another_workload_definition_is_refused_by_name() -> None:
     [
         ({"device": DeviceSettings(further={"cache": "unsafe"})}, "device setting cache"),
         ({"versions": {"qemu": "9.0", "vbench": "1"}}, "version of qemu"),
+        ({"digests": {"qemu": "f00d"}}, "digest of qemu"),
         ({"image": "sha256:other"}, "image"),
     ],
 )

@@ -238,12 +238,12 @@ def test_counts_are_compared_exactly() -> None:
     same = judged(base, counted(10_009), 1)
     assert [row.verdict for row in same.rows] == [Verdict.SAME]
     (row,) = judged(base, counted(10_020, exits={"HLT": 1.0, "MSR": 3.0}), 1).rows
-    assert (row.verdict, row.note) == (Verdict.WITHIN, "exits: MSR 2.00 now 3.00")
+    assert (row.verdict, row.says) == (Verdict.WITHIN, "exits: MSR 2.00 now 3.00")
     (row,) = judged(base, counted(10_200), 1).rows
     assert row.verdict is Verdict.REGRESSION
     assert row.p is None
     (row,) = judged(base, counted(9_900, exits={"HLT": 1.0, "MSR": 2.0}), 1).rows
-    assert (row.verdict, row.note) == (Verdict.IMPROVEMENT, "no exit reason changed")
+    assert (row.verdict, row.says) == (Verdict.IMPROVEMENT, "no exit reason changed")
     assert judged(base, counted(10_200), 1).status == REGRESSED
 
 

@@ -119,6 +119,7 @@ def test_a_little_less_memory_is_the_same_machine() -> None:
     ("change", "key"),
     [
         ({"versions": {"qemu": "9.0", "vbench": "0.1.0"}}, "version of qemu"),
+        ({"digests": {"qemu": "f00d"}}, "digest of qemu"),
         ({"device": DeviceSettings("q35", further={"cache": "none"})}, "device setting machine"),
         ({"image": "sha256:other"}, "image"),
     ],

@@ -17,8 +17,9 @@ def _options(arguments: argparse.Namespace) -> Any:
     hosts = tuple(getattr(arguments, "host", ()))
     if 0 < getattr(arguments, "hosts_most", 0) < len(hosts):
         raise UsageError(f"one host only, not {', '.join(hosts)}", remedy="name one --host")
+    ab = arguments.name == "ab"
     return RunOptions(
-        variants=tuple(getattr(arguments, "backend", ())),
+        variants=(arguments.a, arguments.b) if ab else tuple(getattr(arguments, "backend", ())),
         workloads=tuple(getattr(arguments, "workload", ())),
         hosts=hosts,
         rounds=getattr(arguments, "rounds", None),
@@ -32,6 +33,9 @@ def _options(arguments: argparse.Namespace) -> Any:
         modules=getattr(arguments, "modules", None),
         argv=tuple(arguments.command_line),
         seed=getattr(arguments, "seed", None),
+        ab=ab,
+        fail_above=getattr(arguments, "fail_above", None),
+        allow_missing=getattr(arguments, "allow_missing", False),
     )
 
 
@@ -48,6 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
             remedy=f"vbench run --resume {arguments.resume}",
         )
     return runner.resume(arguments.resume)
+
+
+def ab(arguments: argparse.Namespace) -> int:
+    from vbench.run import runner
+
+    return runner.run(_options(arguments))
 
 
 def report(arguments: argparse.Namespace) -> int:

@@ -52,49 +52,25 @@ def parser() -> argparse.ArgumentParser:
         help="NAME or NAME,vcpus=2: see `vbench backends`; without it: all that can run",
     )
     run.add_argument(
-        "--workload",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="workloads, by name ('disk-*') or by category and name ('disk/*')",
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="continue the interrupted run in DIR; everything else is as it was asked for then",
     )
-    run.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
-    many = run.add_mutually_exclusive_group()
-    many.add_argument(
-        "--boots",
-        type=_positive,
-        metavar="N",
-        help="boots of each variant; default: as many as its intervals need, 3 to 5",
-    )
+    many = _measuring(run, "as many as its intervals need, 3 to 5")
     many.add_argument(
         "--precision",
         type=_share,
         metavar="PCT",
         help="boots, at most 10, until each interval is as narrow: 2%% is 2 %% to either side",
     )
-    run.add_argument(
-        "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
-    )
-    run.add_argument(
-        "--seed",
-        type=_whole,
-        metavar="N",
-        help="of the order of variants and workloads within a boot; default random, and recorded",
-    )
-    run.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="a new folder for the results; default vbench-results/<time>",
-    )
-    run.add_argument(
-        "--resume",
-        type=Path,
-        metavar="DIR",
-        help="continue the interrupted run in DIR; everything else is as it was asked for then",
-    )
-    run.add_argument("files", nargs="*", type=Path, metavar="FILE", help="workloads of your own")
     _common(run)
+    ab = add("ab", actions.ab, "measure two variants by turns, and say how the second differs")
+    ab.add_argument("a", metavar="A", help="a variant: see `vbench backends`")
+    ab.add_argument("b", metavar="B", help="another, such as A,qemu=/opt/new/qemu-system-x86_64")
+    _measuring(ab, "5; 2 where instructions are counted")
+    _gate(ab)
+    _common(ab, hosts=1)
     _report_options(add("report", actions.report, "write the report of result files"))
     _compare_options(add("compare", actions.compare, "find regressions between two results"))
     doctor = add("doctor", actions.doctor, "what this host can do, why not, and what to do")
@@ -140,26 +116,69 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
+    """What is measured, how often, in which order, and where it is kept. Returns the group of what
+    says how many boots; `boots`: how many there are without."""
+    command.add_argument(
+        "--workload",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="workloads, by name ('disk-*') or by category and name ('disk/*')",
+    )
+    command.add_argument("--rounds", type=_positive, metavar="N", help="pairs on each boot")
+    many = command.add_mutually_exclusive_group()
+    many.add_argument(
+        "--boots",
+        type=_positive,
+        metavar="N",
+        help=f"boots of each variant; default: {boots}",
+    )
+    command.add_argument(
+        "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
+    )
+    command.add_argument(
+        "--seed",
+        type=_whole,
+        metavar="N",
+        help="of the order of variants and workloads within a boot; default random, and recorded",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new folder for the results; default vbench-results/<time>",
+    )
+    command.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="workloads of your own"
+    )
+    return many
+
+
 def _compare_options(compare: argparse.ArgumentParser) -> None:
     compare.add_argument("base", type=Path, metavar="BASE")
     compare.add_argument("new", type=Path, metavar="NEW")
-    compare.add_argument(
-        "--fail-above",
-        type=_percent,
-        metavar="PCT",
-        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
-    )
-    compare.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="series that are missing, failed or refused do not fail --fail-above",
-    )
+    _gate(compare)
     compare.add_argument(
         "--across",
         action="append",
         default=[],
         metavar="KEY",
         help="compare machines that differ in it: host-kind, cpu-model, cpus, kernel, clock-source",
+    )
+
+
+def _gate(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fail-above",
+        type=_percent,
+        metavar="PCT",
+        help="exit 1 on a regression above PCT per cent, 4 if a series could not be compared",
+    )
+    command.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="series that are missing, failed or refused do not fail --fail-above",
     )
 
 

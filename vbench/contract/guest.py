@@ -78,6 +78,10 @@ class Guest(Target, Protocol):
         """Of what runs it: "qemu": "7.2.22"."""
 
     @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of files that `versions` names: "qemu", "kernel". Empty where none is known."""
+
+    @property
     def capabilities(self) -> Capabilities: ...
 
     @property

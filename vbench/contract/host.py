@@ -145,6 +145,11 @@ class Host(Protocol):
     def read(self, path: str) -> str:
         """A small text file, such as one of /proc. Raises HostError."""
 
+    def program(self, path: str, pack: Callable[[], bytes]) -> str:
+        """Where a program is that the user named by its path here. A host whose files nobody else
+        knows gets it from this machine: `pack` makes a tar archive, gzipped, of a root that holds
+        usr/bin/NAME and all that it loads."""
+
     def upload_image(self, image: ImageFiles) -> ImageFiles:
         """The image's files on this host, copied once by digest if they are not there yet."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib.util
+import re
 import sys
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,8 @@ class Variant:
 
 
 def variant_text(backend: Backend, options: Any) -> str:
-    """A variant as it is written: `NAME,option=value`, defaults left out."""
+    """A variant as it is written: `NAME,option=value`, defaults left out. As in QEMU's options, a
+    comma inside a value is doubled."""
     changed = [
         f"{field.name}={shown(getattr(options, field.name))}"
         for field in dataclasses.fields(options)
@@ -202,7 +204,7 @@ class Registry:
 
     def variant(self, text: str) -> Variant:
         """Parse `NAME,option=value,...`. Raises UsageError that suggests the near name."""
-        name, *assignments = text.split(",")
+        name, *assignments = _parts(text)
         backend = self.backends.get(name)
         if backend is None:
             raise UsageError(f"there is no backend {name!r}", remedy=_suggest(name, self.backends))
@@ -227,7 +229,12 @@ def probed(backend: Backend, host: Host, options: Any) -> Availability:
 def with_options(variant: Variant, text: str) -> Variant:
     """`variant` with the further options `option=value,...`. Raises UsageError where its backend
     has no such option."""
-    return _variant(variant.backend, variant.options, text.split(","), text)
+    return _variant(variant.backend, variant.options, _parts(text), text)
+
+
+def _parts(text: str) -> list[str]:
+    """What commas separate; a doubled one is a comma of a value."""
+    return [part.replace(",,", ",") for part in re.findall(r"(?:^|,)((?:[^,]|,,)*)", text)]
 
 
 def _variant(backend: Backend, options: Any, assignments: Sequence[str], text: str) -> Variant:
@@ -303,7 +310,9 @@ def _convert(key: str, text: str, kind: type) -> object:
 
 def shown(value: object) -> str:
     """An option's value as a variant string has it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value).replace(",", ",,")
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vbench.contract.guest import Endpoint
 from vbench.contract.host import Host
@@ -34,6 +34,7 @@ class BootedGuest(AbstractContextManager["BootedGuest"]):
     device: DeviceSettings
     observed: Observed
     phases: tuple[Phase, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def machine(self) -> Machine:

@@ -334,6 +334,10 @@ class SshHost:
             raise HostError(f"cannot read {path} on {self.name}", evidence=output.stderr)
         return output.stdout
 
+    def program(self, path: str, pack: Callable[[], bytes]) -> str:
+        del pack
+        return path
+
     def upload_image(self, image: ImageFiles) -> ImageFiles:
         return upload_image(image, self.connection, self.timeout_scale)
 

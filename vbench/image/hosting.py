@@ -35,15 +35,19 @@ class Addition:
         return sorted({*self.programs.values(), *self.packages})
 
 
+# What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's loaders
+# (Xen is a multiboot kernel). Network cards are given no ROM.
+_BIOS = ("bios-256k.bin", "bios-microvm.bin")
+_ROMS = ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin")
+FIRMWARE = (*_BIOS, *_ROMS)
+
 QEMU = Addition(
     "QEMU",
     programs={"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2"},
-    # What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's
-    # loaders (Xen is a multiboot kernel). Network cards are given no ROM. TCG is a module.
     folders={
-        "usr/lib/x86_64-linux-gnu/qemu": ("accel-tcg-x86_64.so",),
-        "usr/share/seabios": ("bios-256k.bin",),
-        "usr/share/qemu": ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin"),
+        "usr/lib/x86_64-linux-gnu/qemu": ("accel-tcg-x86_64.so",),  # TCG is a module
+        "usr/share/seabios": _BIOS,
+        "usr/share/qemu": _ROMS,
     },
 )
 

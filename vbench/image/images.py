@@ -135,4 +135,5 @@ def _files(path: Path, manifest: dict[str, Any]) -> ImageFiles:
         kernel_release=manifest["kernel_release"],
         versions=manifest["versions"],
         bzimage=str(path / cache.PACKED) if cache.PACKED in manifest["content"] else "",
+        kernel_digest=manifest["content"]["vmlinux"]["sha256"],
     )

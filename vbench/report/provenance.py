@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from vbench.model import Launch
 from vbench.report.document import Block, Fold, Table
 from vbench.report.gather import Gathered, Panel
+from vbench.results import identity
 from vbench.results.formatting import NOTHING, code, plain, plural
 
 
@@ -34,7 +35,7 @@ def _launches(launches: list[Launch]) -> list[Block]:
         *_pairs(
             {
                 "image": first.image,
-                **{f"version of {name}": value for name, value in first.versions.items()},
+                **identity.programs(first),
                 **{f"device: {name}": value for name, value in first.device.rows().items()},
                 **{f"guest: {name}": value for name, value in first.observed.rows().items()},
                 **{f"capability: {name}": value for name, value in _can(first).items()},
@@ -79,14 +80,12 @@ def _can(launch: Launch) -> Mapping[str, str]:
 
 def _differing(first: Launch, launch: Launch) -> list[str]:
     """What a later boot has that the first has not, which readers must know."""
+    was, now = identity.programs(first), identity.programs(launch)
     both = (
         ("kernel", first.observed.kernel, launch.observed.kernel),
         ("image", first.image, launch.image),
         ("attested", first.attestation.summary, launch.attestation.summary),
-        *(
-            (name, first.versions.get(name, "none"), launch.versions.get(name, "none"))
-            for name in sorted({*first.versions, *launch.versions})
-        ),
+        *((key, was.get(key, "none"), now.get(key, "none")) for key in sorted({*was, *now})),
     )
     return [f"{name} {plain(new)} instead of {plain(old)}" for name, old, new in both if old != new]
 

@@ -37,7 +37,7 @@ class Change:
     variance: float
     scale: float
     df: float
-    unit: str  # "machine" or "boot"
+    unit: str  # "machine", "boot", or "pair" of boots
     units: tuple[int, int]  # of base and new
     boot_spread: float | None
     alone: bool = False
@@ -86,15 +86,20 @@ class Change:
         return exp(steps * self.error) - 1
 
 
-def change(base: Machines, new: Machines) -> Change | None:
+def change(base: Machines, new: Machines, *, paired: bool = False) -> Change | None:
     """None if a side has no sample.
 
     On the same machines a machine's own level cancels and boots are the units; so they are where
     a single machine stands on each side, as there is nothing else to go by. Otherwise each machine
     is one unit, the mean of its boots: what lies between machines of one class is in the interval.
+
+    `paired`: the sides took turns on one machine. The units are then pairs of boots of one number,
+    in which a slow drift of the machine cancels; a boot without its partner is left out.
     """
     if not base or not new:
         return None
+    if paired and base.keys() == new.keys() and len(base) == 1:
+        return _paired(*base.values(), *new.values())
     old, young = _means(base), _means(new)
     boots = [values for side in (old, young) for values in side.values()]
     within, boots_df = _pooled(boots)
@@ -114,6 +119,19 @@ def change(base: Machines, new: Machines) -> Change | None:
     variance, df = _pooled(sides)
     scale = 1 / len(base) + 1 / len(new)
     return Change(log, variance, scale, df, "machine", (len(base), len(new)), boot_spread)
+
+
+def _paired(base: Boots, new: Boots) -> Change | None:
+    shared = sorted(base.keys() & new.keys())
+    if not shared:
+        return None
+    pairs = [(statistics.fmean(base[boot]), statistics.fmean(new[boot])) for boot in shared]
+    logs = [after - before for before, after in pairs]
+    variance, df = _pooled([logs])
+    within, boots_df = _pooled([[before for before, _ in pairs], [after for _, after in pairs]])
+    boot_spread = math.expm1(math.sqrt(within)) if boots_df else None
+    units = (len(logs), len(logs))
+    return Change(statistics.fmean(logs), variance, 1 / len(logs), df, "pair", units, boot_spread)
 
 
 def typical(side: Machines) -> float:

@@ -38,12 +38,14 @@ def compare(
     *,
     allow_missing: bool = False,
     across: Collection[str] = (),
+    paired: bool = False,
 ) -> Comparison:
     """Compare each series of `new` with the same one of `base`.
 
     `fail_above_percent`: how much slower is still tolerated; None tolerates nothing that is
     significant, and never fails. `allow_missing`: rows that cannot be compared do not fail it.
     `across`: keys of a machine class (`identity.CLASS_KEYS`) in which machines may differ.
+    `paired`: boots of one number were measured one after the other, on both sides.
     Raises UsageError for a negative limit.
     """
     if fail_above_percent is not None and not fail_above_percent >= 0:
@@ -56,7 +58,7 @@ def compare(
     letters = {kind: _letter(i) for i, kind in enumerate(shared)}
     rows: list[Row] = []
     for name in sorted(old.series.keys() | young.series.keys()):
-        rows += _series_rows(old, young, name, letters)
+        rows += _series_rows(old, young, name, letters, paired)
     rows = _judged(rows, fail_above_percent)
     order = list(Verdict)
     rows.sort(key=lambda r: (order.index(r.verdict), r.workload, r.variant, r.machines, r.quantity))
@@ -122,7 +124,9 @@ def _built_otherwise(old: Side, young: Side) -> list[str]:
 # ---------------------------------------------------------------- one series
 
 
-def _series_rows(old: Side, young: Side, name: Name, letters: Mapping[Class, str]) -> list[Row]:
+def _series_rows(
+    old: Side, young: Side, name: Name, letters: Mapping[Class, str], paired: bool
+) -> list[Row]:
     known = next(
         item for side in (young, old) for of in side.series.get(name, {}).values()
         for item in of.items.values()
@@ -138,7 +142,7 @@ def _series_rows(old: Side, young: Side, name: Name, letters: Mapping[Class, str
     shared = sorted(before.keys() & after.keys())
     for kind in shared:
         labelled = replace(blank, machines=letters[kind])
-        rows += _class_rows(labelled, dict(kind), before[kind], after[kind])
+        rows += _class_rows(labelled, dict(kind), before[kind], after[kind], paired)
     if shared:
         return rows + _lost_classes(blank, old, young, name)
     if failed and not after:
@@ -173,7 +177,9 @@ def _lost_classes(blank: Row, old: Side, young: Side, name: Name) -> list[Row]:
     ]
 
 
-def _class_rows(blank: Row, kind: identity.Key, base: Series, new: Series) -> list[Row]:
+def _class_rows(
+    blank: Row, kind: identity.Key, base: Series, new: Series, paired: bool
+) -> list[Row]:
     """Rows of a series that both sides measured on machines of one class."""
     for series, where in ((base, "BASE"), (new, "NEW")):
         if series.conflicts:
@@ -184,12 +190,18 @@ def _class_rows(blank: Row, kind: identity.Key, base: Series, new: Series) -> li
         return [replace(blank, verdict=Verdict.REFUSED, note=f"another workload: {other[0]}")]
     before, after = base.measured(), new.measured()
     first = next(iter(after.values()))
-    blank = replace(blank, counts=(len(before), len(after)))
+    exits = base.exits(), new.exits()
+    changed = tuple(change.changed_exits(*exits)) if all(exits) else None
+    blank = replace(blank, counts=(len(before), len(after)), exits=changed)
+    items = [*before.values(), *after.values()]
+    repeats = all(item.counted and item.time_base is TimeBase.INSTRUCTIONS for item in items)
     rows = []
     known = identity.cpu_known(kind)
-    for quantity, logs in _quantities(first, [*before.values(), *after.values()], known):
+    for quantity, logs in _quantities(first, items, known):
         sides = [_machines(of, logs) for of in (before, after)]
-        rows.append(_row(replace(blank, quantity=quantity), sides[0], sides[1], base, new))
+        row = replace(blank, quantity=quantity)
+        counted = _counted(row, *map(change.count, sides)) if repeats else None
+        rows.append(counted or _row(row, sides[0], sides[1], paired))
     return rows or [replace(blank, note="no overhead, and seconds of machines of unknown CPUs")]
 
 
@@ -228,13 +240,8 @@ def _quantile(name: str) -> _Logs:
     return logs
 
 
-def _row(blank: Row, base: Machines, new: Machines, before: Series, after: Series) -> Row:
-    if blank.time_base is TimeBase.INSTRUCTIONS:
-        counts = change.count(base), change.count(new)
-        repeats = all(item.counted for of in (before, after) for item in of.measured().values())
-        if repeats and counts[0] and counts[1] and counts[0].exact and counts[1].exact:
-            return _counted(blank, counts[0], counts[1], before, after)
-    found = change.change(base, new)
+def _row(blank: Row, base: Machines, new: Machines, paired: bool) -> Row:
+    found = change.change(base, new, paired=paired)
     if found is None:
         return blank
     old = change.typical(base)
@@ -242,15 +249,15 @@ def _row(blank: Row, base: Machines, new: Machines, before: Series, after: Serie
     return replace(blank, base=old, new=old * found.ratio, change=found, note=note)
 
 
-def _counted(blank: Row, base: Count, new: Count, before: Series, after: Series) -> Row:
-    """Counts that repeat within 0.1 % on both sides: a change is one of more than that."""
+def _counted(blank: Row, base: Count | None, new: Count | None) -> Row | None:
+    """Counts that repeat within 0.1 % on both sides, else None: a change is one of more."""
+    if base is None or new is None or not (base.exact and new.exact):
+        return None
     ratio = new.value / base.value
     row = replace(blank, base=base.value, new=new.value, smallest=EXACT)
     if abs(ratio - 1) <= EXACT:
         return replace(row, verdict=Verdict.SAME, note="to 0.1 %")
-    exits = change.changed_exits(before.exits(), after.exits())
-    note = "exits: " + ", ".join(exits) if exits else "no exit reason changed"
-    return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT, note=note)
+    return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT)
 
 
 def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:

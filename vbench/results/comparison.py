@@ -38,7 +38,8 @@ class Verdict(StrEnum):
 _NOT_COMPARED = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSABLE)
 # With fewer boots (or machines) on a side, Student's t is so large that little can be found.
 ENOUGH_UNITS = 3
-_JUDGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT, Verdict.UNDECIDED, Verdict.SAME)
+_CHANGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT)
+_JUDGED = (*_CHANGED, Verdict.UNDECIDED, Verdict.SAME)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ class Row:
     p: float | None = None
     smallest: float | None = None
     note: str = ""
+    # how the numbers of exits per unit of work changed, by reason; None if a side counted none
+    exits: tuple[str, ...] | None = None
+
+    @property
+    def says(self) -> str:
+        """The note; of a change, also what became of the exits."""
+        if self.exits is None or self.verdict not in _CHANGED:
+            return self.note
+        exits = f"exits: {', '.join(self.exits)}" if self.exits else "no exit reason changed"
+        return f"{self.note}; {exits}" if self.note else exits
 
     @property
     def percent(self) -> float | None:
@@ -200,7 +211,7 @@ def _cells(row: Row) -> list[str]:
         _value(row, row.new),
         _percent(row),
         NOTHING if row.p is None else f"{row.p:.3f}" if row.p >= 0.001 else "<0.001",
-        row.note or NOTHING,
+        row.says or NOTHING,
     ]
 
 

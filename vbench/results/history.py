@@ -29,7 +29,7 @@ from vbench.results.shapes import to_json
 #   4  typed records of a guest: `phases` for boot_times_s, `observed` for guest_facts and kernel,
 #      `device` with numbers, `capabilities`, `module` of an attestation; `declaration` of a result;
 #      `cause` of an item; flag `nat` for `slirp`. `seed`, `sittings`, `planned`, `done` and
-#      `stopped` of a run, absent before: not known
+#      `stopped` of a run, `digests` of a launch, absent before: not known; `side` of a run
 SCHEMA_VERSION = 4
 
 

@@ -69,12 +69,19 @@ def settings(result: Result, item: Item) -> Key:
     return {name: " and ".join(of) for name, of in values.items()}
 
 
+def programs(launch: Launch) -> Key:
+    """What ran the guest: versions, and digests of the files."""
+    return {
+        **{f"version of {name}": version for name, version in launch.versions.items()},
+        **{f"digest of {name}": digest for name, digest in launch.digests.items()},
+    }
+
+
 def _settings(launch: Launch) -> dict[str, str]:
     can = launch.capabilities
-    versions = {n: v for n, v in launch.versions.items() if n != "vbench"}
     return {
         "image": launch.image,
-        **{f"version of {name}": version for name, version in versions.items()},
+        **{key: value for key, value in programs(launch).items() if key != "version of vbench"},
         **{f"device setting {name}": value for name, value in launch.device.rows().items()},
         **({"network": f"{can.network.value}, {can.network_by}"} if can else {}),
     }

@@ -18,7 +18,8 @@ def distinct(results: Iterable[Result]) -> list[Result]:
     for result in sorted(results, key=_order):
         if ordered and ordered[-1] == result:
             continue
-        run = (*identity.machine(result.host).values(), result.variant, result.started, result.argv)
+        machine = identity.machine(result.host).values()
+        run = (*machine, result.variant, result.side, result.started, result.argv)
         place = latest.get(run) if result.planned else None  # older files do not know
         if place is None:
             latest[run] = len(ordered)
@@ -35,7 +36,7 @@ def _order(result: Result) -> tuple[object, ...]:
         for i in result.items
     ]
     where = (host.time_base.value, host.identity, result.image, sorted(host.facts.items()))
-    return (*where, result.variant, result.started, content)
+    return (*where, result.variant, result.side, result.started, content)
 
 
 def boots_used(result: Result) -> int:

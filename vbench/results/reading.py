@@ -60,6 +60,7 @@ def run_of(run: Mapping[str, Any], items: Sequence[Item], launches: Sequence[Lau
         reduced_to=run.get("reduced_to", ()),
         seed=run.get("seed"),
         sittings=run.get("sittings", ()),
+        side=run.get("side", ""),
         planned=run.get("planned", 0),
         done=run.get("done", 0),
         stopped=run.get("stopped", ""),

@@ -50,6 +50,7 @@ class Run(TypedDict):
     reduced_to: NotRequired[tuple[str, ...]]
     seed: NotRequired[int | None]
     sittings: NotRequired[tuple[str, ...]]
+    side: NotRequired[str]
     planned: NotRequired[int]
     done: NotRequired[int]
     stopped: NotRequired[str]

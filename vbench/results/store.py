@@ -116,6 +116,7 @@ def top_level(result: Result) -> dict[str, Any]:
         "reduced_to": list(result.reduced_to),
         "seed": result.seed,
         "sittings": list(result.sittings),
+        "side": result.side,
         "planned": result.planned,
         "done": result.done,
         "stopped": result.stopped,

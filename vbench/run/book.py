@@ -100,11 +100,11 @@ class Book:
         not that of the earlier sitting."""
         earlier = self._earlier.get((series.label, launch.variant))
         if earlier is not None:
-            differing = identity.differing(earlier.versions, launch.versions)
+            differing = identity.differing(*map(identity.programs, (earlier, launch)))
             if differing:
                 raise StoreError(
                     f"{launch.variant} is not what it was when this run began: "
-                    f"version of {', '.join(differing)}",
+                    f"{', '.join(differing)}",
                     remedy="measure anew, in another folder",
                 )
         self.launches.setdefault(series.label, []).append(launch)
@@ -277,6 +277,7 @@ class Book:
             if series.part
             else series.workloads,
             seed=self._seed,
+            side=series.side,
             sittings=tuple(self._sittings),
             planned=self.planned,
             done=len(self._ended),

@@ -136,6 +136,7 @@ class Broker:
                 observed=guest.observed,
                 device=guest.device,
                 capabilities=guest.capabilities,
+                digests=guest.digests,
             )
             self._book.launched(series, launch)
         except BaseException:

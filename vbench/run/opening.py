@@ -20,6 +20,7 @@ from vbench.records import Installation
 from vbench.run.book import Book
 from vbench.run.collecting import collect
 from vbench.run.options import RunOptions, say
+from vbench.run.pairing import SIDES
 from vbench.run.selection import select
 from vbench.run.series import Series
 from vbench.run.session import Session
@@ -125,6 +126,7 @@ def open_session(options: RunOptions, asked: Asked) -> Session:
         say,
         quick=options.quick,
         all_workloads=bool(options.workloads or options.files),
+        sides=SIDES if options.ab else (),
     )
     try:
         files = ensure_image(options.kernel, options.modules)

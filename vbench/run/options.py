@@ -38,6 +38,10 @@ class RunOptions:
     modules: str | None = None
     argv: tuple[str, ...] = ()
     seed: int | None = None  # of the order of variants and workloads; None: a random one
+    # the two variants are compared in the end, and what is slower by so many per cent fails
+    ab: bool = False
+    fail_above: float | None = None
+    allow_missing: bool = False
 
     def record(self) -> dict[str, Any]:
         """For the journal; relative paths are made absolute."""
@@ -52,13 +56,16 @@ class RunOptions:
         plan = QUICK if self.quick else Plan()
         if self.precision is not None:
             plan = dataclasses.replace(plan, boots=PRECISE_BOOTS, precision=self.precision)
+        if self.ab:
+            # As many of each, also of a distribution: boots alone tell what differs between two.
+            plan = dataclasses.replace(plan, quantile_boots=plan.boots, fixed_boots=True)
         return self._fixed(plan)
 
     def counting_plan(self) -> Plan:
         """The same where instructions are counted: samples repeat, so few and short ones do."""
-        return self._fixed(
-            dataclasses.replace(COUNTING, boots=1, own_guests=False) if self.quick else COUNTING
-        )
+        # one boot does, but only a second proves to `ab` that a count repeats
+        quick = dataclasses.replace(COUNTING, boots=2 if self.ab else 1, own_guests=False)
+        return self._fixed(quick if self.quick else COUNTING)
 
     def _fixed(self, plan: Plan) -> Plan:
         if self.rounds is not None:

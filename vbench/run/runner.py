@@ -11,8 +11,8 @@ from pathlib import Path
 from vbench import report
 from vbench.contract.workload import Workload
 from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
-from vbench.results.journal import JOURNAL_NAME
-from vbench.run import resuming
+from vbench.results.journal import JOURNAL_NAME, write_atomic
+from vbench.run import pairing, resuming
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.loop import measure_all
 from vbench.run.opening import Asked, check, load_workloads, open_session, say_problems
@@ -38,7 +38,7 @@ def run(options: RunOptions) -> int:
         session = stack.enter_context(open_session(options, asked))
         tasks = _tasks(session, options, workloads)
         session.book.note("run", **resuming.head(session, options, workloads))
-        return _measure(session, tasks, out)
+        return _measure(session, tasks, options)
 
 
 def resume(directory: Path) -> int:
@@ -63,7 +63,7 @@ def resume(directory: Path) -> int:
         for line in anew:
             say(f"vbench: {line}")
         left = [task for task in tasks if task.key not in done]
-        return _measure(session, left, directory) or int(failed)
+        return _measure(session, left, options) or int(failed)
 
 
 def _checked(options: RunOptions) -> tuple[Asked, list[Workload]]:
@@ -80,8 +80,10 @@ def _tasks(session: Session, options: RunOptions, workloads: list[Workload]) -> 
     return tasks
 
 
-def _measure(session: Session, tasks: list[Task], out: Path) -> int:
+def _measure(session: Session, tasks: list[Task], options: RunOptions) -> int:
     """All of it that can be measured, and what there is to say at the end."""
+    out = options.out
+    assert out is not None  # noqa: S101 - it was made
     say(f"vbench: measuring {', '.join(session.book.series)} -> {out}")
     status, why = 0, ""
     try:
@@ -109,9 +111,25 @@ def _measure(session: Session, tasks: list[Task], out: Path) -> int:
     say_problems(session.registry)
     if status == INTERRUPTED_STATUS:
         say(f"vbench: interrupted; `vbench run --resume {out}` measures the rest")
-    if _report(session, out) and not why:
-        print(f"\n{report.summary(session.book.results())}")
+    if not _report(session, out) or why:
+        return status
+    if options.ab:
+        return _compared(session, options, out) or status
+    print(f"\n{report.summary(session.book.results())}")
     return status
+
+
+def _compared(session: Session, options: RunOptions, out: Path) -> int:
+    """Say and keep what B is against A; the exit status of that."""
+    comparison = pairing.compared(session, options)
+    text = f"{pairing.legend(session)}\n\n{comparison.render()}"
+    print(f"\n{text}", end="")
+    try:
+        write_atomic(out / "comparison.txt", text)
+    except StoreError as error:
+        say(f"vbench: {error}")
+        return 1
+    return comparison.status
 
 
 def _report_so_far(session: Session, out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
@@ -44,10 +44,12 @@ def select(
     *,
     quick: bool = False,
     all_workloads: bool = False,
+    sides: Sequence[str] = (),
 ) -> Selection:
     """`names` of hosts and `named` variants are the user's; empty means the default. With
     `quick` a host that counts instructions measures a reduced set even if it was named. With
-    `all_workloads` a host that was named, or this one, leaves none out.
+    `all_workloads` a host that was named, or this one, leaves none out. `sides`: what `named` are
+    called where they are compared on one machine, and may be the same.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
@@ -97,6 +99,14 @@ def select(
                 ),
                 remedy="run `vbench doctor`",
             )
+        if sides:
+            series = [replace(each, side=side) for each, side in zip(series, sides, strict=True)]
+            if len({each.host.name for each in series}) > 1:
+                raise UsageError(
+                    "the two would run on two machines, and the machines would be compared",
+                    evidence="\n".join(f"{s.variant.text}: {s.host.name}" for s in series),
+                    remedy="`vbench run` each, then `vbench compare`",
+                )
         if len({each.label for each in series}) < len(series):
             raise UsageError("a variant is named twice, or a host")
         stack.pop_all()

@@ -11,18 +11,21 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Variant
 from vbench.model import Technique, WorkloadInfo
 
+_LONGEST = 120  # characters of a variant in a file's name, which has 255 at most
+
 
 @dataclass(frozen=True)
 class Series:
     """A variant on a host, on the workloads that match one of
     `workloads` (globs; empty: all) and belong to `part` (None: all do). `boots` bounds those of
-    the plan (0: it does not)."""
+    the plan (0: it does not). `side`: which of the two it is that are compared, if two are."""
 
     host: Host
     variant: Variant
     workloads: tuple[str, ...] = ()
     boots: int = 0
     part: CountedRun | None = None
+    side: str = ""
 
     def takes(self, info: WorkloadInfo) -> bool:
         """Whether it measures a workload, unless somebody asks for others."""
@@ -37,8 +40,10 @@ class Series:
 
     @property
     def label(self) -> str:
-        """A name for files: two that differ in other characters only are told apart."""
-        safe = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", self.variant.text)
+        """A name for files: two that differ in other characters only are told apart, and so are
+        two that are too long for a name."""
+        safe = re.sub(r"[^A-Za-z0-9_.=,-]+", "_", self.variant.text)[:_LONGEST]
         digest = sha256(self.variant.text.encode()).hexdigest()[:6]
         mark = "" if safe == self.variant.text else f"-{digest}"
-        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.host.name)}-{safe}{mark}"
+        host = re.sub(r"[^A-Za-z0-9_.=-]+", "_", self.host.name)
+        return f"{self.side}{self.side and '-'}{host}-{safe}{mark}"

@@ -183,9 +183,11 @@ def mitigations(host: Reader) -> str:
     return "; ".join(parts) or UNKNOWN
 
 
-def qemu_version(host: Reader) -> str:
-    """ "7.2.22", "" without QEMU. The first line is "QEMU emulator version 7.2.22 (...)"."""
-    words = output(host, f"{QEMU} --version").split()
+def qemu_version(host: Reader, *command: str) -> str:
+    """ "7.2.22", "" without QEMU. `command` starts another one than the installed.
+
+    The first line is "QEMU emulator version 7.2.22 (...)"."""
+    words = output(host, '"$@" --version', *(command or (QEMU,))).split()
     return words[3] if words[:3] == ["QEMU", "emulator", "version"] and len(words) > 3 else ""
 
 

@@ -38,6 +38,7 @@ class MachineGuest:
     phases: tuple[Phase, ...]
     client_prefix: tuple[str, ...] = ()
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def image(self) -> ImageFiles:

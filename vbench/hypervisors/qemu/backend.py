@@ -14,15 +14,26 @@ from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
 from vbench.contract.host import Host, Network
 from vbench.contract.registry import variant_text
-from vbench.errors import AttestationError, LaunchError, Unsupported
+from vbench.errors import LaunchError, Unsupported, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.hosts.pinning import UNPINNED, placement
-from vbench.hypervisors.qemu import truth
-from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv
-from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY, nested_paging_of, provider
+from vbench.hypervisors.qemu import binary, truth
+from vbench.hypervisors.qemu.attest import attest
+from vbench.hypervisors.qemu.cmdline import (
+    MACHINES,
+    Disk,
+    GuestSpec,
+    MachineType,
+    Nic,
+    argv,
+    nic_device,
+)
+from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.hypervisors.qemu.options import KvmOptions, QemuOptions
+from vbench.image import ensure, source_of
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
     Attestation,
@@ -35,11 +46,8 @@ from vbench.records import (
     HypervisorType,
     NativeReference,
     NetworkPath,
-    Place,
     UsageScope,
 )
-from vbench.system.facts import QEMU, qemu_version
-from vbench.system.kvm_probe import HARDWARE
 
 # Some ten times what a guest takes on a busy machine (translated 4-10 s), by accelerator.
 BOOT_TIMEOUT_S = {"tcg": 90.0, "kvm": 40.0}
@@ -56,50 +64,6 @@ KVM = Hypervisor(
     "the kernel's Documentation/virt/kvm: a module makes Linux the hypervisor",
 )
 _MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
-
-
-@dataclass(frozen=True)
-class QemuOptions:
-    """Options of a QEMU backend's variant string, in QEMU's words.
-
-    `memory` is in MiB; `cpu` empty means the backend's own model; `cache` and `aio` are those of
-    the disk under test. `pin`: vCPUs, other threads, native and clients have CPUs of their own
-    where there are any. `firmware`: start as on a real machine, the distribution's own kernel file
-    through the BIOS, and hide KVM's paravirtual features (clock, hypercalls).
-    """
-
-    vcpus: int = 1
-    memory: int = 512
-    cpu: str = ""
-    cache: str = "none"
-    aio: str = "threads"
-    pin: bool = True
-    firmware: bool = False
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "cache": ("none", "writeback", "unsafe"),
-            "aio": ("threads", "native", "io_uring"),
-        }
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} is one of {', '.join(values)}")
-        if not 1 <= self.vcpus <= 255:
-            raise ValueError("vcpus is 1 to 255")
-        if not 256 <= self.memory <= 1 << 20:
-            raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
-        if self.aio == "native" and self.cache != "none":
-            raise ValueError("aio=native needs cache=none")
-
-
-@dataclass(frozen=True)
-class KvmOptions(QemuOptions):
-    """Further options of a KVM backend. `nested_paging` off: KVM keeps shadow page tables, as
-    all hypervisors did before EPT and NPT; its module is loaded anew for that. `vhost`: the
-    kernel of the host serves the network card."""
-
-    nested_paging: bool = True
-    vhost: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,9 +91,13 @@ class QemuBackend(OnAskedHost):
     counted: tuple[CountedRun, ...] = ()
 
     def probe(self, host: Host, options: QemuOptions) -> Availability:
-        """QEMU is there, knows the accelerator, and the accelerator can be used."""
-        if not qemu_version(host):
-            return Availability(False, f"{QEMU} is not installed", "run `vbench setup`")
+        """QEMU is there, has accelerator and machine type, and the accelerator can be used.
+
+        Raises UsageError for options that exclude each other, and files that are not there."""
+        if problem := self._impossible(options):
+            raise UsageError(problem, remedy="machine=pc and machine=q35 have such devices")
+        if options.kernel:
+            source_of(options.kernel, options.modules or None)
         for need in self._needs(host, options):
             if not (available := need()).ok:
                 return available
@@ -137,11 +105,12 @@ class QemuBackend(OnAskedHost):
 
     def _needs(self, host: Host, options: QemuOptions) -> Iterator[Callable[[], Availability]]:
         """What a launch needs of a host, to be asked in turn."""
+        yield partial(binary.usable, host, options.qemu, self.accel, options.machine)
         if self.usable is not None:
             yield partial(self.usable, host)
         if self.preparable is not None:
             yield partial(self.preparable, host, options)
-        yield partial(truth.engine, host, options.aio)
+        yield partial(truth.engine, host, options.aio, options.qemu)
         if _vhost(options):
             yield partial(truth.vhost, host, self.nic)
 
@@ -169,7 +138,9 @@ class QemuBackend(OnAskedHost):
 
     def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> BootedGuest:
         """Start a guest and wait until it runs commands. Raises LaunchError."""
-        files = host.upload_image(image)
+        if options.kernel:
+            image = ensure(options.kernel, options.modules or None)
+        files, qemu = host.upload_image(image), binary.find(host, options.qemu)
         self._check(host, files, options)
         network = host.network()
         early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
@@ -178,7 +149,7 @@ class QemuBackend(OnAskedHost):
                 stack.enter_context(self.prepare(host, options))
             folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(host, files, folder, keys, early)
-            spec = self._spec(host, files, options, initrd)
+            spec = self._spec(host, files, options, initrd, qemu.command)
             watch = Stopwatch(host.clock)
             places = placement(host, options.vcpus) if options.pin else UNPINNED
             machine = QemuMachine(host, argv(spec), network, places)
@@ -200,7 +171,8 @@ class QemuBackend(OnAskedHost):
                 reference=host,
                 client_prefix=network.peer_prefix if network else (),
                 image=files,
-                versions={"qemu": qemu_version(host) or "unknown"},
+                versions={"qemu": qemu.version or "unknown", "kernel": files.kernel_release},
+                digests={"qemu": qemu.digest, "kernel": files.kernel_digest},
                 endpoint=Endpoint(
                     scratch=f"/dev/{next(iter(observed.disks))}",
                     scratch_offset_mib=0,
@@ -220,6 +192,8 @@ class QemuBackend(OnAskedHost):
 
     def _check(self, host: Host, files: ImageFiles, options: QemuOptions) -> None:
         """Raises Unsupported for what this image or host cannot start, LaunchError."""
+        if problem := self._impossible(options):
+            raise Unsupported(problem)
         if options.firmware and not files.bzimage:
             raise Unsupported(
                 "the image's kernel came unpacked (vmlinux): firmware starts a bzImage only"
@@ -231,7 +205,28 @@ class QemuBackend(OnAskedHost):
         if options.cache == "none" and not (direct := truth.direct(host)).ok:
             raise LaunchError(direct.reason, remedy=direct.remedy)
 
-    def _spec(self, host: Host, files: ImageFiles, options: QemuOptions, initrd: str) -> GuestSpec:
+    def _impossible(self, options: QemuOptions) -> str:
+        """Why no guest can have these options together, "" if one can."""
+        if MACHINES[options.machine].virtio == "pci":
+            return ""
+        if self.disk != "virtio" or not self.nic.startswith("virtio"):
+            return (
+                f"machine={options.machine} has no PCI bus and no IDE: it takes virtio devices "
+                f"only, not those of {self.name}"
+            )
+        if options.firmware:
+            return f"machine={options.machine} has no BIOS of a PC, which firmware=on starts by"
+        return ""
+
+    def _spec(
+        self,
+        host: Host,
+        files: ImageFiles,
+        options: QemuOptions,
+        initrd: str,
+        command: tuple[str, ...],
+    ) -> GuestSpec:
+        machine = MACHINES[options.machine]
         scratch, network = host.scratch(), host.network()
         cpu = [options.cpu or self.cpu]
         if self.accel == "kvm":
@@ -248,13 +243,15 @@ class QemuBackend(OnAskedHost):
             cpu=",".join(cpu),
             kernel=files.bzimage if options.firmware else files.kernel,
             initrd=initrd,
-            append=kernel_arguments("ttyS0", addresses),
+            append=(*kernel_arguments("ttyS0", addresses), *self._kernel_words(machine)),
+            command=command,
+            machine=options.machine,
             vcpus=options.vcpus,
             memory_mib=options.memory,
             disks=(
                 Disk(
                     scratch.path,
-                    self.disk,
+                    self.disk if self.disk == "virtio" else machine.disk,
                     options.cache,
                     options.aio,
                     queues=options.vcpus if self.multiqueue else 1,
@@ -263,18 +260,24 @@ class QemuBackend(OnAskedHost):
                 ),
             ),
             nics=tuple(nics),
+            extra=options.arguments,
         )
 
+    def _kernel_words(self, machine: MachineType) -> tuple[str, ...]:
+        """Translated, a kernel that places its memory at random hangs on microvm now and then."""
+        return ("nokaslr",) if machine.virtio == "mmio" and self.accel == "tcg" else ()
+
     def _device(self, spec: GuestSpec, options: QemuOptions, early: str) -> DeviceSettings:
-        disk = spec.disks[0]
+        disk, machine = spec.disks[0], MACHINES[spec.machine]
+        words = self._kernel_words(machine)
         return DeviceSettings(
-            machine=spec.machine,
+            machine=machine.option,
             start="firmware, bzImage" if options.firmware else "PVH, vmlinux",
             cpu=spec.cpu,
             vcpus=spec.vcpus,
             memory_mib=spec.memory_mib,
             disk=disk.model,
-            nic=self.nic,
+            nic=nic_device(self.nic, machine),
             nested_paging=options.nested_paging if isinstance(options, KvmOptions) else None,
             further={
                 "cache": disk.cache,
@@ -284,53 +287,14 @@ class QemuBackend(OnAskedHost):
                 "vhost": _on(_vhost(options)),
                 "pin": _on(options.pin),
                 **({"interrupts": early} if early else {}),
+                **({"kernel arguments": " ".join(words)} if words else {}),
+                **({"extra": options.extra} if options.extra else {}),
             },
         )
 
     def attest(self, guest: Guest) -> Attestation:
         """Check accelerator and bound drivers against the label. Raises AttestationError."""
-        observed = guest.observed
-        machine = guest.machine
-        if not isinstance(machine, QemuMachine):
-            raise AttestationError(f"this guest is not {self.name}: QEMU does not run it")
-        kvm = machine.query("query-kvm") or {}
-        evidence, problems = _look(machine, guest.device)
-        evidence |= {
-            "started by": guest.device.start,
-            "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
-        }
-        module = ""
-        if self.accel == "kvm":
-            module = provider(guest.host)
-            if module not in HARDWARE:
-                problems.append(f"the host's KVM is provided by {module or 'no module'}")
-            on, about = nested_paging_of(guest.host)
-            evidence["host: nested paging"] = about
-            if None not in (on, guest.device.nested_paging) and on != guest.device.nested_paging:
-                problems.append(f"the host's nested paging is {about}")
-            if not observed.cpuid_hypervisor:
-                problems.append("the guest's CPU does not show a hypervisor (CPUID 1, ECX bit 31)")
-        if bool(kvm.get("enabled")) != (self.accel == "kvm"):
-            problems.append(f"QEMU says kvm enabled={kvm.get('enabled')}")
-        place = Place.MODULE if evidence["process: /dev/kvm"] == "open" else Place.PROCESS
-        if (place is Place.MODULE) != (self.accel == "kvm"):
-            problems.append(f"its process has /dev/kvm {evidence['process: /dev/kvm']}")
-        hidden = guest.device.start.startswith("firmware")
-        if (observed.hypervisor == "KVM") != (self.accel == "kvm" and not hidden):
-            problems.append(f"the guest detected hypervisor {observed.hypervisor or 'none'!r}")
-        for role, bound in (("disk", observed.disks), ("nic", observed.nics)):
-            if set(bound.values()) != {self.drivers[role]}:
-                drivers = " ".join(bound.values()) or "none"
-                problems.append(f"{role} driver is {drivers}, not {self.drivers[role]}")
-        if problems:
-            rows = {**evidence, **observed.rows()}
-            raise AttestationError(
-                f"this guest is not {self.name}: {'; '.join(problems)}",
-                evidence="\n".join(f"{key}: {value}" for key, value in rows.items()),
-            )
-        how = "QEMU TCG (binary translation)" if self.accel == "tcg" else "KVM"
-        summary = f"{how}; disk {self.drivers['disk']}; network {self.drivers['nic']}"
-        return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
+        return attest(guest, self.name, self.accel, self.drivers)
 
 
 def _capabilities(host: Host) -> Capabilities:
@@ -364,31 +328,6 @@ def _user_net() -> str:
 
 def _vhost(options: QemuOptions) -> bool:
     return isinstance(options, KvmOptions) and options.vhost
-
-
-def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str], list[str]]:
-    """What QEMU really uses for disk, network and CPUs; what of it is not as asked."""
-    asked = device.further
-    disk = Disk(
-        "",
-        device.disk,
-        asked["cache"],
-        asked["aio"],
-        queues=int(asked["queues"]),
-        iothread=asked["iothread"] == "on",
-    )
-    process = truth.Process.of(machine.host, machine.pid, machine.kernel_threads)
-    evidence, problems = truth.look(
-        disk,
-        "disk0",
-        vhost=asked["vhost"] == "on",
-        process=process,
-        query=machine.query,
-        log=machine.console(),
-    )
-    placed = (machine.places, machine.vcpu_threads, machine.kernel_threads)
-    places, misplaced = truth.pinned(process, *placed)
-    return {**evidence, **places}, [*problems, *misplaced]
 
 
 def _on(value: bool) -> str:

@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vbench.system.facts import QEMU
+
+
+@dataclass(frozen=True)
+class MachineType:
+    """A machine type of QEMU's. `virtio`: the bus of its virtio devices, "pci" or "mmio". `disk`:
+    the model of its emulated disk, and `driver` what drives that; empty where it has no bus for
+    emulated devices."""
+
+    option: str
+    virtio: str = "pci"
+    disk: str = ""
+    driver: str = ""
+
+
+MACHINES = {
+    # i440FX + PIIX3: has IDE, and virtio beside it for a fair comparison
+    "pc": MachineType("pc", disk="ide", driver="ata_piix"),
+    # ICH9: PCI Express, and its disks are SATA behind AHCI
+    "q35": MachineType("q35", disk="ahci", driver="ahci"),
+    # Without the old timer (PIT) translated code has nothing to calibrate its TSC by, and hangs.
+    "microvm": MachineType("microvm,pit=on", virtio="mmio"),
+}
+
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk under test. `model` is "ide" or "virtio"; `cache`, `aio` as QEMU's -blockdev."""
+    """The disk under test. `model` is "ide", "ahci" or "virtio"; `cache`, `aio` as QEMU's
+    -blockdev."""
 
     path: str
     model: str
@@ -37,8 +62,8 @@ class GuestSpec:
     kernel: str
     initrd: str
     append: tuple[str, ...]
-    binary: str = "qemu-system-x86_64"
-    machine: str = "pc"  # i440FX + PIIX3: has IDE, and virtio beside it for a fair comparison
+    command: tuple[str, ...] = (QEMU,)
+    machine: str = "pc"  # one of MACHINES
     vcpus: int = 1
     memory_mib: int = 512
     disks: tuple[Disk, ...] = ()
@@ -54,10 +79,11 @@ def escape(value: str) -> str:
 def argv(spec: GuestSpec) -> list[str]:
     """The command line. QMP is its standard input and output, the console its standard error,
     so one form serves every host and can be pasted into a terminal."""
+    machine = MACHINES[spec.machine]
     line = [
-        spec.binary,
+        *spec.command,
         *("-accel", spec.accel),
-        *("-machine", spec.machine),
+        *("-machine", machine.option),
         *("-cpu", spec.cpu),
         *("-smp", str(spec.vcpus)),
         *("-m", f"{spec.memory_mib}M"),
@@ -72,24 +98,33 @@ def argv(spec: GuestSpec) -> list[str]:
         *("-mon", "chardev=qmp,mode=control"),
         *("-chardev", "file,id=console,path=/dev/stderr"),
         *("-serial", "chardev:console"),
-        # By which a panic ends QEMU with an error; a reset ends it without one.
-        *("-device", "pvpanic"),
+        # By which a panic ends QEMU with an error; a reset ends it without one. It is on the ISA
+        # bus of a PC.
+        *(("-device", "pvpanic") if machine.virtio == "pci" else ()),
         *("-kernel", spec.kernel),
         *("-initrd", spec.initrd),
         *("-append", " ".join(spec.append)),
     ]
     for number, disk in enumerate(spec.disks):
-        line += _disk(number, disk)
+        line += _disk(number, disk, machine)
     for number, nic in enumerate(spec.nics):
+        # romfile= : no boot ROM, nobody boots from the network
+        rom = ",romfile=" if machine.virtio == "pci" else ""
         line += [
             *("-netdev", f"{nic.netdev},id=net{number}"),
-            # romfile= : no boot ROM, nobody boots from the network
-            *("-device", f"{nic.model},netdev=net{number},mac={nic.mac},romfile="),
+            *("-device", f"{nic_device(nic.model, machine)},netdev=net{number},mac={nic.mac}{rom}"),
         ]
     return [*line, *spec.extra]
 
 
-def _disk(number: int, disk: Disk) -> list[str]:
+def nic_device(model: str, machine: MachineType) -> str:
+    """QEMU's name of the network card `model` on the buses of `machine`."""
+    if machine.virtio == "mmio" and model.startswith("virtio"):
+        return f"{model.removesuffix('-pci')}-device"
+    return model
+
+
+def _disk(number: int, disk: Disk, machine: MachineType) -> list[str]:
     name = f"disk{number}"
     cache = {
         "none": "cache.direct=on,cache.no-flush=off",
@@ -106,7 +141,10 @@ def _disk(number: int, disk: Disk) -> list[str]:
     if disk.model == "ide":
         place = f"bus=ide.{number // 2},unit={number % 2}"
         return [*line, "-device", f"ide-hd,id={name}dev,drive={name},{place}"]
-    device = f"virtio-blk-pci,id={name}dev,drive={name},num-queues={disk.queues}"
+    if disk.model == "ahci":
+        return [*line, "-device", f"ide-hd,id={name}dev,drive={name},bus=ide.{number},unit=0"]
+    model = "virtio-blk-pci" if machine.virtio == "pci" else "virtio-blk-device"
+    device = f"{model},id={name}dev,drive={name},num-queues={disk.queues}"
     if disk.iothread:
         line += ["-object", f"iothread,id={name}io"]
         device += f",iothread={name}io"

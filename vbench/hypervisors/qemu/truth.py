@@ -15,9 +15,10 @@ from typing import Any
 from vbench.contract.host import Host
 from vbench.errors import HostError
 from vbench.hosts.pinning import Placement, parse_list
+from vbench.hypervisors.qemu.binary import find
+from vbench.hypervisors.qemu.bundle import Binary
 from vbench.hypervisors.qemu.cmdline import Disk
 from vbench.model import Availability
-from vbench.system.facts import QEMU
 
 Query = Callable[..., Any]  # a QMP command, its arguments; None where QEMU does not know it
 
@@ -29,10 +30,12 @@ _VHOST = "/dev/vhost-net"
 _KVM = "/dev/kvm"
 
 # One read by the engine in question from a file that is there on every host: QEMU itself.
+# $1 how, $2 QEMU's file, the rest what starts it
 _TRY_ENGINE = """
-printf '%s\\n' 'qemu-io probed "read 0 512"' quit | timeout 30 "$1" -machine none -nodefaults \\
+how=$1 file=$(command -v "$2"); shift 2
+printf '%s\\n' 'qemu-io probed "read 0 512"' quit | timeout 30 "$@" -machine none -nodefaults \\
   -no-user-config -display none -monitor stdio \\
-  -blockdev "driver=file,node-name=probed,filename=$(command -v "$1"),read-only=on,$2"
+  -blockdev "driver=file,node-name=probed,filename=$file,read-only=on,$how"
 """
 # $1 a process: its file descriptors, its mapped memory, the CPUs of its threads; of further ones
 # those only
@@ -50,22 +53,25 @@ _REMEDY = {
     "native": "`sysctl fs.aio-max-nr` may be exhausted; or use aio=threads",
 }
 
-_engines: weakref.WeakKeyDictionary[Host, dict[str, Availability]] = weakref.WeakKeyDictionary()
+_engines: weakref.WeakKeyDictionary[Host, dict[tuple[str, str], Availability]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def engine(host: Host, aio: str) -> Availability:
-    """Whether QEMU on `host` can use the I/O engine `aio`, found by using it once."""
+def engine(host: Host, aio: str, qemu: str = "") -> Availability:
+    """Whether QEMU on `host` (`qemu`: another than the installed) can use the I/O engine `aio`,
+    found by using it once."""
     if aio == "threads":
         return Availability(True)
     known = _engines.setdefault(host, {})
-    if aio not in known:
-        known[aio] = _engine(host, aio)
-    return known[aio]
+    if (qemu, aio) not in known:
+        known[qemu, aio] = _engine(host, aio, find(host, qemu))
+    return known[qemu, aio]
 
 
-def _engine(host: Host, aio: str) -> Availability:
+def _engine(host: Host, aio: str, binary: Binary) -> Availability:
     how = f"aio={aio}" + (",cache.direct=on" if aio == "native" else "")
-    script = ["sh", "-c", _TRY_ENGINE, "vbench-engine", QEMU, how]
+    script = ["sh", "-c", _TRY_ENGINE, "vbench-engine", how, binary.path, *binary.command]
     done = host.run(script, timeout_s=40 * host.timeout_scale)
     if done.status == 0 and _FALLS_BACK not in done.stderr:
         return Availability(True)
