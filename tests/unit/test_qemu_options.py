@@ -103,7 +103,7 @@ VIRTIO = Disk("/d", "virtio"), Nic("virtio-net-pci", "user", "m")
 def test_on_microvm_virtio_devices_are_on_no_pci_bus() -> None:
     disk, nic = VIRTIO
     line = argv(GuestSpec(**SPEC, machine="microvm", disks=(disk,), nics=(nic,)))
-    assert values(line, "-machine") == ["microvm,pit=on"]
+    assert values(line, "-machine") == ["microvm"]
     assert values(line, "-device") == [
         "virtio-blk-device,id=disk0dev,drive=disk0,num-queues=1",
         "virtio-net-device,netdev=net0,mac=m",

@@ -19,13 +19,12 @@ from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.hosts.pinning import UNPINNED, placement
-from vbench.hypervisors.qemu import binary, truth
+from vbench.hypervisors.qemu import binary, truth, tsc
 from vbench.hypervisors.qemu.attest import attest
 from vbench.hypervisors.qemu.cmdline import (
     MACHINES,
     Disk,
     GuestSpec,
-    MachineType,
     Nic,
     argv,
     nic_device,
@@ -238,12 +237,13 @@ class QemuBackend(OnAskedHost):
             vhost = ",vhost=on" if _vhost(options) else ""
             nics.append(Nic(self.nic, _tap(network) + vhost, _MACS[1]))
             addresses.append(network.guest_address)
+        words = tsc.kernel_words(host, files) if self._uncalibrated(options) else ()
         return GuestSpec(
             accel=self.accel,
             cpu=",".join(cpu),
             kernel=files.bzimage if options.firmware else files.kernel,
             initrd=initrd,
-            append=(*kernel_arguments("ttyS0", addresses), *self._kernel_words(machine)),
+            append=(*kernel_arguments("ttyS0", addresses), *words),
             command=command,
             machine=options.machine,
             vcpus=options.vcpus,
@@ -263,13 +263,12 @@ class QemuBackend(OnAskedHost):
             extra=options.arguments,
         )
 
-    def _kernel_words(self, machine: MachineType) -> tuple[str, ...]:
-        """Translated, a kernel that places its memory at random hangs on microvm now and then."""
-        return ("nokaslr",) if machine.virtio == "mmio" and self.accel == "tcg" else ()
+    def _uncalibrated(self, options: QemuOptions) -> bool:
+        """Whether the guest's kernel must be told the frequency of its time stamp counter."""
+        return self.accel == "tcg" and MACHINES[options.machine].virtio == "mmio"
 
     def _device(self, spec: GuestSpec, options: QemuOptions, early: str) -> DeviceSettings:
         disk, machine = spec.disks[0], MACHINES[spec.machine]
-        words = self._kernel_words(machine)
         return DeviceSettings(
             machine=machine.option,
             start="firmware, bzImage" if options.firmware else "PVH, vmlinux",
@@ -287,7 +286,7 @@ class QemuBackend(OnAskedHost):
                 "vhost": _on(_vhost(options)),
                 "pin": _on(options.pin),
                 **({"interrupts": early} if early else {}),
-                **({"kernel arguments": " ".join(words)} if words else {}),
+                **({"clock": "TSC of a stated frequency"} if self._uncalibrated(options) else {}),
                 **({"extra": options.extra} if options.extra else {}),
             },
         )

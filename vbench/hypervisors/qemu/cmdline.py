@@ -24,8 +24,7 @@ MACHINES = {
     "pc": MachineType("pc", disk="ide", driver="ata_piix"),
     # ICH9: PCI Express, and its disks are SATA behind AHCI
     "q35": MachineType("q35", disk="ahci", driver="ahci"),
-    # Without the old timer (PIT) translated code has nothing to calibrate its TSC by, and hangs.
-    "microvm": MachineType("microvm,pit=on", virtio="mmio"),
+    "microvm": MachineType("microvm", virtio="mmio"),
 }
 
 
