@@ -44,7 +44,7 @@ for d in usr/share/qemu usr/share/seabios; do
 done
 exit 0
 """
-_LOADED = re.compile(r"(?:=>|^)\s+(/.+) \(0x[0-9a-f]+\)$", re.MULTILINE)
+_LOADED = re.compile(r"^\s*(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _MISSING = re.compile(r"^\s*(\S+) => not found", re.MULTILINE)
 
 
