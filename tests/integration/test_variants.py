@@ -17,6 +17,7 @@ from tests.integration.conftest import Vbench
 from vbench import image
 from vbench.contract.registry import Registry
 from vbench.hosts.local import LocalHost
+from vbench.image.rootfs import LIBRARIES, LOADER
 from vbench.system.facts import QEMU
 
 pytestmark = pytest.mark.tcg
@@ -76,20 +77,26 @@ def test_a_microvm_keeps_time() -> None:
 
 
 def test_another_qemu_and_further_arguments(vbench: Vbench, tmp_path: Path) -> None:
-    """A copy of the installed one, which looks for its firmware beside itself, in a file whose name
-    has a comma."""
-    copy = tmp_path / "bin,2" / QEMU
+    """A copy of the installed one, in a root of its own whose name has a comma."""
+    root = tmp_path / "root,2"
+    folder = root / LIBRARIES
+    folder.mkdir(parents=True)
+    shutil.copy(os.path.realpath(f"/lib64/{LOADER}"), folder / LOADER)
+    for name in (f"{LIBRARIES}/qemu", "usr/share/qemu", "usr/share/seabios"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(f"/{name}")
+    copy = root / "usr/bin" / QEMU
     copy.parent.mkdir()
     shutil.copy(str(shutil.which(QEMU)), copy)
     with copy.open("ab") as file:
         file.write(b"\0")  # another digest
     path = str(copy).replace(",", ",,")
-    extra = "-L /usr/share/qemu -L /usr/share/seabios -device virtio-rng-pci,,id=mine"
+    extra = "-device virtio-rng-pci,,id=mine"
     variant = f"tcg-virtio,qemu={path},extra={extra}"
     done = vbench.run("run", "--backend", variant, "--out", vbench.out, *SHORT)
     assert done.returncode == 0, done.stderr
     (launch,) = launches(vbench)
-    assert str(copy) in launch["argv"]
+    assert {str(folder / LOADER), str(copy)} <= set(launch["argv"])
     assert launch["digests"]["qemu"] == digest(copy) != digest(str(shutil.which(QEMU)))
     assert launch["device"]["further"]["extra"] == extra.replace(",,", ",")
     assert "virtio-rng-pci,id=mine" in launch["argv"]
