@@ -133,7 +133,7 @@ class TestbedHost(SshHost):
         self.time_base = time_base
         self._image = image
         self._layer = layer
-        self._layered: dict[str, TestbedHost] = {}
+        self._layered: dict[tuple[str, str], TestbedHost] = {}
         self._guest: BootedGuest | None = None
         self._network: Network | None = None
         self._programs: dict[str, str] = {}  # what was brought there: path here -> path there
@@ -157,9 +157,10 @@ class TestbedHost(SshHost):
         """The same machine booted once more; it ends with this one."""
         if layer == self._layer:
             return self
-        if layer.name not in self._layered:
-            self._layered[layer.name] = TestbedHost(self._image, self.time_base, layer)
-        return self._layered[layer.name]
+        key = (layer.name, layer.hypervisor)
+        if key not in self._layered:
+            self._layered[key] = TestbedHost(self._image, self.time_base, layer)
+        return self._layered[key]
 
     def close(self) -> None:
         with ExitStack() as stack:
@@ -231,7 +232,9 @@ class TestbedHost(SshHost):
         return GuestSpec(
             accel="tcg,thread=single",
             cpu=CPU,
-            kernel=f"{files.root}/boot/hypervisor" if layer.beneath else files.kernel,
+            kernel=(layer.hypervisor or f"{files.root}/boot/hypervisor")
+            if layer.beneath
+            else files.kernel,
             initrd=initrd,
             append=layer.beneath or linux,
             memory_mib=MEMORY_MIB,

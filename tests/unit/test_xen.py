@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vbench.errors import GuestLost, HostError, LaunchError
+from vbench.errors import GuestLost, HostError, LaunchError, UsageError
 from vbench.hosts.local import LocalHost
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.backend import XenOptions
@@ -104,6 +104,23 @@ def test_a_pvh_domain_needs_hardware_virtualization() -> None:
     assert "xen_caps: xen-3.0-x86_64" in found.reason
     assert xen_pv.BACKEND.probe(without, xen_pv.BACKEND.options).ok
     assert xen_pvh.BACKEND.probe(host("xen-3.0-x86_64 hvm-3.0-x86_64"), xen_pvh.BACKEND.options).ok
+
+
+def test_another_xen_is_an_elf_file_for_a_host_that_can_be_booted_with_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="xen is an absolute path"):
+        XenOptions(xen="xen.gz")
+    path = tmp_path / "xen"
+    path.write_bytes(b"\x1f\x8b packed")
+    options = XenOptions(xen=str(path))
+    fixed: Any = SimpleNamespace(name="here")
+    fixed.with_layer = lambda layer: fixed
+    with pytest.raises(UsageError, match="no unpacked Xen"):
+        xen_pv.BACKEND.probe(fixed, options)
+    path.write_bytes(b"\x7fELF")
+    said = xen_pv.BACKEND.probe(fixed, options)
+    assert said.reason == "here runs on the Xen that it was booted with"
+    assert options.layer.hypervisor == str(path)
+    assert options.layer.addition == XenOptions().layer.addition
 
 
 # ------------------------------------------------------------------ a domain's life

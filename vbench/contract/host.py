@@ -73,7 +73,8 @@ class Layer:
 
     `addition` is what the image gets for it, `modules` are loaded, `start` is a shell script that
     starts its services. `beneath`: the command line of a hypervisor that is booted beneath the
-    kernel, whose console is then `console`; empty where none is.
+    kernel, whose console is then `console`; empty where none is. `hypervisor`: a file of ours
+    that is booted there in place of the addition's.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Layer:
     start: str = ""
     beneath: tuple[str, ...] = ()
     console: str = "ttyS0"
+    hypervisor: str = ""
 
 
 class Host(Protocol):

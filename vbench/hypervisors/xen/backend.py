@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
-from vbench.contract.host import Host, Scratch
-from vbench.errors import AttestationError, HostError, LaunchError
+from vbench.contract.host import Host, Layer, Scratch
+from vbench.errors import AttestationError, HostError, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
@@ -45,16 +45,28 @@ XEN = Hypervisor(
 
 @dataclass(frozen=True)
 class XenOptions:
-    """Options of a Xen backend's variant string; `memory` is in MiB."""
+    """Options of a Xen backend's variant string; `memory` is in MiB.
+
+    `xen`: another Xen, an unpacked ELF file of this machine's, that the testbed boots. It must be
+    one that the tools there can talk to: of the same release.
+    """
 
     vcpus: int = 1
     memory: int = 512
+    xen: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.vcpus <= 128:
             raise ValueError("vcpus is 1 to 128")
         if not 256 <= self.memory <= 1 << 20:
             raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
+        if self.xen and not self.xen.startswith("/"):
+            raise ValueError(f"xen is an absolute path, not {self.xen!r}")
+
+    @property
+    def layer(self) -> Layer:
+        """With what a host is booted for such a domain."""
+        return replace(dom0.LAYER, hypervisor=self.xen)
 
 
 @dataclass(frozen=True)
@@ -77,9 +89,21 @@ class XenBackend(OnAskedHost):
         )
 
     def probe(self, host: Host, options: XenOptions) -> Availability:
-        """The host is Xen's dom0, or can be booted as one, and xl answers there."""
-        del options
-        machine = host.with_layer(dom0.LAYER)
+        """The host is Xen's dom0, or can be booted as one, and xl answers there.
+
+        Raises UsageError for a Xen that is no ELF file."""
+        if options.xen and not dom0.is_elf(options.xen):
+            raise UsageError(
+                f"{options.xen} is no unpacked Xen: an ELF file is asked for",
+                remedy="unpack it: gunzip < xen-4.17-amd64.gz > xen",
+            )
+        machine = host.with_layer(options.layer)
+        if options.xen and machine is host:
+            return Availability(
+                False,
+                f"{host.name} runs on the Xen that it was booted with",
+                "boot the other one there, or use --host testbed",
+            )
         if not dom0.is_dom0(machine):
             return Availability(
                 False,
@@ -107,7 +131,7 @@ class XenBackend(OnAskedHost):
 
     def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> BootedGuest:
         """Start a domain and wait until it runs commands. Raises LaunchError."""
-        machine = host.with_layer(dom0.LAYER)
+        machine = host.with_layer(options.layer)
         files, scratch = machine.upload_image(image), machine.scratch()
         info = dom0.parse_info(machine.run(["xl", "info"], timeout_s=20).stdout)
         bridge = machine.run(["sh", "-c", dom0.MAKE_BRIDGE], timeout_s=20)
@@ -140,7 +164,14 @@ class XenBackend(OnAskedHost):
                 reference=host,
                 client_prefix=(),
                 image=files,
-                versions={"xen": info.get("xen_version", "unknown")},
+                versions={
+                    "xen": info.get("xen_version", "unknown"),
+                    "kernel": files.kernel_release,
+                },
+                digests={
+                    "xen (build id)": info.get("build_id", ""),
+                    "kernel": files.kernel_digest,
+                },
                 endpoint=Endpoint(
                     "/dev/xvda", 0, scratch.size_mib, address, SERVER_PORT, options.vcpus
                 ),

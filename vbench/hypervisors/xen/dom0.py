@@ -46,6 +46,16 @@ ip address replace {BRIDGE_ADDRESS} dev {BRIDGE}
 ip link set {BRIDGE} up
 """
 
+
+def is_elf(path: str) -> bool:
+    """Whether `path` is an ELF file of this machine's."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return False
+
+
 # xen/include/public/features.h, XENFEAT_dom0
 _DOM0_FEATURE = 1 << 11
 
