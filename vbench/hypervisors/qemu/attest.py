@@ -47,10 +47,7 @@ def attest(guest: Guest, name: str, accel: str, drivers: Mapping[str, str]) -> A
     hidden = guest.device.start.startswith("firmware")
     if (observed.hypervisor == "KVM") != (accel == "kvm" and not hidden):
         problems.append(f"the guest detected hypervisor {observed.hypervisor or 'none'!r}")
-    wanted = dict(drivers)
-    for machine_type in MACHINES.values():
-        if machine_type.disk == guest.device.disk:
-            wanted["disk"] = machine_type.driver
+    wanted = {**drivers, **_drivers(guest.device)}
     for role, bound in (("disk", observed.disks), ("nic", observed.nics)):
         if set(bound.values()) != {wanted[role]}:
             found = " ".join(bound.values()) or "none"
@@ -64,6 +61,12 @@ def attest(guest: Guest, name: str, accel: str, drivers: Mapping[str, str]) -> A
     how = "QEMU TCG (binary translation)" if accel == "tcg" else "KVM"
     summary = f"{how}; disk {wanted['disk']}; network {wanted['nic']}"
     return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
+
+
+def _drivers(device: DeviceSettings) -> dict[str, str]:
+    """What must drive the disk, where the machine type decides that."""
+    found = {each.disk: {"disk": each.driver} for each in MACHINES.values() if each.disk}
+    return found.get(device.disk, {})
 
 
 def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str], list[str]]:
