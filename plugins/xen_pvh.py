@@ -4,6 +4,7 @@ No QEMU and no emulated device: what differs from xen-pv is who guards the guest
 page tables, and what differs from kvm-virtio is the hypervisor.
 """
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
 from vbench.hypervisors.xen.backend import XenBackend
 from vbench.model import Fact, Technique
@@ -24,6 +25,8 @@ BACKEND = XenBackend(
     summary="Xen PVH domain: hardware-assisted, PV disk and PV network card",
     type="pvh",
     facts=FACTS,
+    # beside KVM on the same machine: a hypervisor of type 1 by the same technique
+    counted=(CountedRun(),),
 )
 
 

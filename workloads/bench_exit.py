@@ -16,6 +16,9 @@ pytestmark = pytest.mark.workload(category="exit", statistic="quantiles", unit="
 # The control of events that need no system call: it only reads the clock.
 _EMPTY = "exit-control-empty"
 
+# What Xen calls an instruction of a paravirtual kernel that it has to emulate.
+_PRIVILEGED = "privileged instruction"
+
 # Of an execution: enough for a 99th percentile, and an instant on any hardware.
 _EVENTS = 1000
 
@@ -50,6 +53,18 @@ def _msr(measure: Measure, what: str, number: int) -> None:
     )
 
 
+def _hypercall(measure: Measure, what: str) -> None:
+    measure(
+        lambda count, endpoint: (
+            # a domain that is not dom0 is else allowed none
+            f"modprobe -q xen-privcmd unrestricted=1 2>/dev/null; vbench-probe {what} {count}"
+        ),
+        read=parsers.probe,
+        initial_units=_EVENTS,
+        max_units=_EVENTS,
+    )
+
+
 @pytest.mark.workload(representative=True)
 def bench_exit_control_empty(measure: Measure) -> None:
     """Control: nothing but reading the clock."""
@@ -66,6 +81,12 @@ def bench_exit_control_syscall(measure: Measure) -> None:
 def bench_exit_control_read(measure: Measure) -> None:
     """Control of the ports: the same system call on /dev/zero."""
     _probe(measure, "read", "/dev/zero 0 1")
+
+
+@pytest.mark.workload(representative=True)
+def bench_exit_control_hypercall(measure: Measure) -> None:
+    """Control of the hypercall: under Xen the same system call without it, else only the clock."""
+    _hypercall(measure, "uncalled")
 
 
 def bench_exit_control_rdmsr(measure: Measure) -> None:
@@ -86,7 +107,15 @@ def bench_exit_cpuid(measure: Measure) -> None:
     _probe(measure, "cpuid")
 
 
-@pytest.mark.workload(cause=Cause("hypercall", "hypercall", _EMPTY, reasons=("VMCALL", "VMMCALL")))
+@pytest.mark.workload(
+    cause=Cause(
+        "hypercall",
+        "hypercall",
+        "exit-control-hypercall",
+        reasons=("VMCALL", "VMMCALL", "hypercall xen_version"),
+    ),
+    representative=True,
+)
 def bench_exit_hypercall(measure: Measure) -> None:
     """A hypercall that does nothing: VMCALL or VMMCALL, refused by KVM; XENVER_version of Xen."""
     # Where the guest's kernel is a process, the instruction leaves for what runs its host.
@@ -94,15 +123,7 @@ def bench_exit_hypercall(measure: Measure) -> None:
         raise Unsupported(
             "no hypervisor answers a hypercall here: the guest's kernel detected none"
         )
-    measure(
-        lambda count, endpoint: (
-            # a domain that is not dom0 is else allowed none
-            f"modprobe -q xen-privcmd unrestricted=1 2>/dev/null; vbench-probe hypercall {count}"
-        ),
-        read=parsers.probe,
-        initial_units=_EVENTS,
-        max_units=_EVENTS,
-    )
+    _hypercall(measure, "hypercall")
 
 
 @pytest.mark.workload(
@@ -110,7 +131,7 @@ def bench_exit_hypercall(measure: Measure) -> None:
         "port 0x21 (interrupt mask)",
         "port I/O",
         "exit-control-read",
-        reasons=("port I/O in kernel",),
+        reasons=("port I/O in kernel", _PRIVILEGED),
     ),
     representative=True,
 )
@@ -120,7 +141,12 @@ def bench_exit_port_kernel(measure: Measure) -> None:
 
 
 @pytest.mark.workload(
-    cause=Cause("port 0x80 (POST)", "port I/O", "exit-control-read", reasons=("port I/O in QEMU",)),
+    cause=Cause(
+        "port 0x80 (POST)",
+        "port I/O",
+        "exit-control-read",
+        reasons=("port I/O in QEMU", _PRIVILEGED),
+    ),
     representative=True,
 )
 def bench_exit_port_qemu(measure: Measure) -> None:
@@ -137,7 +163,7 @@ def bench_exit_mmio_qemu(measure: Measure) -> None:
 
 
 @pytest.mark.workload(
-    cause=Cause("MSR read", "MSR", "exit-control-rdmsr", reasons=("MSR", "MSR_READ"))
+    cause=Cause("MSR read", "MSR", "exit-control-rdmsr", reasons=("MSR", "MSR_READ", _PRIVILEGED))
 )
 def bench_exit_rdmsr(measure: Measure) -> None:
     """Reading MSR IA32_PAT (0x277)."""
@@ -145,7 +171,7 @@ def bench_exit_rdmsr(measure: Measure) -> None:
 
 
 @pytest.mark.workload(
-    cause=Cause("MSR write", "MSR", "exit-control-wrmsr", reasons=("MSR", "MSR_WRITE"))
+    cause=Cause("MSR write", "MSR", "exit-control-wrmsr", reasons=("MSR", "MSR_WRITE", _PRIVILEGED))
 )
 def bench_exit_wrmsr(measure: Measure) -> None:
     """Writing MSR IA32_PAT (0x277) with the value that it has."""

@@ -170,6 +170,20 @@ static void unit_xen(void)
         die("hypercall: %s", strerror(errno));
 }
 
+/* All of the way through the kernel but the hypercall: the driver knows no such request. */
+static void unit_xen_refused(void)
+{
+    if (ioctl(file, _IO('P', 0x7f)) == 0)
+        die("an unknown request was accepted");
+}
+
+/* The control of `hypercall`. */
+static int run_uncalled(char **arguments)
+{
+    file = open("/dev/xen/privcmd", O_RDWR);
+    return sampled(arguments[0], NULL, file >= 0 ? unit_xen_refused : unit_empty);
+}
+
 static int run_hypercall(char **arguments)
 {
     unsigned a, vendor, c, d;
@@ -303,6 +317,7 @@ const struct command EXIT_COMMANDS[] = {
     {"rewrite", 4, 4, run_rewrite, "N FILE OFFSET WIDTH: writes of what is there"},
     {"mmio", 3, 3, run_mmio, "N FILE OFFSET: loads from a mapped device register"},
     {"hypercall", 1, 1, run_hypercall, "N: calls of the hypervisor that do nothing"},
+    {"uncalled", 1, 1, run_uncalled, "N: the same without the call"},
     {"tick", 1, 1, run_tick, "N: gaps torn by timer interrupts"},
     {"ipi", 1, 1, run_ipi, "N: interrupts of another CPU and its answer"},
     {"touch", 1, 1, run_touch, "N: first touches of 4 KiB pages, one by one"},

@@ -24,6 +24,7 @@ from vbench.hosts.local import LocalHost
 from vbench.hypervisors.qemu.backend import BOOT_TIMEOUT_S, QemuBackend
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.model import ImageFiles
+from vbench.records import Place
 
 pytestmark = pytest.mark.tcg
 BOTH = ("tcg", "tcg-virtio")
@@ -79,6 +80,7 @@ def test_attestation_says_what_was_seen(guest: Guest) -> None:
     assert "TCG" in attestation.summary
     evidence = attestation.evidence
     assert "enabled=False" in evidence["query-kvm"]
+    assert (attestation.place, evidence["process: /dev/kvm"]) == (Place.PROCESS, "not open")
     assert set(guest.observed.disks.values()) == {one.drivers["disk"]}
     assert set(guest.observed.nics.values()) == {one.drivers["nic"]}
     assert guest.observed.kernel == guest.image.kernel_release

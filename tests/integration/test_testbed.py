@@ -24,7 +24,7 @@ from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.plugins.tcg_virtio import BACKEND as TCG
-from vbench.records import NetworkPath
+from vbench.records import NetworkPath, Place
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.testbed
@@ -88,7 +88,7 @@ def test_a_guest_is_what_its_label_says(guest: Guest) -> None:
     assert seen.summary == "KVM; disk virtio_blk; network virtio_net"
     assert guest.observed.clocksource == "kvm-clock"
     assert guest.observed.hypervisor == "KVM"
-    assert seen.module == "kvm_amd"
+    assert (seen.module, seen.place) == ("kvm_amd", Place.MODULE)
     assert seen.ring == 0
     assert seen.evidence["host: nested paging"].startswith("on")
 

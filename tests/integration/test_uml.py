@@ -20,6 +20,7 @@ from vbench.hosts.local import LocalHost
 from vbench.hypervisors.uml.machine import BINARY, UmlMachine, refusal
 from vbench.plugins.tcg import BACKEND as TCG
 from vbench.plugins.uml import BACKEND
+from vbench.records import Place
 
 pytestmark = pytest.mark.uml
 
@@ -56,6 +57,7 @@ def kernels() -> set[int]:
 def test_it_is_what_it_says(guest: Guest) -> None:
     attestation = BACKEND.attest(guest)
     assert "User-mode Linux 6." in attestation.summary
+    assert (attestation.place, attestation.ring) == (Place.PROCESS, 3)
     assert guest.observed.kernel != os.uname().release
     assert {phase.phase for phase in guest.phases} >= {"ready", "command", "userspace"}
 

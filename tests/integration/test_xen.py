@@ -29,6 +29,7 @@ from vbench.hypervisors.xen.machine import XlMachine
 from vbench.plugins import xen_pvh
 from vbench.plugins.xen_exits import vbench_exit_histogram
 from vbench.plugins.xen_pv import BACKEND
+from vbench.records import Place
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.xen
@@ -75,6 +76,7 @@ def test_the_testbed_is_one(testbed: TestbedHost, dom0: Host) -> None:
 def test_attested(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
     assert "PV domain" in seen.summary
+    assert seen.place is Place.BENEATH
     assert seen.ring == 3  # on x86-64 there is no ring 1 that pages would protect
     assert guest.observed.sys_hypervisor == "xen PV"
     assert guest.observed.hypervisor == "Xen PV"

@@ -208,6 +208,24 @@ def test_a_hypercall_is_compared_with_each_trapped_instruction() -> None:
     assert with_call(2000) == "refuted"
 
 
+def test_a_paravirtual_guest_s_hypercall_is_compared_with_what_its_kernel_may_not_do() -> None:
+    common: dict[str, Any] = {"variant": "xen-pv", "technique": Technique.PARA}
+    port = event("exit-port-kernel", 5000, exits={"privileged instruction": 1.0}, **common)
+    free = event("exit-cpuid", 120, exits={"privileged instruction": 0.0}, **common)
+    made = [
+        event("exit-control-hypercall", 700, **common),
+        event("exit-hypercall", 1200, exits={"hypercall xen_version": 1.0}, **common),
+        event("exit-control-empty", 100, **common),
+        event("exit-control-read", 800, **common),
+        free,
+        port,
+    ]
+    row = judged(result(*made, host=BARE))["Q3"]
+    assert row[2] == "confirmed"
+    assert "hypercall 500 ns &lt; port 0x21" in row[3]
+    assert "CPUID" not in row[3]  # a program's CPUID does not leave
+
+
 def test_nothing_that_a_subtraction_drowns_is_shown() -> None:
     def one(*medians: float, workload: str = "exit-cpuid") -> Item:
         made = event(workload, 100)

@@ -53,6 +53,7 @@ def kvm_result(host: HostFacts = TESTBED, **changes: Any) -> Result:
     items = [
         event("exit-control-empty", 100),
         event("exit-control-read", 700),
+        event("exit-control-hypercall", 100),
         event("exit-cpuid", 1100, exits={"CPUID": 1.0}),
         event("exit-port-qemu", 5700, exits={"IOIO": 1.0, "to QEMU: IO": 1.0}),
         event("exit-hypercall", 1300, None),
@@ -123,11 +124,24 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
     assert exits.exit_costs(panel, "kvm-virtio") == {
         "CPUID": pytest.approx(3000e-9),
         "port I/O in kernel": pytest.approx(1500e-9),
+        "privileged instruction": pytest.approx(1500e-9),  # a port in a paravirtual kernel
         # less the dearer clock, two MSR exits at the cheapest price and one CPUID
         "HLT": pytest.approx((18_000 - 90 - 3000 - 2 * 1500) / 2 * 1e-9),
         # 7,000 less the clock and two CPUID would be 910, less than the cheapest
         **dict.fromkeys(("INTR", "EXTERNAL_INTERRUPT", "PREEMPTION_TIMER"), pytest.approx(1500e-9)),
     }
+
+
+def test_a_control_that_leaves_for_the_same_reason_is_none() -> None:
+    """Under Xen PV reading any MSR is emulated, the one that KVM leaves to the guest, too; and that
+    one is written by a hypercall."""
+    trapped = {"privileged instruction": 1.0, "hypercall iret": 3.0}
+    called = {"hypercall set_segment_base": 1.0, "hypercall iret": 3.1}
+    msr = event("exit-rdmsr", 3000, exits=trapped)
+    for exits_of_control, known in ((trapped, False), (called, False), ({}, True)):
+        control = event("exit-control-rdmsr", 2900, exits=exits_of_control)
+        found = exits.cost(panel_of(result(control, msr)), "kvm-virtio", "exit-rdmsr")
+        assert (found is not None) is known
 
 
 def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
@@ -169,6 +183,7 @@ def test_an_event_that_costs_less_than_its_control_has_no_cost() -> None:
     items = [
         event("exit-control-empty", 100),
         event("exit-cpuid", 90),
+        event("exit-control-hypercall", 100),
         event("exit-hypercall", 150),
     ]
     text = render([result(*items)], plots_dir=None).markdown

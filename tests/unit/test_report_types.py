@@ -76,8 +76,8 @@ def test_the_table_of_types_is_the_introduction_s() -> None:
     assert install[3] == "on top of a host OS"  # nobody saw where it is
     assert [cell[:6] for cell in performance[1:]] == ["XEN ×1", "KVM ×1", "BOX ×1"]
     assert effort[1:] == [
-        "XEN: a reboot, first command in 4.00 s",
-        "KVM: no reboot, first command in 4.00 s",
+        "XEN a reboot, up in 4.00 s",
+        "KVM up in 4.00 s",
         "not measured",
     ]
     assert products[1].endswith("measured here: XEN")
@@ -88,11 +88,18 @@ def test_what_was_counted_is_in_the_table_and_what_was_not_is_no_number() -> Non
     not_counted = replace(installed(0, 0), packages=None, disk_mib=None, reason="no network | here")
     other = of_type("box", TWO, place=Place.PROCESS, installation=not_counted)
     effort = table(screen(counted, other))[9]
-    assert effort[1] == "XEN: 34 packages, 66.7 MiB"
-    assert effort[3] == "BOX: no reboot, first command in 4.00 s"
+    assert effort[1] == "XEN 34 packages, 66.7 MiB"
+    assert effort[3] == "BOX up in 4.00 s"
     text = chapter(counted, other)
     assert "34 packages, 66.7 MiB<br><sub>`it` of Debian bookworm, on 2026-01-31</sub>" in text
     assert "not counted: no network \\| here, no reboot" in text
+
+
+def test_of_two_ways_to_one_hypervisor_the_smaller_is_its_own() -> None:
+    large = of_type("kvm", HYBRID, installation=installed(171, 245.3))
+    small = replace(large, variant="kvm,x", installation=installed(57, 123.0),
+                    items=tuple(replace(i, variant="kvm,x") for i in large.items))  # fmt: skip
+    assert table(screen(large, small))[9][2] == "KVM 57 packages, 123 MiB"
 
 
 def test_the_machine_that_most_ran_on_fills_the_row_of_performance() -> None:
@@ -160,6 +167,15 @@ def test_hypervisors_are_compared_on_one_machine_by_operation_and_event() -> Non
     assert "1,500 instr.<br><sub>1.00 exits for it</sub>" in xen
     assert "1,100 instr." in kvm
     assert "Task switch" not in rows  # nobody measured it
+
+
+def test_a_hypervisor_has_a_column_for_each_technique() -> None:
+    made = of_type("xen", ONE)
+    para = replace(made, variant="xen-pv", items=tuple(
+        replace(i, variant="xen-pv", technique=Technique.PARA) for i in made.items))  # fmt: skip
+    (head,) = (line for line in chapter(made, para).splitlines() if line.startswith("| |"))
+    columns = [cell.strip() for cell in head.split("|")[2:-1]]
+    assert columns == ["XEN (type 1)<br>`xen`", "XEN (type 1, paravirtual)<br>`xen-pv`"]
 
 
 def test_one_hypervisor_alone_is_compared_with_none() -> None:

@@ -26,6 +26,7 @@ REDUCED = {
 }
 PRICED = {
     *("exit-control-empty", "exit-control-read", "exit-cpuid"),
+    *("exit-control-hypercall", "exit-hypercall"),
     *("exit-port-kernel", "exit-port-qemu", "exit-mmio-qemu"),
 }
 SHIPPED = Registry.load().backends
@@ -119,7 +120,8 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
         "kvm-virtio": {*REDUCED, *(name for name in WORKLOADS if name.startswith("exit-"))},
         "kvm-virtio,nested_paging=off": {"memory-pagefault"},
         "tcg-virtio": REDUCED,
-        "xen-pv": REDUCED,
+        "xen-pv": {*REDUCED, *PRICED},
+        "xen-pvh": {*REDUCED, *PRICED},
     }
     assert {text: one.boots for text, one in there.items() if one.boots} == {"tcg-virtio": 1}
     assert {entry[0] for entry in chosen.unavailable["local"]} == {

@@ -112,7 +112,8 @@ def exit_cost(panel: Panel) -> Finding | str:
 def hypercall(panel: Panel) -> Finding | str:
     """Q3: a hypercall against instructions that are trapped and emulated, each by itself."""
     parts = []
-    for variant in default_variants(panel, Technique.HARDWARE):
+    able = (Technique.PARA, Technique.HARDWARE)
+    for variant in (each for of in able for each in default_variants(panel, of)):
         causing = exits.causing(panel, variant)
         calls = [item.workload for item, cause in causing if cause.kind == _HYPERCALL]
         call = exits.cost(panel, variant, calls[0]) if calls else None

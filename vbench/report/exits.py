@@ -90,6 +90,8 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
     if other is None:
         return None
 
+    if control and _leaves(item, other):
+        return None
     empty = items.get(item.cause.clock)
 
     def net(boot: int) -> float | None:
@@ -120,9 +122,22 @@ def cost(panel: Panel, variant: str, workload: str) -> Cost | None:
 
 def left(item: Item) -> float:
     """How often an event of a trigger made the guest leave for the trigger's own reasons."""
-    counted = exit_reasons.split(dict(item.exits))
+    return _left(item, item)
+
+
+def _left(item: Item, counted_in: Item) -> float:
+    counted = exit_reasons.split(dict(counted_in.exits))
     reasons = item.cause.reasons if item.cause else ()
     return sum(counted.get(reason, 0.0) for reason in reasons)
+
+
+def _leaves(item: Item, control: Item) -> bool:
+    """Whether the control is none: it leaves for the event's own reasons, or where the event does
+    not, and would take off a cost that is not the system call's."""
+    own = exit_reasons.split(dict(item.exits))
+    others = exit_reasons.split(dict(control.exits))
+    more = (count - own.get(reason, 0.0) for reason, count in others.items())
+    return _left(item, control) >= PER_EVENT or max(more, default=0.0) >= PER_EVENT
 
 
 def causing(panel: Panel, variant: str) -> list[tuple[Item, Cause]]:

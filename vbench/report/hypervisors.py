@@ -51,9 +51,9 @@ class Measured:
 
     @property
     def installation(self) -> Installation | None:
-        """What it takes to install, counted before not counted."""
+        """What it takes to install: of several ways, counted before not counted, the smallest."""
         found = [i for c in self.of if (i := c.panel.installations.get(c.variant)) is not None]
-        return min(found, key=lambda each: each.packages is None, default=None)
+        return min(found, key=lambda i: (i.packages is None, i.disk_mib or 0.0), default=None)
 
     @property
     def without_root(self) -> Panel | None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from vbench.model import Technique
 from vbench.records import Place
 from vbench.report import cells, exits, hypervisors
-from vbench.report.choice import Choice
+from vbench.report.choice import CPU, Choice, choose
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import Measured
@@ -129,12 +130,13 @@ def _first_command(each: Measured) -> str:
 
 
 def _same_machine(panel: Panel) -> Table | None:
-    """What operations and exits cost under each hypervisor of one panel; None for fewer than two:
-    it compares."""
+    """What operations and exits cost under each hypervisor of one panel, by each technique; None
+    for fewer than two: it compares."""
     chosen = [
         (each, choice)
         for each in hypervisors.measured([panel])
-        if (choice := each.best()) is not None
+        for technique in reversed(Technique)  # hardware-assisted first
+        if (choice := choose([panel], technique, CPU, hypervisor=each.kind.name)) is not None
     ]
     if len(chosen) < 2:
         return None

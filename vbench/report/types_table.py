@@ -71,16 +71,16 @@ def _management(found: Sequence[Measured]) -> str:
 
 
 def _effort(each: Measured) -> str:
-    """Packages and MiB, whether it needs a reboot, how soon a first command ran."""
+    """Packages and MiB, a reboot where it takes one, how soon a first command ran."""
     parts = []
     counted = each.installation
     if counted is not None and counted.packages is not None and counted.disk_mib is not None:
         parts += [plural(counted.packages, "package"), f"{number(counted.disk_mib)} MiB"]
-    if each.place is not None:
-        parts.append("a reboot" if each.place is Place.BENEATH else "no reboot")
+    if each.place is Place.BENEATH:
+        parts.append("a reboot")
     if (first := each.first_command()) is not None:
-        parts.append(f"first command in {number(statistics.median(first[1]))} s")
-    return f"{plain(each.kind.name)}: {', '.join(parts)}" if parts else ""
+        parts.append(f"up in {number(statistics.median(first[1]))} s")
+    return f"{plain(each.kind.name)} {', '.join(parts)}" if parts else ""
 
 
 def _products(stated: str, found: Sequence[Measured]) -> str:
