@@ -173,14 +173,15 @@ class Lifecycle:
 class Capabilities:
     """What a guest can do and be compared with. Code asks these, never which backend it is.
 
-    `native` NONE: absolute values only. `network_by` says whose tap or NAT it is. Where `disk`
-    is NONE, `no_disk` may say why. Not `relaunchable`: its rounds are one boot, however many
-    were asked for. `usage` None: its CPU time is unknown.
+    `native` NONE: absolute values only. `network_by` says whose tap or NAT it is. Where `network`
+    or `disk` is NONE, `no_network` and `no_disk` may say why. Not `relaunchable`: its rounds are
+    one boot, however many were asked for. `usage` None: its CPU time is unknown.
     """
 
     native: NativeReference
     network: NetworkPath
     network_by: str = ""
+    no_network: str = ""
     disk: DiskPath = DiskPath.NONE
     no_disk: str = ""
     relaunchable: bool = True

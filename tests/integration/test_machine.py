@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Vbench, until
-from tests.integration.ssh_server import ssh_program
+from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 from tests.integration.test_docs import example
 from vbench import image
 from vbench.contract.console import kernel_arguments
+from vbench.contract.host import Host
 from vbench.guest.launch import LaunchKeys, log_in, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
@@ -24,14 +25,17 @@ from vbench.hosts.local import LocalHost
 from vbench.hypervisors.machine import identify as known
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.qemu.cmdline import GuestSpec, Nic, argv
+from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.image.cpio import archive, file
 from vbench.model import Output, Status
 from vbench.plugins.kvm_virtio import BACKEND as KVM_VIRTIO
+from vbench.plugins.machine import BACKENDS
 from vbench.records import Hypervisor, NativeReference
 from vbench.results.loading import load_all
 from vbench.testbed import TestbedHost
 
+MACHINE = BACKENDS[0]
 NIC = Nic("virtio-net-pci", "user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "52:54:00:76:62:07")
 
 
@@ -54,27 +58,37 @@ def shows(run: Callable[..., Output]) -> Hypervisor | None:
 
 @contextmanager
 def machine(cpu: str, *extra: str, reboots: bool = False) -> Iterator[Machine]:
-    with closing(LocalHost()) as host, ExitStack() as stack:
-        files = image.ensure()
+    with closing(LocalHost()) as host, started(host, "tcg", cpu, *extra, reboots=reboots) as made:
+        yield made
+
+
+@contextmanager
+def started(
+    host: Host, accel: str, cpu: str, *extra: str, reboots: bool = False
+) -> Iterator[Machine]:
+    with ExitStack() as stack:
+        files = host.upload_image(image.ensure())
         folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
-        initrd = write_initramfs(host, files, folder, keys)
-        # What a machine that is locked must have, and our image has not.
-        with open(initrd, "ab") as archives:
-            archives.write(archive([file("usr/bin/flock", FLOCK.read_bytes(), 0o755)]))
+        hint, early = (host.launch_hints.get(name, "") for name in (HINT_CPU, HINT_EARLY))
+        initrd = write_initramfs(host, files, folder, keys, early)
+        if accel == "tcg":  # a file of ours
+            # What a machine that is locked must have, and our image has not.
+            with open(initrd, "ab") as archives:
+                archives.write(archive([file("usr/bin/flock", FLOCK.read_bytes(), 0o755)]))
         spec = GuestSpec(
-            accel="tcg",
-            cpu=cpu,
+            accel=accel,
+            cpu=",".join(filter(None, [cpu, hint])),
             kernel=files.kernel,
             initrd=initrd,
             append=kernel_arguments("ttyS0", ["10.0.2.15/24"]),
-            memory_mib=1024,
+            memory_mib=1024 if accel == "tcg" else 512,
             nics=(NIC,),
             extra=extra,
         )
         line = [word for word in argv(spec) if not (reboots and word == "-no-reboot")]
         qemu = QemuMachine(host, line)
         stack.callback(qemu.close)
-        qemu.wait_ready(120)
+        qemu.wait_ready(120 * host.timeout_scale)
         port = qemu.forwarded_port(22)
         ssh = log_in(host, "127.0.0.1", port, keys, timeout_s=60, machine=qemu)
         stack.callback(ssh.close)
@@ -93,8 +107,11 @@ def smbios(vendor: str, product: str) -> tuple[str, str]:
         ("max,-hypervisor", (), known.QEMU),
         ("max,-hypervisor", smbios("VMware,, Inc.", "VMware7"), known.VMWARE),
         ("max", smbios("innotek GmbH", "VirtualBox"), known.VIRTUALBOX),
+        ("max", smbios("Parallels International GmbH.", "Parallels"), known.PARALLELS),
+        # nothing but the firmware's tables is left to tell it by
+        ("max,-hypervisor", smbios("A Maker", "A Server"), known.QEMU),
     ],
-    ids=["tcg", "hidden", "vmware", "virtualbox"],
+    ids=["tcg", "hidden", "vmware", "virtualbox", "parallels", "firmware"],
 )
 def test_a_guest_is_told_by_what_it_shows(
     cpu: str, extra: tuple[str, ...], hypervisor: Hypervisor
@@ -109,8 +126,15 @@ def test_a_guest_is_told_by_what_it_shows(
     [
         ("host,hv-relaxed,hv-vapic,hv-time", {"Microsoft Hv", "KVMKVMKVM"}, known.KVM),
         ("host,kvm=off", set(), known.QEMU),
+        (
+            "host,kvm=off,hv-relaxed,hv-vendor-id=VMwareVMware",
+            {"VMwareVMware"},
+            known.VMWARE,
+        ),
+        # another one's interface, with DMI that says QEMU
+        ("host,kvm=off,hv-relaxed", {"Microsoft Hv"}, known.QEMU),
     ],
-    ids=["enlightened", "hidden"],
+    ids=["enlightened", "hidden", "vmware", "interface"],
 )
 def test_kvm_is_told_whatever_it_plays(
     testbed: TestbedHost, cpu: str, signatures: set[str], hypervisor: Hypervisor
@@ -120,6 +144,41 @@ def test_kvm_is_told_whatever_it_plays(
         seen = evidence(parse_facts(guest.run(ASK, timeout_s=30).stdout))
         assert {text.strip("\0") for text in seen.signatures.values()} == signatures
         assert shows(guest.run) is hypervisor
+
+
+@pytest.mark.testbed
+def test_hyper_v_is_told_by_its_interface_and_its_maker(testbed: TestbedHost) -> None:
+    extra = smbios("Microsoft Corporation", "Virtual Machine")
+    with started(testbed, "kvm", "host,kvm=off,hv-relaxed", *extra) as made:
+        assert shows(made.shell.run) is known.HYPER_V
+
+
+@pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
+@pytest.mark.parametrize(("says", "disputed"), [("", False), ("vmware", True), ("none", True)])
+def test_what_systemd_says_of_this_machine_stands_beside_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, disputed: bool
+) -> None:
+    """The machine that the tests run on, over SSH; `says`: another systemd-detect-virt answers."""
+    with closing(LocalHost()) as host:
+        if host.facts().facts["virtualization"] != "kvm":
+            pytest.skip("this machine is no guest of KVM")
+    other = tmp_path / "systemd-detect-virt"
+    if says:
+        other.write_text(f"#!/bin/sh\necho {says}\n")
+        other.chmod(0o755)
+    environment = f"SetEnv PATH={tmp_path}:/usr/bin:/bin:/usr/sbin:/sbin SHLVL=2"
+    folders = f"VBENCH_TMP={tmp_path}/tmp VBENCH_CACHE={tmp_path}/cache"
+    with ssh_server(tmp_path, f"{environment} {folders}") as server:
+        monkeypatch.setenv("PATH", ssh_program(tmp_path, server.config))
+        options = dataclasses.replace(MACHINE.options, address=server.address)
+        with (
+            closing(LocalHost()) as host,
+            closing(MACHINE.launch(host, image.ensure(), options)) as guest,
+        ):
+            seen = MACHINE.attest(guest)
+    assert seen.hypervisor == known.KVM
+    assert seen.evidence["systemd-detect-virt"] in ([says] if says else ["kvm", "not there"])
+    assert ("disputed: systemd-detect-virt says" in seen.summary) is disputed
 
 
 def by_ssh(made: Machine, folder: Path) -> str:
@@ -150,6 +209,7 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
     (result,) = load_all([out])
     items = {item.workload: item for item in result.items}
     assert items["boot-command"].status is items["network-rr"].status is Status.UNSUPPORTED
+    assert "no native partner is on the same path" in items["network-rr"].reason
     calls = items["syscall-getppid"]
     assert len(calls.pairs) == 4
     assert {(pair.native_s, pair.boot) for pair in calls.pairs} == {(None, 0)}
@@ -175,6 +235,9 @@ def test_a_reference_gives_a_ratio_and_a_reboot_is_a_boot(vbench: Vbench, tmp_pa
     (item,) = result.items
     assert all(pair.native_s for pair in item.pairs)
     assert {"other_machine", "cpu_differs"} <= set(item.flags)
+    with closing(LocalHost()) as host:
+        nested = host.facts().facts["virtualization"] != "none"
+    assert ("reference_is_guest" in item.flags) is nested
     assert result.host.identity.startswith("local:")
     (launch,) = result.launches
     assert [phase.name for phase in launch.phases] == ["launch to command"]

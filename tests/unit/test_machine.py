@@ -58,7 +58,26 @@ PRODUCTS = {
         known.VIRTUALBOX,
     ),
     "User-mode Linux": (Evidence(cpu_vendor="User Mode Linux"), known.UML),
+    "a machine whose firmware alone tells": (
+        Evidence(False, {}, dmi("A Maker", "A Server"), acpi=("INTEL", "BOCHS")),
+        known.QEMU,
+    ),
+    "Hyper-V with other DMI": (
+        Evidence(True, cpuid("Microsoft Hv"), dmi("A Maker", "A Server"), acpi=("VRTUAL",)),
+        known.HYPER_V,
+    ),
 }
+
+
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_each_product_has_a_name_in_systemd(product: str) -> None:
+    assert known.SYSTEMD[PRODUCTS[product][1].name]
+
+
+def test_a_signature_goes_before_the_firmware_s_tables() -> None:
+    found = identify(Evidence(True, cpuid("KVMKVMKVM"), acpi=("BOCHS",)))
+    assert found is not None
+    assert (found.hypervisor, found.reason) == (known.KVM, "CPUID")
 
 
 @pytest.mark.parametrize("product", PRODUCTS)
@@ -77,6 +96,7 @@ def test_each_product_is_known_by_what_it_shows(product: str) -> None:
         Evidence(False, {}, dmi("Oracle Corporation", "ORACLE SERVER X8-2")),
         Evidence(False, {}, dmi("Amazon EC2", "m5.metal")),
         Evidence(False, {}, dmi("Microsoft Corporation", "Surface Pro")),
+        Evidence(False, {}, dmi("Dell Inc.", "PowerEdge R740"), acpi=("DELL", "INTEL")),
         Evidence(True, cpuid("Microsoft Hv")),  # anybody's enlightenments
         Evidence(True, cpuid("SomethingNew")),
         Evidence(sys_hypervisor="xen PV", xen_features=1 << 11),  # dom0
@@ -108,11 +128,12 @@ def test_the_answer_of_a_machine_is_read() -> None:
         'cpuid={"bit": true, "leaves": [[1073741824, "Microsoft Hv"], '
         '[1073742080, "KVMKVMKVM\\u0000\\u0000\\u0000"]]}\n'
         "dmi_sys_vendor=QEMU\ndmi_product_name=\nsys_hypervisor= \nxen_features=\n"
-        "cpu_vendor=AuthenticAMD\n"
+        "cpu_vendor=AuthenticAMD\nacpi=;BOCHS ;VBOX\n"
     )
     seen = evidence(parse_facts(text))
     assert seen.signatures == {LEAF: "Microsoft Hv", NEXT: "KVMKVMKVM\0\0\0"}
     assert seen.dmi == {"sys_vendor": "QEMU"}
+    assert seen.acpi == ("BOCHS", "VBOX")
     assert (seen.bit, seen.sys_hypervisor, seen.xen_features) == (True, "", 0)
     assert identify(seen) is not None
     with pytest.raises(ValueError, match=r".+"):

@@ -37,6 +37,8 @@ FLAGS = {
     "seccomp": "a seccomp filter, as containers have it, slows system calls natively and not in "
     "the guest",
     "other_machine": "native ran on the machine that the user named as reference",
+    "reference_is_guest": "the reference that the user named is itself a virtual machine: the "
+    "ratio is to that, not to a machine without a hypervisor",
     "cpu_differs": "native ran on another CPU model than the guest: no word",
     "disk_differs": "native and guest used disks of their own: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "

@@ -61,7 +61,7 @@ class MeasureFactory:
         clients: dict[str, Native] = {}
         if state.info.category == "network":
             if can.network is NetworkPath.NONE:
-                raise Unsupported("its guests have no network for measuring")
+                raise Unsupported(can.no_network or "its guests have no network for measuring")
             clients[GUEST] = self._native(guest.host, at, guest.client_prefix, client=True)
             network = reference.network() if reference else None
             if can.network is NetworkPath.NAT:
@@ -136,11 +136,17 @@ class MeasureFactory:
         return next((histogram for histogram in found if histogram is not None), None)
 
 
+# What a host says of its own virtualization where it has none, or does not know.
+_METAL = ("none", "", "unknown")
+
+
 def _unlike(guest: Guest, native: Native, category: str) -> set[str]:
     """Flags where native ran on another machine than the guest."""
     flags = {"other_machine"}
     if guest.observed.cpu_model != native.host.facts().facts.get("cpu_model"):
         flags.add("cpu_differs")
+    if native.host.facts().facts.get("virtualization", "unknown") not in _METAL:
+        flags.add("reference_is_guest")
     if category == "disk" and guest.capabilities.disk is DiskPath.OWN:
         flags.add("disk_differs")
     return flags

@@ -24,7 +24,7 @@ from vbench.hosts.local import LocalHost
 from vbench.hosts.lock import take_again
 from vbench.hosts.remote import SshHost
 from vbench.hypervisors.machine.guest import MachineGuest, look_inside
-from vbench.hypervisors.machine.identify import Found, identify
+from vbench.hypervisors.machine.identify import SYSTEMD, Found, identify
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
     Attestation,
@@ -38,6 +38,10 @@ from vbench.records import (
 
 # A server's firmware tests its memory for minutes.
 REBOOT_TIMEOUT_S = 600.0
+_NO_NETWORK = (
+    "a server there would listen on a network that is not vbench's, and no native partner is on "
+    "the same path"
+)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # As root, or as somebody who may. The command must end before the machine does.
 _REBOOT = "(sleep 3; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
@@ -133,6 +137,7 @@ class MachineBackend:
                 capabilities=Capabilities(
                     native=NativeReference.OTHER_HOST if reference else NativeReference.NONE,
                     network=NetworkPath.NONE,
+                    no_network=_NO_NETWORK,
                     disk=DiskPath.OWN,
                     relaunchable=options.reboot,
                 ),
@@ -161,8 +166,12 @@ class MachineBackend:
                 evidence="\n".join(f"{name}: {text}" for name, text in rows.items()),
                 remedy="`vbench backends` lists the backend `machine-...` of each technique",
             )
-        rows |= {"shown by": found.reason, "systemd-detect-virt": _systemd(guest.host)}
-        return Attestation(_summary(found), rows, hypervisor=found.hypervisor)
+        said = _systemd(guest.host)
+        rows |= {"shown by": found.reason, "systemd-detect-virt": said or "not there"}
+        summary = _summary(found)
+        if said and said not in SYSTEMD[found.hypervisor.name]:
+            summary += f"; disputed: systemd-detect-virt says {said}"
+        return Attestation(summary, rows, hypervisor=found.hypervisor)
 
 
 def _summary(found: Found) -> str:
@@ -171,9 +180,9 @@ def _summary(found: Found) -> str:
 
 
 def _systemd(machine: SshHost) -> str:
-    """What systemd says of the same question, where it is there."""
-    script = "systemd-detect-virt 2>/dev/null || true"
-    return machine.run(["sh", "-c", script], timeout_s=20).stdout.strip() or "not there"
+    """What systemd says of the same question; "" where it is not there."""
+    script = "systemd-detect-virt --vm 2>/dev/null || true"
+    return machine.run(["sh", "-c", script], timeout_s=20).stdout.strip()
 
 
 def _url(options: MachineOptions) -> str:

@@ -2,7 +2,8 @@
 
 The order is that of systemd's detect_vm (src/basic/virt.c), for its reasons: products that borrow
 another one's CPUID signature are told by DMI first, and "Microsoft Hv" alone proves nothing,
-because QEMU's enlightenments and Xen's viridian mode show it as well.
+because QEMU's enlightenments and Xen's viridian mode show it as well. ACPI's tables, which
+systemd does not read, come last: only root may read them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Evidence:
     sys_hypervisor: str = ""  # its `type` and `guest_type`: "xen PV"
     xen_features: int = 0  # of /sys/hypervisor/properties/features
     cpu_vendor: str = ""  # of /proc/cpuinfo
+    acpi: tuple[str, ...] = ()  # OEM ids of its tables
 
     def rows(self) -> dict[str, str]:
         """As text by name, for an attestation."""
@@ -39,6 +41,7 @@ class Evidence:
             "CPUID signatures": leaves or "none",
             "DMI": "; ".join(f"{name} {text}" for name, text in self.dmi.items()) or "none",
             "/sys/hypervisor": self.sys_hypervisor or "none",
+            "ACPI": ", ".join(map(repr, self.acpi)) or "not read",
         }
 
 
@@ -103,6 +106,33 @@ _DMI_LATER = {
     "Hyper-V": HYPER_V,
     "BHYVE": BHYVE,
 }
+# Beginnings of the OEM ids of ACPI's tables, as the firmware of each product has them.
+_ACPI = {
+    "VBOX": VIRTUALBOX,
+    "VMWARE": VMWARE,
+    "PRLS": PARALLELS,
+    "VRTUAL": HYPER_V,
+    "Xen": XEN,
+    "AMAZON": NITRO,
+    "Google": GOOGLE,
+    "BHYVE": BHYVE,
+    "BOCHS": QEMU,
+}
+# What systemd-detect-virt calls each, by name; older releases know fewer.
+SYSTEMD = {
+    KVM.name: ("kvm",),
+    XEN.name: ("xen",),
+    HYPER_V.name: ("microsoft",),
+    VMWARE.name: ("vmware",),
+    VIRTUALBOX.name: ("oracle",),
+    PARALLELS.name: ("parallels",),
+    QEMU_TCG.name: ("qemu",),
+    QEMU.name: ("qemu", "kvm", "vm-other"),
+    UML.name: ("uml",),
+    NITRO.name: ("amazon", "kvm"),
+    GOOGLE.name: ("google", "kvm"),
+    BHYVE.name: ("bhyve",),
+}
 # xen/include/public/features.h, XENFEAT_dom0
 _DOM0 = 1 << 11
 
@@ -146,6 +176,14 @@ def _dmi_later(seen: Evidence) -> Found | None:
     return None if hypervisor is None else _found(hypervisor, seen, "DMI")
 
 
+def _acpi(seen: Evidence) -> Found | None:
+    for id in seen.acpi:
+        for start, hypervisor in _ACPI.items():
+            if id.startswith(start):
+                return _found(hypervisor, seen, "ACPI")
+    return None
+
+
 def _hyper_v(seen: Evidence) -> Found | None:
     """Microsoft's own DMI beside its signature; Surface machines have the first without it."""
     ours = ("Microsoft Corporation", "Virtual Machine")
@@ -154,7 +192,7 @@ def _hyper_v(seen: Evidence) -> Found | None:
     return _found(HYPER_V, seen, "CPUID and DMI") if _HYPER_V in seen.signatures.values() else None
 
 
-_STEPS = (_dmi_first, _uml, _xen, _cpuid, _dmi_later, _hyper_v)
+_STEPS = (_dmi_first, _uml, _xen, _cpuid, _dmi_later, _hyper_v, _acpi)
 
 
 def _is_guest(by_dmi: Hypervisor, seen: Evidence) -> bool:
@@ -189,6 +227,11 @@ done
 h=/sys/hypervisor
 echo "sys_hypervisor=$(cat $h/type 2>/dev/null) $(cat $h/guest_type 2>/dev/null)"
 echo "xen_features=$(cat $h/properties/features 2>/dev/null)"
+for t in /sys/firmware/acpi/tables/[A-Z]*; do
+  id=$(head -c 16 "$t" 2>/dev/null | tail -c 6 | tr -cd ' -~')
+  case "$acpi" in *";$id"*) ;; *) acpi="$acpi;$id" ;; esac
+done
+echo "acpi=$acpi"
 echo "cpu_vendor=$(sed -n 's/^vendor_id[^:]*: *//p' /proc/cpuinfo | head -n1)"
 """
 
@@ -204,4 +247,5 @@ def evidence(facts: Mapping[str, str]) -> Evidence:
         sys_hypervisor=facts.get("sys_hypervisor", ""),
         xen_features=int(features, 16) if re.fullmatch(r"[0-9a-fA-F]+", features) else 0,
         cpu_vendor=facts.get("cpu_vendor", ""),
+        acpi=tuple(filter(None, map(str.strip, facts.get("acpi", "").split(";")))),
     )
