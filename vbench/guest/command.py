@@ -1,4 +1,4 @@
-"""A machine that is one process of the host: a VMM that is driven by a command line alone."""
+"""Machines that are one process of their host."""
 
 from __future__ import annotations
 
@@ -6,12 +6,38 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from vbench.contract.console import wait_ready
-from vbench.contract.host import Host
+from vbench.contract.host import Host, HostProcess
 from vbench.errors import GuestLost, HostError, LaunchError
 
 
-class CommandMachine:
-    """Started by `argv`, ended by SIGKILL. The guest's console is the process' standard error.
+class ProcessMachine:
+    """What machines have in common that live as long as a process of their host: `process`, whose
+    standard error is the guest's console."""
+
+    argv: tuple[str, ...]
+    process: HostProcess
+
+    def evidence(self, lines: int = 15) -> str:
+        """The command line, and the last `lines` of the console."""
+        return "\n".join([shlex.join(self.argv), *self.console().splitlines()[-lines:]])
+
+    def console(self) -> str:
+        return self.process.log()
+
+    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
+        """Wait for the guest's ready line. Raises LaunchError, LaunchTimeout."""
+        return wait_ready(self.process, timeout_s, self.evidence)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.status() is None
+
+    def close(self) -> None:
+        self.process.kill()
+
+
+class CommandMachine(ProcessMachine):
+    """A VMM that is driven by a command line alone: started by `argv`, ended by SIGKILL.
 
     It cannot be paused: a guest that it runs declares `pausable=False`.
     """
@@ -20,22 +46,12 @@ class CommandMachine:
         """Raises LaunchError where the program cannot be started."""
         self.argv = tuple(argv)
         try:
-            self._process = host.start(argv)
+            self.process = host.start(argv)
         except HostError as error:
             raise LaunchError(error.what, evidence=error.evidence) from error
 
-    def evidence(self) -> str:
-        return "\n".join([shlex.join(self.argv), *self.console().splitlines()[-15:]])
-
-    def console(self) -> str:
-        return self._process.log()
-
     def silence(self) -> str:
         return "its process runs, and can be asked nothing"
-
-    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
-        """Wait for the guest's ready line. Raises LaunchError, LaunchTimeout."""
-        return wait_ready(self._process, timeout_s, self.evidence)
 
     def pause(self) -> None:
         raise GuestLost("a machine that is a plain command cannot be paused")
@@ -45,10 +61,3 @@ class CommandMachine:
 
     def usage(self) -> Mapping[str, float]:
         return {}
-
-    @property
-    def alive(self) -> bool:
-        return self._process.status() is None
-
-    def close(self) -> None:
-        self._process.kill()

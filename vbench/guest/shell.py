@@ -77,13 +77,9 @@ class GuestShell:
         clean = shlex.join(clean_argv(command))
         wrapped = _TIMED.format(limit_s=max(1, round(timeout_s)), command=clean)
         began = time.monotonic()
-        try:
-            scaled_timeout_s = timeout_s * self._host.timeout_scale + _GRACE_S
+        scaled_timeout_s = timeout_s * self._host.timeout_scale + _GRACE_S
+        with self._answering():
             output = self.ssh.run(wrapped, timeout_s=scaled_timeout_s, stdin=stdin)
-        except ConnectionLost as error:
-            raise self.lost(error.what) from error
-        except WorkloadTimeout as error:
-            raise self.silent() from error
         if output.status in KILLED_STATUSES and time.monotonic() - began >= timeout_s - 1:
             raise WorkloadTimeout(
                 f"a command in the guest did not end within {timeout_s:g} s", evidence=command
@@ -93,13 +89,9 @@ class GuestShell:
     def pass_through(self, command: str) -> int:
         """Run a shell command with our own standard input, output and error, byte for byte and as
         they come; returns its exit status, 128 + n for signal n. Raises GuestLost."""
-        try:
+        with self._answering():
             # the shell stays: SSH has no exit status for what a signal ended
             running = self.ssh.start(f"{shlex.join(clean_argv(command))}; exit $?")
-        except ConnectionLost as error:
-            raise self.lost(error.what) from error
-        except WorkloadTimeout as error:
-            raise self.silent() from error
         try:
             status = relay(running, _GRACE_S * self._host.timeout_scale)
         finally:
@@ -110,8 +102,14 @@ class GuestShell:
 
     def interact(self, terminal: str) -> int:
         """A shell on our own terminal; returns its exit status."""
-        try:
+        with self._answering():
             return self.ssh.interact(terminal)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Where the connection ends or stays silent, says it of the guest. Raises GuestLost."""
+        try:
+            yield
         except ConnectionLost as error:
             raise self.lost(error.what) from error
         except WorkloadTimeout as error:
@@ -141,14 +139,10 @@ class GuestShell:
     @contextmanager
     def server(self, command: str) -> Iterator[None]:
         """Keep `command` running in the guest while the context lasts."""
-        try:
-            # a session of its own, so that all of it can be ended by one signal
-            inner = shlex.join(clean_argv(f"echo $$; exec {command}"))
+        # a session of its own, so that all of it can be ended by one signal
+        inner = shlex.join(clean_argv(f"echo $$; exec {command}"))
+        with self._answering():
             running = self.ssh.start(f"exec setsid {inner}")
-        except ConnectionLost as error:
-            raise self.lost(f"cannot start a server: {error.what}") from error
-        except WorkloadTimeout as error:
-            raise self.silent() from error
         pid = read_line(running, 20.0 * self._host.timeout_scale).decode(errors="replace").strip()
         if not pid:
             raise self.silent()

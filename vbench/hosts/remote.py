@@ -214,10 +214,8 @@ class SshHost:
         return self._facts
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
-        limit = f"{max(1.0, timeout_s):.0f}"
-        # A shell in between, for SSH has no exit status for what was killed as `timeout` then is.
-        keep = [*self.tied, "sh", "-c", '"$@"; exit $?', "vbench"]
-        command = shlex.join([*keep, *self.tied, "timeout", "-s", "KILL", limit, *self.tied, *argv])
+        limit = ("timeout", "-s", "KILL", f"{max(1.0, timeout_s):.0f}")
+        command = shlex.join([*self._kept_by_a_shell(), *limit, *self.tied, *argv])
         output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
         if output.status in KILLED_STATUSES:
             raise HostTimeout(

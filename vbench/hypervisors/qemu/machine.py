@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vbench.contract.console import wait_ready
-from vbench.contract.host import Host, HostProcess, Network
+from vbench.contract.host import Host, Network
 from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
+from vbench.guest.command import ProcessMachine
 from vbench.hosts.pinning import UNPINNED, Placement
 from vbench.hypervisors.qemu.qmp import Qmp
 
@@ -49,7 +49,7 @@ def _kernel_threads(host: Host, pid: int) -> list[int]:
     return [int(path.split("/")[2]) for path in said.split()]
 
 
-class QemuMachine:
+class QemuMachine(ProcessMachine):
     """A running QEMU: its process, QMP and console."""
 
     def __init__(
@@ -69,7 +69,7 @@ class QemuMachine:
         self.argv = (*pinned, *argv)
         self._spent: dict[int, int] = {}  # by thread, nanoseconds
         try:
-            self.process: HostProcess = host.start(self.argv, network=network)
+            self.process = host.start(self.argv, network=network)
         except HostError as error:
             raise LaunchError(
                 error.what,
@@ -114,17 +114,6 @@ class QemuMachine:
     @property
     def pid(self) -> int:
         return self.process.pid
-
-    def evidence(self, lines: int = 15) -> str:
-        """The command line and the last `lines` of console and QEMU messages."""
-        tail = self.process.log().splitlines()[-lines:]
-        return "\n".join([shlex.join(self.argv), *tail])
-
-    def console(self) -> str:
-        return self.process.log()
-
-    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
-        return wait_ready(self.process, timeout_s, self.evidence)
 
     def silence(self) -> str:
         """What is known of a guest that does not answer, twice: the clock of its host, QEMU's
@@ -210,10 +199,6 @@ class QemuMachine:
             "vcpu_cpu_s": sum(ran for ran, _ in vcpus) / 1e9,
             "vcpu_wait_s": sum(waited for _, waited in vcpus) / 1e9,
         }
-
-    @property
-    def alive(self) -> bool:
-        return self.process.status() is None
 
     def close(self) -> None:
         """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""
