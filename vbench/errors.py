@@ -39,8 +39,8 @@ class VbenchError(Exception):
 
     def __init__(self, what: str, *, evidence: str = "", remedy: str = "") -> None:
         super().__init__(what)
-        self.what = what
-        self.evidence = evidence.rstrip()
+        self.what = _visible(what)
+        self.evidence = _visible(evidence.rstrip())
         self.remedy = remedy
 
     def __str__(self) -> str:
@@ -156,4 +156,17 @@ INTERRUPTED_STATUS = 130
 
 def named(error: BaseException) -> str:
     """The class of an error, and what it says if it says anything: "KeyError: 'x'"."""
-    return ": ".join(filter(None, (type(error).__name__, str(error))))
+    try:
+        said = str(error)
+    except Exception:  # a class of a workload's or plugin's own
+        said = "what it says cannot be had"
+    return ": ".join(filter(None, (type(error).__name__, said)))
+
+
+def _visible(text: str) -> str:
+    """Control characters as escapes: a guest's firmware clears the screen of its console, which
+    must not clear the user's."""
+    text = text.replace("\r\n", "\n")
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )

@@ -13,7 +13,7 @@ import pytest
 from sample_results import item, pairs, result
 
 from vbench.cli import defence
-from vbench.errors import UnavailableError
+from vbench.errors import LaunchError, UnavailableError
 from vbench.results import store
 from vbench.system.interrupts import asked_to_end, terminated_as_interrupted
 
@@ -82,6 +82,12 @@ def test_what_the_outside_did(
     err = capsys.readouterr().err
     assert err.startswith(said)
     assert "Traceback" not in err
+
+
+def test_a_console_s_control_characters_do_nothing_to_the_user_s_terminal() -> None:
+    """SeaBIOS clears its screen."""
+    error = LaunchError("no \x1b[31mboot", evidence="\x1bc\x1b[2JSeaBIOS\r\n\tready: ✔ ü\x07")
+    assert str(error) == "no \\x1b[31mboot\n  | \\x1bc\\x1b[2JSeaBIOS\n  | \tready: ✔ ü\\x07"
 
 
 @pytest.mark.parametrize(

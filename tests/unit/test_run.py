@@ -167,12 +167,16 @@ def test_an_interrupt_keeps_what_was_measured(run: Runs) -> None:
 
 @pytest.mark.parametrize(
     "raised",
-    ["SystemExit(3)", "KeyboardInterrupt", "asyncio.CancelledError", "pytest.fail.Exception('x')"],
+    [
+        *("SystemExit(3)", "Mute", "KeyboardInterrupt", "asyncio.CancelledError"),
+        "pytest.fail.Exception('x')",
+    ],
 )
 def test_a_workload_that_ends_the_program_ends_itself(
     run: Runs, capfd: pytest.CaptureFixture[str], raised: str
 ) -> None:
-    text = "import asyncio\n" + bench("cpu_end", f"raise {raised}") + spin("cpu_z")
+    mute = "class Mute(Exception):\n    def __str__(self): raise ValueError\n"
+    text = f"import asyncio\n{mute}" + bench("cpu_end", f"raise {raised}") + spin("cpu_z")
     assert run(text) == 1
     assert run.pairs() == {"cpu-z[shell]": 2}
     name = raised.partition("(")[0].replace(".fail.Exception", ".Failed").rpartition(".")[2]
