@@ -239,6 +239,13 @@ def test_the_tap_is_inherited(host: LocalHost) -> None:
     process.kill()
 
 
+def test_a_command_that_is_longer_than_the_kernel_takes(host: LocalHost) -> None:
+    """It was said that setpriv cannot be started, and advised to run `vbench setup`."""
+    with pytest.raises(HostError, match="is longer than the kernel takes") as caught:
+        host.run(["sh", "-c", f": {'x' * 200_000}"], timeout_s=10)
+    assert "shorten it" in caught.value.remedy
+
+
 def test_a_started_program_that_is_not_there(host: LocalHost) -> None:
     process = host.start(["/no/such/program"])
     assert process.wait(10) == 127

@@ -22,6 +22,14 @@ def test_write_atomic_replaces(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("text", "data"), [("ü \udcff", b"\xc3\xbc \xff"), ("ü \udfff", b"\xc3\xbc \\udfff")]
+)
+def test_write_atomic_takes_any_text(tmp_path: Path, text: str, data: bytes) -> None:
+    write_atomic(tmp_path / "r.md", text)
+    assert (tmp_path / "r.md").read_bytes() == data
+
+
 def test_full_disk_keeps_the_previous_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,8 +145,10 @@ class Native:
                 f"a native command did not end within {timeout_s:g} s", evidence=command
             ) from error
         except HostFlood as error:
+            # a host names the program that it started, which enters the image's root
+            what = f"a native command {error.what.partition(' ')[2]}"
             raise WorkloadError(
-                error.what, evidence=command, remedy="let it print its result only"
+                what, evidence=command, remedy="let it print its result only"
             ) from error
 
     def pass_through(self, command: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -70,6 +71,11 @@ class LocalProcess:
 
 
 def _cannot_start(argv: Sequence[str], error: OSError) -> HostError:
+    if error.errno == errno.E2BIG:
+        return HostError(
+            f"a command of {sum(map(len, argv)):,} characters is longer than the kernel takes",
+            remedy="shorten it: the text of a workload's command, or its environment",
+        )
     # setpriv is what we start; a missing argv[0] is its to report, with exit status 127
     return HostError(
         f"cannot start {TIED[0]}: {error.strerror}",

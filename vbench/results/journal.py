@@ -28,13 +28,20 @@ def _write_error(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{path} cannot be written: {error.strerror}", remedy=remedy)
 
 
+def _encoded(text: str) -> bytes:
+    """A path whose bytes are no text in this locale is written as those bytes."""
+    try:
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # what no bytes were read as
+        return text.encode(errors="backslashreplace")
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data` (text as UTF-8), wholly or not at all, and durably.
 
     Raises StoreError; the previous version and no temporary file are left then.
     """
-    # a path whose bytes are no text in this locale is written as those bytes
-    content = data.encode(errors="surrogateescape") if isinstance(data, str) else data
+    content = _encoded(data) if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
