@@ -32,8 +32,8 @@ from vbench.measure import parsers
 from vbench.model import Pair
 from vbench.results import stats
 
-ROUNDS = 10
-TARGET_S = 1.0
+ROUNDS = 30
+TARGET_S = 0.3
 TIMEOUT_S = 120.0
 CASES = (("randread", 1), ("randwrite", 1), ("randread", 16), ("randwrite", 16))
 IN_GUEST = "/root/fio"
