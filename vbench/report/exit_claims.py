@@ -146,7 +146,7 @@ def frequency(panel: Panel) -> Finding | str:
     middle = statistics.median(one.share(one.predicted) for one in found)
     evidence = (
         f"overhead against exits {TIMES} cost: rank correlation {correlation.tau:.2f} "
-        f"(p = {correlation.p:.1g}) over {workloads} workloads; exits explain "
+        f"(p = {correlation.p:.2g}) over {workloads} workloads; exits explain "
         f"{attribution.share(middle)} of the overhead in the median workload"
     )
     return Finding((Part(correlation.tau > 0 if correlation.significant else None, evidence),))
