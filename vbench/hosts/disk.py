@@ -16,7 +16,7 @@ _PIECE_MIB = 16
 _TRIES = 3
 # Sectors of /sys/block have 512 bytes (Documentation/block/stat.rst). Not all: btrfs reads a first
 # block, into memory that was not touched before, through the page cache.
-_LEAST_SECTORS = 0.9 * _PIECE_MIB * (1 << 20) / 512
+_MIN_SECTORS = 0.9 * _PIECE_MIB * (1 << 20) / 512
 
 # Sectors that all devices with hardware behind them (no loop, RAM or mapped device) have read and
 # written so far: fields 3 and 7 of their statistics.
@@ -92,7 +92,7 @@ def guest_problem(host: Host, read: Callable[[int], object]) -> str:
     for _ in range(_TRIES):
         read(_PIECE_MIB)
         after = _counted(host)
-        if after - before < _LEAST_SECTORS:
+        if after - before < _MIN_SECTORS:
             return "what the guest read by direct I/O did not reach a device of its host"
         before = after
     return ""
@@ -115,7 +115,7 @@ def problem(counts: list[tuple[int, int]]) -> str:
         return "no device of this host can be seen, so nothing proves that direct I/O reaches one"
     for step, (before, after) in enumerate(itertools.pairwise(counts)):
         side = step % 2
-        if after[side] - before[side] < _LEAST_SECTORS:
+        if after[side] - before[side] < _MIN_SECTORS:
             what = ("read", "written")[side]
             return f"what was {what} by direct I/O did not reach a device of this host"
     return ""

@@ -107,7 +107,7 @@ def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
         if one.item.variant in variants:
             of = points.setdefault(one.item.variant, {})
             of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
-    rich = [of for of in points.values() if len(of) >= significance.LEAST_BLOCKS]
+    rich = [of for of in points.values() if len(of) >= significance.MIN_BLOCKS]
     if not rich:
         return None
     shared = [workload for workload in rich[0] if all(workload in of for of in rich)]

@@ -97,7 +97,7 @@ def verdict(value: Overhead, items: Iterable[Item]) -> str:
     if stats.equivalent(value):
         texts.append("near native")
     elif value.low is not None and value.high is not None and value.low <= 1 <= value.high:
-        texts.append("too few boots to tell" if value.boots < stats.FEWEST_BOOTS else "not decided")
+        texts.append("too few boots to tell" if value.boots < stats.MIN_BOOTS else "not decided")
     return ", ".join(filter(None, texts))
 
 

@@ -142,7 +142,7 @@ def hardware(panel: Panel) -> Finding | str:
             "with --host testbed"
         )
     holds = all_hold([near_native(m.overhead) for _, m in found])
-    few = any(m.overhead.boots < stats.FEWEST_BOOTS for _, m in found)
+    few = any(m.overhead.boots < stats.MIN_BOOTS for _, m in found)
     why = " (too few boots to tell)" if holds is None and few else ""
     return Finding((Part(holds, _shown(found) + why),))
 

@@ -12,15 +12,15 @@ import math
 import statistics
 from collections.abc import Sequence
 
-LEAST = 5  # series in a group: two parameters are fitted to them
+MIN_SERIES = 5  # series in a group: two parameters are fitted to them
 
 
 def moderated(variances: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """(variance, degrees of freedom > 0) of each series of a group, moderated.
 
-    As they are where there are fewer than LEAST, or no variance at all.
+    As they are where there are fewer than MIN_SERIES, or no variance at all.
     """
-    if len(variances) < LEAST or not any(variance for variance, _ in variances):
+    if len(variances) < MIN_SERIES or not any(variance for variance, _ in variances):
         return list(variances)
     # a variance of 0 is one of a clock's ticks, not of the series; its logarithm would rule
     floor = 1e-5 * statistics.median(variance for variance, _ in variances if variance)

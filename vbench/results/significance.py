@@ -81,18 +81,18 @@ class Correlation:
         return self.p < 1 - CONFIDENCE
 
 
-LEAST_BLOCKS = 5  # fewer cannot be significant
+MIN_BLOCKS = 5  # fewer cannot be significant
 _PERMUTATIONS = 5040
 
 
 def rank_correlation(blocks: Sequence[Sequence[tuple[float, float]]]) -> Correlation | None:
-    """Whether y rises with x over all points; None for fewer than LEAST_BLOCKS.
+    """Whether y rises with x over all points; None for fewer than MIN_BLOCKS.
 
     Points of one block (all of one size) may depend on each other, so whole blocks of x are
     permuted against those of y: all ways, or 5,040 of them, always the same.
     """
     count = len(blocks)
-    if count < LEAST_BLOCKS:
+    if count < MIN_BLOCKS:
         return None
     x, y = ([[point[axis] for point in block] for block in blocks] for axis in (0, 1))
     signs_x, signs_y = _signs(x), _signs(y)

@@ -26,7 +26,7 @@ MEDIUM_MAX = 2.0
 
 # When further boots of an item are not worth their time (see `settled`). Student's t of two boots
 # is 12.7, of three 4.3: an interval of two is hardly one.
-FEWEST_BOOTS = 3
+MIN_BOOTS = 3
 PRECISION = 0.05
 # Who looks at every boot whether it is the last meets a lucky interval more often. An interval that
 # ends the boots early therefore is one of 97.5 %; benchmarks/stopping.py has what this leaves.
@@ -212,14 +212,14 @@ def equivalent(value: Overhead) -> bool:
 def settled(item: Item, precision: float | None = None) -> bool:
     """Whether further boots of an item by the wall clock would decide nothing.
 
-    After FEWEST_BOOTS boots at least, its interval decides the word, or is not wider than
+    After MIN_BOOTS boots at least, its interval decides the word, or is not wider than
     PRECISION to either side. With a `precision` of the user's that alone counts. A duration
     without a native counterpart (a boot) has no word: unless the user asks for a precision,
-    FEWEST_BOOTS do.
+    MIN_BOOTS do.
     """
     ratios = log_ratios(item.pairs) if item.statistic is Statistic.RATIO else {}
     logs = ratios or log_guest(item.pairs)
-    if is_counted(item) or len(logs) < FEWEST_BOOTS:
+    if is_counted(item) or len(logs) < MIN_BOOTS:
         return False
     if item.statistic is Statistic.ABSOLUTE and precision is None:
         return True

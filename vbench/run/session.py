@@ -63,7 +63,7 @@ class Session(AbstractContextManager["Session"]):
     def enough(self, task: Task) -> bool:
         """Whether the boots so far decide about the task's item, and it is not measured again."""
         plan, state = self.plan(task.series), self.book.states.get(task.key[:2])
-        if plan.fixed_boots or task.boot < stats.FEWEST_BOOTS or state is None:
+        if plan.fixed_boots or task.boot < stats.MIN_BOOTS or state is None:
             return False
         return stats.settled(self.book.item(task), plan.precision)
 
