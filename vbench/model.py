@@ -134,6 +134,7 @@ class WorkloadInfo:
     # beneath the testbed is in it then.
     counted: bool = True
     cause: Cause | None = None  # the event whose cost it shows, of category "exit"
+    fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
 
     def matches(self, glob: str) -> bool:

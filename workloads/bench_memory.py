@@ -2,6 +2,7 @@
 
 import pytest
 
+from vbench.errors import Unsupported
 from vbench.measure import parsers
 from vbench.measure.engine import Measure
 
@@ -58,11 +59,12 @@ def bench_memory_pagefault(measure: Measure) -> None:
     )
 
 
-# The guest is one of its own: other workloads of a boot leave memory behind that is backed. Any
-# option would do for that.
-@pytest.mark.workload(unit="fault", counted=False, options="memory=640")
+# The first of a boot: other workloads leave memory behind that is backed.
+@pytest.mark.workload(unit="fault", counted=False, fresh=True)
 def bench_memory_pagefault_cold(measure: Measure) -> None:
     """First touch of a 4 KiB page in memory that the host has not backed yet, 96 MiB a boot."""
+    if not measure.guest.capabilities.relaunchable:
+        raise Unsupported("its guest is not booted anew, so its memory is backed by now")
     measure(
         lambda pages, endpoint: f"vbench-probe pagefault-cold {pages}",
         read=parsers.probe,

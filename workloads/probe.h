@@ -44,6 +44,8 @@ uint64_t now_ns(void); /* CLOCK_MONOTONIC */
 int number(const char *text, uint64_t low, uint64_t high, uint64_t *value);
 
 void *map_memory(size_t size, int advice);
+/* The same, and the kernel has given all of it. */
+void *backed_memory(size_t size, int advice);
 
 /* open(2) without marking reads: whether the time of the last access needs an update is a comparison
  * of time stamps, whose way depends on when they were taken. As it is where that is not allowed. */

@@ -89,7 +89,7 @@ class Bench:
             "native": self.native,
             "clients": {NATIVE: self.client, GUEST: self.client},
             "boot": boot,
-            "plan": Plan(target_s=1e-3),
+            "plan": Plan(target_s=1e-3, rounds=2),
             "sizes": self.sizes,
             "outcome": self.outcome,
             "on_pair": self.pairs.append,

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 from fake_targets import Bench
 
-from vbench.errors import HostError, WorkloadError
+from vbench.errors import HostError, Unsupported, WorkloadError
 from vbench.measure import parsers
-from vbench.measure.engine import Sizes
+from vbench.measure.engine import NativeCount, Sizes
 from vbench.measure.plan import Plan
 from vbench.model import TAKEN_OFF, Output, Reading, TimeBase
 from vbench.records import UsageScope
@@ -61,10 +61,11 @@ def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
     bench.guest.cost_s = bench.native.cost_s * slower
     bench()
     native = bench.sizes.native
-    first, begin, *_, warm_up, part, sample = guest_units(bench)
+    first, begin, *steps, part, sample = guest_units(bench)
     assert (first, begin) == (1, native // 32)
     assert sample == pytest.approx(native / slower, rel=0.01)
-    assert (warm_up, part) == (sample, sample // 8)
+    assert max([begin, *steps]) >= sample  # the last step is the warm-up
+    assert part == sample // 8
 
 
 def test_a_sample_has_no_fewer_units_than_it_needs() -> None:
@@ -149,6 +150,37 @@ def test_bounds_that_allow_no_work_are_refused(bounds: dict[str, int]) -> None:
     with pytest.raises(WorkloadError, match="no work can be done in"):
         bench.measure()(lambda n, _: f"spin {n}", read=parsers.probe, **bounds)
     assert bench.log == []
+
+
+def test_native_that_is_an_exact_count_is_sampled_once() -> None:
+    """For all boots and all variants; the command is told of each."""
+    known = NativeCount()
+    bench, other = Bench(), Bench(plan=Plan(rounds=1))
+    for each in (bench, other):
+        each.guest.host.time_base = TimeBase.INSTRUCTIONS
+        each.sizes = bench.sizes
+    bench(0, native_count=known)
+    bench(1, native_count=known)
+    other(0, native_count=known)
+    assert sum(line == "native: spin 1000" for line in bench.log) == 2  # the last step, the sample
+    assert not [line for line in other.log if line.startswith("native")]
+    assert [pair.native_s for pair in (*bench.pairs, *other.pairs)] == [1e-6] * 5
+    assert bench.outcome.commands == other.outcome.commands
+    assert other.outcome.flags == {"native_once"}
+
+
+def test_native_that_cannot_do_it_is_not_known() -> None:
+    bench, known = Bench(), NativeCount()
+    bench.guest.host.time_base = TimeBase.INSTRUCTIONS
+
+    def refuse(_: str) -> Output:
+        raise Unsupported("no such instruction")
+
+    bench.native.answer = refuse
+    bench(0, native_count=known)
+    assert known == NativeCount()
+    assert [pair.native_s for pair in bench.pairs] == [None] * 2
+    assert bench.outcome.flags == set()
 
 
 def test_what_was_done_counts_and_not_what_was_asked_for() -> None:

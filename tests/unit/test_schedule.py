@@ -91,6 +91,13 @@ def test_those_with_options_of_their_own_come_after_those_of_the_plain_guest() -
     assert names(chosen) == ["boot-own"]
 
 
+def test_one_that_needs_a_fresh_guest_is_the_first_of_each_boot() -> None:
+    some = [*WORKLOADS, workload("memory-cold", fresh=True)]
+    for base in TimeBase:
+        tasks = planned(series(Place("somewhere", base)), workloads=some)
+        assert names(tasks)[::9] == ["memory-cold"] * 2
+
+
 def test_globs_and_the_series_own_set() -> None:
     here = Place("local")
     assert set(names(planned(series(here), globs=("cpu-[ab]",)))) == {"cpu-a", "cpu-b"}

@@ -17,7 +17,7 @@ from vbench.records import Cause
 PREFIX = "bench_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
-    "cause": None, "representative": False,
+    "cause": None, "fresh": False, "representative": False,
 }  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def marks(function: FunctionType) -> list[Any]:
 def describe(function: Callable[..., object], stated: Mapping[str, object]) -> WorkloadInfo:
     """What `function` is, with what its marker states: unit, category, statistic; `options` that
     its guest gets beside the variant's own; `boots` to measure at most; `counted=False` where no
-    exact count of instructions is to be had; `cause`, the event whose cost it shows;
+    exact count of instructions is to be had; `cause`, the event whose cost it shows; `fresh`: it is
+    the first on each boot;
     `representative`: a reduced run measures it of its category.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
@@ -92,6 +93,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         boots=int(values["boots"]),
         counted=values["counted"] == "True",
         cause=cause,
+        fresh=stated.get("fresh") is True,
         representative=stated.get("representative") is True,
     )
 

@@ -50,6 +50,15 @@ class Outcome:
     exits: dict[str, float] = field(default_factory=dict)  # by reason, per unit of work
 
 
+@dataclass
+class NativeCount:
+    """What native takes where that is an exact count: the same beside every guest, so that one
+    sample does for all boots and variants of a host."""
+
+    reading: Reading | None = None
+    line: str = ""  # the command
+
+
 @dataclass(frozen=True)
 class Counted:
     """A run in the guest and by how much the guest's counters grew around it."""
@@ -91,14 +100,17 @@ class Measure:
         phase: Callable[[str], None],
         histogram: Callable[[Guest], ExitHistogram | None] = lambda guest: None,
         monitor: InterferenceMonitor | None = None,
+        native_count: NativeCount | None = None,
     ) -> None:
         """`native` None: no native counterpart; `clients` run the clients of network workloads,
         by side; `on_pair` is called at once for each pair (the journal); `phase` names what
-        comes."""
+        comes. With `native_count` native is sampled only if that has no sample yet."""
         self.guest = guest
         self.boot = boot
+        self._native_count = native_count or NativeCount()
+        self._keeps_native = native_count is not None
         self._targets: dict[str, Target] = {GUEST: guest}
-        if native is not None:
+        if native is not None and self._native_count.reading is None:
             self._targets = {NATIVE: native, GUEST: guest}
         self.clients = clients
         self.plan = plan
@@ -240,20 +252,22 @@ class Measure:
     def _warm_up(
         self, run: Execution, side: str, initial_units: int, min_units: int, max_units: int
     ) -> None:
-        """Calibrate once per series. Then a whole sample, thrown away: it reads and translates
-        the program, and backs all memory that a sample uses."""
+        """Calibrate once per series; a later boot begins with a sample that is thrown away. A
+        whole one reads and translates the program, and backs all memory that a sample uses: so
+        does the last step of calibration."""
         known: int = getattr(self._sizes, side)
         if not known:
             known = self._fit(run, side, initial_units, min_units, max_units)
             setattr(self._sizes, side, known)
-        elif side == NATIVE and self._wall:
-            return  # warm from the boots before; only a count tells a second run from a third
-        self._take(run, side, known)
+        elif side == GUEST or not self._wall:
+            # native is warm from the boots before; only a count tells a second run from a third
+            self._take(run, side, known)
 
     def _fit(
         self, run: Execution, side: str, initial_units: int, min_units: int, max_units: int
     ) -> int:
         if initial_units >= max_units:
+            self._take(run, side, max_units)
             return max_units
         # A first start reads its files and would look like slow work.
         self._take(run, side, initial_units)
@@ -270,8 +284,8 @@ class Measure:
                     refused, seconds = True, min(seconds, self.plan.target_s / 4)
                 units = steps.send(seconds)
         except StopIteration as stop:
-            # the last step was long enough, or there is none that is
-            return max(int(stop.value), units) if refused else int(stop.value)
+            # where steps were too short, only the last one is known to be long enough
+            return units if refused else int(stop.value)
 
     @property
     def _wall(self) -> bool:
@@ -298,7 +312,7 @@ class Measure:
         counters: dict[str, float] = {}
         before, idle_before = self._monitor.sample(), self._idle.sample()
         for side in order(self.round, self.boot):
-            if side not in runs:
+            if side not in runs or (side == NATIVE and self._native_count.reading):
                 continue
             counted = side == GUEST and start is not None
             try:
@@ -319,7 +333,7 @@ class Measure:
         }
         for run in runs.values():
             flags |= run.flags
-        native, guest = readings.get(NATIVE), readings[GUEST]
+        native, guest = self._native_reading(readings.get(NATIVE)), readings[GUEST]
         return Pair(
             native_s=self._sample(NATIVE, native) if native else None,
             guest_s=self._sample(GUEST, guest),
@@ -332,6 +346,18 @@ class Measure:
             },
             equal=None if guest.equal is None else (native.equal if native else None, guest.equal),
         )
+
+    def _native_reading(self, taken: Reading | None) -> Reading | None:
+        """What was `taken`, or what is known of native."""
+        if not self._keeps_native:
+            return taken
+        kept, commands = self._native_count, self.outcome.commands
+        if kept.reading is None and taken is not None:
+            kept.reading, kept.line = taken, commands[NATIVE]
+        if kept.reading is not None:
+            self.outcome.flags.add("native_once")
+            commands[NATIVE] = kept.line
+        return kept.reading
 
     def _long_enough(self, run: Execution, side: str, *, counted: bool) -> Counted:
         """A sample of the calibrated size. One that proves too short, as on a machine that became

@@ -19,7 +19,7 @@ class Plan:
     """How much to measure.
 
     `target_s` is the wished length of one sample; `rounds` pairs are taken on a boot (boots differ
-    by more than rounds do: a third took a minute and narrowed intervals by a tenth);
+    by more than rounds do: a second took a fifth of the time and narrowed intervals by a tenth);
     `budget_s` bounds the item by the wall clock, `command_timeout_s` one command. Without
     `own_guests` a workload that wants a guest of its own (`options`) is measured only if it was
     named. `fixed_boots` and `fixed_rounds`: the user said how many. Of `boots`, those are not made
@@ -28,7 +28,7 @@ class Plan:
 
     boots: int = 5
     quantile_boots: int = 2
-    rounds: int = 2
+    rounds: int = 1
     target_s: float = 0.2
     budget_s: float = 60.0
     command_timeout_s: float = 60.0
@@ -61,18 +61,18 @@ class Plan:
 # To reach a precision that the user asks for, so many boots are made if need be.
 PRECISE_BOOTS = 10
 QUICK = Plan(boots=3, quantile_boots=1, rounds=1, target_s=0.1, budget_s=20.0, own_guests=False)
-# Where a second is 10^9 instructions. 100 million are hundreds of groups of units, whose median is
+# Where a second is 10^9 instructions. 50 million are hundreds of groups of units, whose median is
 # exact. One round of a boot does, and the second boot proves it. A command's time-out is in the
 # target's seconds, which last several of ours.
-COUNTING = Plan(boots=2, rounds=1, target_s=0.1, budget_s=300.0, command_timeout_s=20.0)
+COUNTING = Plan(boots=2, rounds=1, target_s=0.05, budget_s=300.0, command_timeout_s=20.0)
 
 
 def calibrate(first: int, target_s: float, most: int, least: int = 1) -> Generator[int, float, int]:
     """Yields units of work to run, receives seconds; returns the units for `target_s`, from
     `least` to `most`.
 
-    Stops at the first run that took at least half of the target: it is long enough to scale
-    from, and short enough not to cost more than the samples do.
+    Stops at the first run that took at least half of the target. It is no smaller than a sample
+    will be, so that it is the warm-up as well.
     """
     units = min(first, most)
     while True:
@@ -80,7 +80,7 @@ def calibrate(first: int, target_s: float, most: int, least: int = 1) -> Generat
         growth = target_s / elapsed_s if elapsed_s > 0 else float(_MAX_GROWTH)
         wanted = max(least, min(most, round(units * min(growth, _MAX_GROWTH))))
         if elapsed_s >= target_s / 2 or units in {wanted, most}:
-            return wanted
+            return min(units, wanted)
         units = wanted
 
 

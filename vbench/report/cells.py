@@ -26,6 +26,8 @@ FLAGS = {
     "kernel_differs": "native ran under another kernel than the guest, so all that runs kernel "
     "code differs by more than the virtualization",
     "limits_differ": "native inherited a limit, mask or personality that the guest does not have",
+    "native_once": "native was counted once for all variants and boots of the machine, because it "
+    "is an exact count",
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
     "not_direct": "direct I/O on the scratch disk was not proven to reach a device, so the figures "
     "may be those of memory: no word",

@@ -11,9 +11,9 @@ from vbench.contract.registry import Registry
 from vbench.errors import PluginError, Unsupported
 from vbench.guest.native import Native
 from vbench.measure.comparability import check
-from vbench.measure.engine import ExitHistogram, Measure, Outcome, Sizes
+from vbench.measure.engine import ExitHistogram, Measure, NativeCount, Outcome, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
-from vbench.model import ImageFiles, Pair, Statistic, WorkloadInfo
+from vbench.model import ImageFiles, Pair, Statistic, TimeBase, WorkloadInfo
 from vbench.records import DiskPath, NativeReference, NetworkPath
 from vbench.run.phases import Phases
 
@@ -37,6 +37,7 @@ class MeasureFactory:
         self._registry = registry
         self._image = image
         self._phases = phases
+        self._counts: dict[tuple[Native, str], NativeCount] = {}
         self._natives: dict[tuple[Host, int, bool, tuple[str, ...], bool, str], Native] = {}
 
     def make(
@@ -92,7 +93,16 @@ class MeasureFactory:
             counters=self._counters,
             histogram=self._exit_histogram,
             phase=self._phases.enter,
+            native_count=self._native_count(native, state.info),
         )
+
+    def _native_count(self, native: Native | None, info: WorkloadInfo) -> NativeCount | None:
+        """What is known of native, where it is an exact count."""
+        if native is None or not info.counted:
+            return None
+        if native.host.time_base is not TimeBase.INSTRUCTIONS:
+            return None
+        return self._counts.setdefault((native, info.name), NativeCount())
 
     def _native(
         self,

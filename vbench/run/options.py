@@ -59,6 +59,9 @@ class RunOptions:
         if self.ab:
             # As many of each, also of a distribution: boots alone tell what differs between two.
             plan = dataclasses.replace(plan, quantile_boots=plan.boots, fixed_boots=True)
+
+        if self.boots == 1:
+            plan = dataclasses.replace(plan, rounds=2)  # for an interval, if only over rounds
         return self._fixed(plan)
 
     def counting_plan(self) -> Plan:

@@ -75,7 +75,7 @@ def schedule(
                 chosen = list(_chosen(each, workloads, globs, plan_of(each), boot))
                 chosen = _mixed(chosen, each.host, f"{seed} {each.label} {boot}")
                 # those that share a guest together, the plain one first
-                chosen.sort(key=lambda workload: workload.info.options)
+                chosen.sort(key=lambda one: (one.info.options, not one.info.fresh))
                 tasks += [Task(each, workload, boot) for workload in chosen]
     return tasks
 
