@@ -31,7 +31,7 @@ def item(pairs: list[Pair]) -> Item:
 def one(overhead: float, spread: float, boots: int, chance: random.Random) -> tuple[bool, int, str]:
     """Whether the truth is covered, boots made, the word."""
     pairs: list[Pair] = []
-    while len(pairs) < boots and not (pairs and stats.settled(item(pairs))):
+    while len(pairs) < boots and not (pairs and stats.settled(item(pairs), boots)):
         pairs.append(Pair(1.0, overhead * math.exp(chance.gauss(0, spread)), len(pairs)))
     value = stats.overhead(pairs)
     assert value is not None

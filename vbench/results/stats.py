@@ -209,23 +209,30 @@ def equivalent(value: Overhead) -> bool:
     return value.low >= 1 / LOW_MAX and value.high <= LOW_MAX
 
 
-def settled(item: Item, precision: float | None = None) -> bool:
-    """Whether further boots of an item by the wall clock would decide nothing.
+def settled(item: Item, most: int, precision: float | None = None) -> bool:
+    """Whether further boots of an item by the wall clock, up to `most`, would decide nothing.
 
     After MIN_BOOTS boots at least, its interval decides the word, or is not wider than
-    PRECISION to either side. With a `precision` of the user's that alone counts. A duration
+    PRECISION to either side; or it is so wide that it would not decide after `most` boots either,
+    if they are like those so far. With a `precision` of the user's that alone counts. A duration
     without a native counterpart (a boot) has no word: unless the user asks for a precision,
     MIN_BOOTS do.
     """
     ratios = log_ratios(item.pairs) if item.statistic is Statistic.RATIO else {}
     logs = ratios or log_guest(item.pairs)
-    if is_counted(item) or len(logs) < MIN_BOOTS:
+    boots = len(logs)
+    if is_counted(item) or boots < MIN_BOOTS:
         return False
     if item.statistic is Statistic.ABSOLUTE and precision is None:
         return True
-    value = _overhead(of_boots(logs), len(item.pairs), len(logs), STOPPING_CONFIDENCE)
-    decided = precision is None and bool(ratios) and word(value) != "between"
-    return decided or (value.half_width or 0.0) <= (precision or PRECISION)
+    estimate = of_boots(logs)
+    value = _overhead(estimate, boots, boots, STOPPING_CONFIDENCE)
+    if (value.half_width or 0.0) <= (precision or PRECISION):
+        return True
+    if precision is not None or not ratios:
+        return False
+    last = Estimate(estimate.mean, estimate.variance * boots / most, most - 1)
+    return word(value) != "between" or word(_overhead(last, most, most)) == "between"
 
 
 # ---------------------------------------------------------------- robustness

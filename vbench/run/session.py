@@ -65,7 +65,8 @@ class Session(AbstractContextManager["Session"]):
         plan, state = self.plan(task.series), self.book.states.get(task.key[:2])
         if plan.fixed_boots or task.boot < stats.MIN_BOOTS or state is None:
             return False
-        return stats.settled(self.book.item(task), plan.precision)
+        most = plan.boots_of(task.workload.info)
+        return stats.settled(self.book.item(task), most, plan.precision)
 
     def measure(
         self, task: Task, call: Callable[[Measure], object], *, again: bool = False
