@@ -23,7 +23,7 @@ BACKEND = QemuBackend(
     prepare=nested_paging,
     preparable=can_switch,
     counted=(
-        CountedRun(whole=("exit",)),
+        CountedRun(whole=("exit",), quick=True),
         CountedRun("nested_paging=off", only=("memory",)),
     ),
 )

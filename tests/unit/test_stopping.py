@@ -79,7 +79,7 @@ def test_counts_and_durations() -> None:
 
 
 def varying(name: str, *, spread: float) -> str:
-    """A workload whose guest takes `spread` more or less from boot to boot, around half as much again."""
+    """A workload whose guest takes `spread` more or less from boot to boot, around 1.5 as much."""
     return bench(
         name,
         f"guest = round(4.5e8 * (1 + {spread} * (measure.boot % 2)))\n"

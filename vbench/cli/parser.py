@@ -135,7 +135,7 @@ def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
         help=f"boots of each variant; default: {boots}",
     )
     command.add_argument(
-        "--quick", action="store_true", help="fewer, shorter samples; in the testbed a reduced set"
+        "--quick", action="store_true", help="what is representative, in fewer and shorter samples"
     )
     command.add_argument(
         "--seed",

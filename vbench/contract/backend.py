@@ -20,13 +20,15 @@ class CountedRun:
 
     `options` make the variant, "" is the backend's own. Of each category it measures the
     workloads that are marked as representative; of `whole` categories all, and with `only` no
-    other category. `boots` bounds those of the plan (0: it does not).
+    other category. `boots` bounds those of the plan (0: it does not). `quick`: a quick run takes
+    the representative ones of it along, on one boot.
     """
 
     options: str = ""
     only: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     boots: int = 0
+    quick: bool = False
 
 
 class OnAskedHost:

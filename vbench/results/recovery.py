@@ -9,6 +9,7 @@ Records, in their order; `series` is a series' label:
     pair      a pair was taken
     again     the task is measured once more: its pairs of this boot do not count
     end       the task is over: `item` again, `exits`, and what a later boot needs to know
+    unavailable  when the host of a series came up it could not run there: its tasks are over
     enough    a task is not measured, because the boots before it decide: it is over as well
     dropped   a boot that was not complete when the run was continued: nothing of it counts
     stopped   the run ended in order; `why` is empty if all was measured
@@ -45,7 +46,13 @@ class Recovered:
     # the last record of each task, "begin" or "end"
     tasks: dict[tuple[str, str, int], Record] = field(default_factory=dict)
     enough: set[tuple[str, str, int]] = field(default_factory=set)  # tasks not worth their time
+    unavailable: dict[str, tuple[str, str, str, str]] = field(default_factory=dict)
     stopped: str | None = None  # why it ended; None: not in order
+
+    def cannot(self, label: str, record: Record) -> None:
+        """A series whose host turned out not to run it."""
+        self.unavailable[label] = record["entry"]
+        self.enough |= {(label, workload, boot) for workload, boot in record["tasks"]}
 
     def drop(self, label: str, boot: int) -> None:
         """Forget all of a boot."""
@@ -119,28 +126,40 @@ def read(path: Path) -> Recovered:
     run = Recovered(head)
     for record in records:
         run.stopped = None  # whatever comes after an end: the run was continued
-        event, label = record["event"], record.get("series", "")
-        if event == "series":
-            run.series[label] = record["result"]
-        elif event == "launch":
-            run.launches.append((label, record["launch"]))
-        elif event == "pair":
-            run.pairs.append((label, record["workload"], _pair(record["pair"])))
-        elif event == "again":
-            run.drop_pairs(label, record["workload"], record["boot"])
-        elif event in ("begin", "end"):
-            key = (label, record["item"]["workload"], record["boot"])
-            run.tasks.pop(key, None)  # so that the newest is last
-            run.tasks[key] = record
-        elif event == "enough":
-            run.enough.add((label, record["workload"], record["boot"]))
-        elif event == "dropped":
-            run.drop(label, record["boot"])
-        elif event == "sitting":
-            run.sittings.append(record["at"])
-        elif event == "stopped":
-            run.stopped = record["why"]
+        if record["event"] in ("sitting", "stopped"):
+            _of_run(run, record)
+        else:
+            _of_series(run, record, record.get("series", ""))
     return run
+
+
+def _of_run(run: Recovered, record: Record) -> None:
+    if record["event"] == "sitting":
+        run.sittings.append(record["at"])
+    else:
+        run.stopped = record["why"]
+
+
+def _of_series(run: Recovered, record: Record, label: str) -> None:
+    event = record["event"]
+    if event == "series":
+        run.series[label] = record["result"]
+    elif event == "launch":
+        run.launches.append((label, record["launch"]))
+    elif event == "pair":
+        run.pairs.append((label, record["workload"], _pair(record["pair"])))
+    elif event == "again":
+        run.drop_pairs(label, record["workload"], record["boot"])
+    elif event in ("begin", "end"):
+        key = (label, record["item"]["workload"], record["boot"])
+        run.tasks.pop(key, None)  # so that the newest is last
+        run.tasks[key] = record
+    elif event == "enough":
+        run.enough.add((label, record["workload"], record["boot"]))
+    elif event == "unavailable":
+        run.cannot(label, record)
+    elif event == "dropped":
+        run.drop(label, record["boot"])
 
 
 def _typed(path: Path, number: int, line: Record) -> Record:

@@ -201,6 +201,12 @@ class _DroppedRecord(_Record):
     boot: int
 
 
+class _UnavailableRecord(_Record):
+    series: str
+    entry: tuple[str, str, str, str]
+    tasks: tuple[tuple[str, int], ...]
+
+
 class _StoppedRecord(_Record):
     why: str
 
@@ -216,6 +222,7 @@ RECORDS: Mapping[str, Any] = {
     "again": _TaskRecord,
     "enough": _TaskRecord,
     "end": _EndRecord,
+    "unavailable": _UnavailableRecord,
     "dropped": _DroppedRecord,
     "stopped": _StoppedRecord,
 }

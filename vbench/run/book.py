@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import vbench
 from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Outcome, Sizes
-from vbench.model import CATEGORIES, Item, Launch, Pair, Result, Status, WorkloadInfo
+from vbench.model import CATEGORIES, Availability, Item, Launch, Pair, Result, Status, WorkloadInfo
 from vbench.records import Installation
 from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
@@ -26,6 +27,22 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _alone(method: Callable[Concatenate[Book, _P], _R]) -> Callable[Concatenate[Book, _P], _R]:
+    """One thread at a time: lanes write in one book."""
+
+    def locked(self: Book, /, *args: _P.args, **more: _P.kwargs) -> _R:
+        with self.lock:
+            return method(self, *args, **more)
+
+    locked.__doc__ = method.__doc__
+    return locked
+
+
 class Book:
     """Keeps all of a run. Everything is in the journal at once; files are written when asked."""
 
@@ -37,11 +54,12 @@ class Book:
         out: Path | None = None,
         argv: Sequence[str] = (),
         seed: int | None = None,
-        unavailable: Mapping[str, Sequence[tuple[str, str, str, str]]] | None = None,
+        unavailable: Mapping[str, Sequence[Unavailable]] | None = None,
         installations: Mapping[str, Installation] | None = None,
     ) -> None:
         """`image` is its digest; `out` None keeps nothing on disk; `unavailable` is by the name
         of the host, `installations` by the label of the series."""
+        self.lock = threading.RLock()
         self.series = {each.label: each for each in series}
         self.out = out
         self.launches: dict[str, list[Launch]] = {}
@@ -52,7 +70,7 @@ class Book:
         self._seed = seed
         self.image = image
         self._argv = tuple(argv)
-        self._unavailable = dict(unavailable or {})
+        self._unavailable = {host: tuple(entries) for host, entries in (unavailable or {}).items()}
         self._installations = dict(installations or {})
         self._began = time.monotonic()
         self.started = now()
@@ -65,10 +83,12 @@ class Book:
 
     def note(self, event: str, **record: Any) -> None:
         """To the journal, with the seconds since this sitting began. Raises StoreError."""
-        if self._journal:
-            at_s = round(time.monotonic() - self._began, 2)
-            self._journal.append({"event": event, "at_s": at_s, **record})
+        with self.lock:
+            if self._journal:
+                at_s = round(time.monotonic() - self._began, 2)
+                self._journal.append({"event": event, "at_s": at_s, **record})
 
+    @_alone
     def state(self, task: Task) -> State:
         """What is known of the task's item; the first task of a series makes the series known."""
         label, info = task.series.label, task.workload.info
@@ -95,6 +115,7 @@ class Book:
         numbers = [int(each.id.rpartition("#")[2]) for each in self.launches.get(series.label, ())]
         return f"{series.label}#{max(numbers, default=0) + 1}"
 
+    @_alone
     def launched(self, series: Series, launch: Launch) -> None:
         """A guest is up. Raises StoreError if the run is a continued one, and its hypervisor is
         not that of the earlier sitting."""
@@ -110,6 +131,7 @@ class Book:
         self.launches.setdefault(series.label, []).append(launch)
         self.note("launch", series=series.label, launch=store.launched(launch))
 
+    @_alone
     def begin(self, task: Task, launch: str) -> None:
         """The guest of `task` is up, and everything but the samples is known."""
         state = self.states[task.key[:2]]
@@ -127,6 +149,7 @@ class Book:
             pair={each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
         )
 
+    @_alone
     def again(self, task: Task, why: VbenchError) -> None:
         """`task` is measured once more: nothing of its boot so far counts."""
         state = self.states[task.key[:2]]
@@ -139,6 +162,7 @@ class Book:
             why=str(why),
         )
 
+    @_alone
     def end(self, task: Task, *, complete: bool, error: VbenchError | None = None) -> None:
         """`task` is over; not `complete`: it was broken off."""
         state = self.states[task.key[:2]]
@@ -158,6 +182,7 @@ class Book:
             failed="" if error is None or isinstance(error, Unsupported) else str(error),
         )
 
+    @_alone
     def enough(self, task: Task) -> None:
         """`task` is not measured: the boots before it decide."""
         self._ended.add(task.key)
@@ -169,6 +194,19 @@ class Book:
             boot=task.boot,
             half_width=overhead and overhead.half_width,
         )
+
+    @_alone
+    def cannot(self, series: Series, tasks: Sequence[Task], why: Availability) -> None:
+        """Its `tasks` are over: when its host came up, it turned out that it cannot run there."""
+        backend = series.variant.backend
+        entry = (series.variant.text, backend.technique.value, why.reason, why.remedy)
+        self._is_unavailable(series.host.name, entry)
+        self._ended |= {task.key for task in tasks}
+        over = [task.key[1:] for task in tasks]
+        self.note("unavailable", series=series.label, entry=entry, tasks=over)
+
+    def _is_unavailable(self, host: str, entry: Unavailable) -> None:
+        self._unavailable[host] = (*self._unavailable.get(host, ()), entry)
 
     def stop(self, why: str) -> None:
         """The run ends in order, because of `why`; empty: all was measured."""
@@ -201,6 +239,9 @@ class Book:
         for label, launch in run.launches:
             self.launches.setdefault(label, []).append(launch)
             self._earlier[label, launch.variant] = launch
+        for label, entry in run.unavailable.items():
+            if label in self.series:
+                self._is_unavailable(self.series[label].host.name, entry)
         for label in run.series:
             for item in run.items(label):
                 last = run.last(label, item.workload)
@@ -208,12 +249,14 @@ class Book:
 
     # ------------------------------------------------------------ results
 
+    @_alone
     def items(self, series: Series) -> tuple[Item, ...]:
         """Everything known of a series so far, by category and name."""
         states = [state for (label, _), state in self.states.items() if label == series.label]
         states.sort(key=lambda each: (CATEGORIES.index(each.info.category), each.info.name))
         return tuple(self._item(series, state) for state in states)
 
+    @_alone
     def item(self, task: Task) -> Item:
         """The task's item, over all boots so far."""
         return self._item(task.series, self.states[task.key[:2]])
@@ -254,6 +297,7 @@ class Book:
             cause=info.cause,
         )
 
+    @_alone
     def result(self, series: Series) -> Result:
         """The series as it stands now."""
         backend = series.variant.backend
@@ -285,17 +329,20 @@ class Book:
             installation=self._installations.get(series.label),
         )
 
+    @_alone
     def results(self) -> list[Result]:
         """All series of which something is known."""
         labels = dict.fromkeys(label for label, _ in self.states)
         return [self.result(self.series[label]) for label in labels]
 
+    @_alone
     def write(self, series: Series) -> None:
         """Replace the series' file by all that is known now. Raises StoreError."""
         if self.out is not None:
             document = store.document(self.result(series))
             write_atomic(self.out / f"{series.label}.json", store.dumps(document))
 
+    @_alone
     def close(self) -> None:
         """Close the journal. Safe to repeat."""
         if self._journal:

@@ -2,7 +2,8 @@
 
 The order is that of `schedule`. A task that would decide nothing is passed over; a boot without a
 task is not made. Whatever happens to one task, the next is measured; after each boot what failed is
-said, and the report is written anew.
+said, and the report is written anew. What is counted needs no quiet machine: its hosts are measured
+side by side, in lanes (`lanes.py`), and nothing that is timed meanwhile.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from vbench.errors import Interrupted
+from vbench.run import lanes
 from vbench.run.progress import Progress
-from vbench.run.schedule import Task
+from vbench.run.schedule import Task, counts
 from vbench.run.session import Session
 
 
@@ -26,21 +29,46 @@ def measure_all(
     Raises StoreError where nothing more can be kept, and KeyboardInterrupt; what was measured
     until then is on disk.
     """
-    host = ""
-    for (series, _), of_boot in groupby(tasks, lambda task: (task.series, task.boot)):
-        if series.host.name != host:
-            host = series.host.name
-            if series.host.timeout_scale > 1:
-                progress.say(f"vbench: {host} comes up, which takes a minute or two")
+
+    def walk(lane: Session, of_lane: Sequence[Task]) -> None:
+        measure_in_turn(lane, of_lane, progress, report)
+
+    for stage in _stages(tasks):
+        host = stage[0].series.host
+        if host.timeout_scale > 1:
+            progress.say(f"vbench: {host.name} comes up, which takes a minute or two")
+        if counts(stage[0].series):
+            session.broker.drop()  # a guest that is idle takes memory
+            lanes.side_by_side(session, stage, walk, progress)
+        else:
+            walk(session, stage)
+
+
+def _stages(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Those of one host at a time, or of all hosts that have its name."""
+    return [list(of) for _, of in groupby(tasks, lambda task: task.series.host.name)]
+
+
+def measure_in_turn(
+    session: Session, tasks: Sequence[Task], progress: Progress, report: Callable[[], object]
+) -> None:
+    """One after the other. Raises as `measure_all`."""
+    for _, of_boot in groupby(tasks, lambda task: (task.series, task.boot)):
+        measured = False
         for task in of_boot:
+            if session.stopped.is_set():
+                raise Interrupted
             if session.enough(task):
                 session.book.enough(task)
                 progress.skip(task)
             else:
                 measure_one(session, task, progress)
-        for cause in session.failures.new():
-            progress.say(f"vbench: failed: {cause}")
-        report()
+                measured = True
+        with session.book.lock:  # one lane at a time
+            for cause in session.failures.new():
+                progress.say(f"vbench: failed: {cause}")
+            if measured:
+                report()
 
 
 def measure_one(session: Session, task: Task, progress: Progress) -> None:
@@ -53,5 +81,6 @@ def measure_one(session: Session, task: Task, progress: Progress) -> None:
         session.book.write(task.series)
     item = session.book.item(task)
     if session.book.out is not None:
-        session.registry.call("vbench_item_finished", item=item, out=session.book.out)
+        with session.book.lock:  # observers need not know of lanes
+            session.registry.call("vbench_item_finished", item=item, out=session.book.out)
     progress.end(task, item, error, session.phases.seconds()["booting"] - booting_s)

@@ -66,12 +66,8 @@ def find_host(text: str, options: RunOptions) -> Host:
     if text.startswith("ssh://"):
         return SshHost(text)
     if text.partition(",")[0] == "testbed":
-
-        def image_of_testbed() -> ImageFiles:  # asked for when it is booted for the first time
-            say("vbench: the testbed comes up, which takes a minute or two")
-            return ensure_image(options.kernel, options.modules)
-
-        return TestbedHost.parse(text, image_of_testbed)
+        # asked for when it is booted for the first time
+        return TestbedHost.parse(text, lambda: ensure_image(options.kernel, options.modules))
     raise UsageError(
         f"there is no host {text!r}",
         remedy="--host local, ssh://user@host[:port], testbed or testbed,clock=wall",
@@ -110,16 +106,14 @@ def check(options: RunOptions) -> Asked:
     return Asked(registry, tuple(map(registry.variant, options.variants)))
 
 
-def open_session(options: RunOptions, asked: Asked) -> Session:
-    """Hosts probed and the image there, nothing started.
+def open_session(options: RunOptions, asked: Asked, *, lanes: bool = False) -> Session:
+    """Hosts probed and the image there, nothing started. `lanes`: what is counted is to be
+    measured side by side.
 
     Raises UsageError, UnavailableError (a named backend cannot run, or none can), ImageError.
     """
-    hosts = options.hosts
-    if options.quick and not hosts:
-        hosts = ("local",)
     chosen = select(
-        hosts,
+        options.hosts,
         asked.variants,
         asked.registry,
         lambda name: find_host(name, options),
@@ -127,6 +121,7 @@ def open_session(options: RunOptions, asked: Asked) -> Session:
         quick=options.quick,
         all_workloads=bool(options.workloads or options.files),
         sides=SIDES if options.ab else (),
+        lanes=lanes and not options.ab,
     )
     try:
         files = ensure_image(options.kernel, options.modules)

@@ -19,13 +19,24 @@ class Phases:
     def enter(self, phase: str) -> None:
         """What follows counts as `phase` (one of PHASES)."""
         at = time.monotonic()
-        self._spent[self._now] += at - self._since
+        if self._now:
+            self._spent[self._now] += at - self._since
         self._now, self._since = phase, at
+
+    def pause(self) -> None:
+        """What follows, until another phase begins, counts as none: others measure."""
+        self.enter(self._now)
+        self._now = ""
 
     def seconds(self) -> Mapping[str, float]:
         """Seconds spent in each phase so far."""
         self.enter(self._now)
         return dict(self._spent)
+
+    def add(self, other: Phases) -> None:
+        """What another one has spent counts as well."""
+        for phase, seconds in other.seconds().items():
+            self._spent[phase] += seconds
 
     def describe(self) -> str:
         """One line: "booting 40 s (33 %), ..."."""

@@ -11,6 +11,7 @@ from typing import Any
 import vbench
 from vbench.contract.workload import Workload
 from vbench.errors import UnreadableError, UsageError
+from vbench.model import TimeBase
 from vbench.results import identity, recovery
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import JOURNAL_NAME
@@ -75,6 +76,8 @@ def must_be_same(run: recovery.Recovered, session: Session, now: Mapping[str, An
         if label in hosts:
             before = identity.machine(run_of(record, (), ()).host)
             differing += identity.differing(before, identity.machine(hosts[label].facts()))
+            if hosts[label].time_base is TimeBase.INSTRUCTIONS:
+                hosts[label].close()  # it is measured later, and takes nothing from the others
     if differing:
         raise UsageError(
             "the run cannot be continued, because this is not the same any more: "

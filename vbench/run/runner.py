@@ -12,7 +12,7 @@ from vbench import report
 from vbench.contract.workload import Workload
 from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
 from vbench.results.journal import JOURNAL_NAME, write_atomic
-from vbench.run import pairing, resuming
+from vbench.run import lanes, pairing, resuming
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.loop import measure_all
 from vbench.run.opening import Asked, check, load_workloads, open_session, say_problems
@@ -27,15 +27,13 @@ def run(options: RunOptions) -> int:
     """Measure, write JSON and report; returns the exit status. Raises VbenchError before the
     first guest, never after."""
     asked, workloads = _checked(options)
-    if options.quick and not options.hosts:
-        say("vbench: --quick leaves out the testbed; `--host testbed --quick` measures there")
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         existed = options.out is not None and options.out.is_dir()
         out = new_directory(options.out)
         stack.callback(_remove_if_empty, out, keep=existed, parent=options.out is None)
         options = dataclasses.replace(options, out=out)
-        session = stack.enter_context(open_session(options, asked))
+        session = stack.enter_context(open_session(options, asked, lanes=True))
         tasks = _tasks(session, options, workloads)
         session.book.note("run", **resuming.head(session, options, workloads))
         return _measure(session, tasks, options)
@@ -52,7 +50,7 @@ def resume(directory: Path) -> int:
         if before.stopped == "":
             say(f"vbench: {directory} is complete; there is nothing to continue")
             return 0
-        session = stack.enter_context(open_session(options, asked))
+        session = stack.enter_context(open_session(options, asked, lanes=True))
         tasks = _tasks(session, options, workloads)
         resuming.must_be_same(before, session, resuming.head(session, options, workloads))
         done = resuming.done(before, tasks)
@@ -87,9 +85,8 @@ def _measure(session: Session, tasks: list[Task], options: RunOptions) -> int:
     say(f"vbench: measuring {', '.join(session.book.series)} -> {out}")
     status, why = 0, ""
     try:
-        measure_all(
-            session, tasks, Progress(sys.stderr, tasks), lambda: _report_so_far(session, out)
-        )
+        progress = Progress(sys.stderr, tasks, lanes=lanes.at_once())
+        measure_all(session, tasks, progress, lambda: _report_so_far(session, out))
     except KeyboardInterrupt:
         status, why = INTERRUPTED_STATUS, "it was interrupted"
     except StoreError as error:

@@ -63,21 +63,47 @@ def schedule(
     so that boots of all variants interleave and a slow drift of the machine meets all of them
     alike. Within a boot variants and workloads follow `seed`, so that none has always the same
     one before it; but a count of instructions does not drift, and is the more exact the more
-    alike its boots are, so there the order is fixed. Raises UsageError.
+    alike its boots are, so there the order is fixed: what has the most to measure and what is
+    representative come first.
+
+    Where some are counted and some are timed, a first table is to stand early: of those that are
+    timed, one boot of what is representative, then all counts, then the rest. Raises UsageError.
     """
     check_names(globs, (workload.info for workload in workloads))
     tasks: list[Task] = []
     for host in dict.fromkeys(each.host.name for each in series):
         there = [each for each in series if each.host.name == host]
+        if counts(there[0]):
+            there.sort(key=lambda one: -len(list(_chosen(one, workloads, globs, plan_of(one), 0))))
         for boot in range(max(plan_of(each).boots for each in there)):
             mixed = _mixed(there, there[0].host, f"{seed} {host} {boot}")
             for each in mixed:
                 chosen = list(_chosen(each, workloads, globs, plan_of(each), boot))
                 chosen = _mixed(chosen, each.host, f"{seed} {each.label} {boot}")
+                if counts(each):
+                    chosen.sort(key=lambda workload: not workload.info.representative)
                 # those that share a guest together, the plain one first
                 chosen.sort(key=lambda one: (one.info.options, not one.info.fresh))
                 tasks += [Task(each, workload, boot) for workload in chosen]
-    return tasks
+    return _table_first(tasks)
+
+
+def _table_first(tasks: Sequence[Task]) -> list[Task]:
+    counted = [task for task in tasks if counts(task.series)]
+    early = [
+        task
+        for task in tasks
+        if counted and not counts(task.series) and task.boot == 0
+        if task.workload.info.representative and not task.workload.info.options
+    ]
+    first = [*early, *counted]
+    known = {task.key for task in first}
+    return first + [task for task in tasks if task.key not in known]
+
+
+def counts(series: Series) -> bool:
+    """Whether it needs no quiet machine: instructions are counted."""
+    return series.host.time_base is TimeBase.INSTRUCTIONS
 
 
 def _mixed(things: Sequence[_T], host: Host, seed: str) -> list[_T]:

@@ -10,10 +10,10 @@ from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry, Variant, probed
 from vbench.errors import ConnectionLost, UnavailableError, UsageError, VbenchError
-from vbench.model import ON_DEVICES, Availability, Technique, TimeBase
+from vbench.model import CATEGORIES, ON_DEVICES, Availability, Technique, TimeBase
+from vbench.run.book import Unavailable
+from vbench.run.lanes import at_once
 from vbench.run.series import Series
-
-Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 
 
 def in_testbed(registry: Registry) -> list[tuple[Variant, CountedRun]]:
@@ -45,11 +45,14 @@ def select(
     quick: bool = False,
     all_workloads: bool = False,
     sides: Sequence[str] = (),
+    lanes: bool = False,
 ) -> Selection:
     """`names` of hosts and `named` variants are the user's; empty means the default. With
-    `quick` a host that counts instructions measures a reduced set even if it was named. With
+    `quick` what is representative is measured, even of what was named. With
     `all_workloads` a host that was named, or this one, leaves none out. `sides`: what `named` are
-    called where they are compared on one machine, and may be the same.
+    called where they are compared on one machine, and may be the same. `lanes`: where instructions
+    are counted, which needs no quiet machine, each hypervisor has a host of its own, to be measured
+    side by side; what the testbed can run by default is asked when it comes up.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
@@ -62,33 +65,43 @@ def select(
         series: list[Series] = []
         unavailable: dict[str, tuple[Unavailable, ...]] = {}
         for name in names or ("local",):
-            host = find(name)
-            stack.callback(host.close)
-            able, not_able = _probe(host, named or everything, stack, must=bool(named))
-            if quick and not all_workloads and host.time_base is TimeBase.INSTRUCTIONS:
-                series += [_part(place, variant, parts) for place, variant in able]
-                say(f"vbench: a reduced set of workloads in {name}; --workload '*' has them all")
-            else:
-                others = set() if all_workloads or named else {one.text for _, one in able}
-                for place, variant in able:
-                    again = variant.declaration.processor_of in others
-                    series.append(Series(place, variant, ON_DEVICES if again else ()))
-            unavailable[host.name] = not_able
+            able, not_able = _on(
+                name,
+                named or everything,
+                find,
+                stack,
+                must=bool(named),
+                lanes=lanes,
+                stay=len(names) <= 1,
+            )
+            others = set() if all_workloads or named else {one.text for _, one in able}
+            for place, variant in able:
+                again = variant.declaration.processor_of in others
+                made = Series(place, variant, ON_DEVICES if again else ())
+                if quick and not all_workloads:
+                    counts = place.time_base is TimeBase.INSTRUCTIONS
+                    part = parts.get(variant.text) if counts else None
+                    made = replace(made, part=part or CountedRun())
+                series.append(made)
+            if quick and not all_workloads:
+                say(f"vbench: --quick: what is representative on {name}; --workload '*' has all")
+            unavailable |= not_able
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
             say("vbench: KVM is unusable here; the testbed is tried")
-            host = find("testbed")
-            stack.callback(host.close)
+            known = [
+                registry.variant(text) for text, part in parts.items() if part.quick or not quick
+            ]
             try:
-                known = [registry.variant(text) for text in parts]
-                able, not_able = _probe(host, known, stack, must=False)
+                able, not_able = _on("testbed", known, find, stack, lanes=lanes, later=lanes)
             except VbenchError as error:
                 say(f"vbench: no testbed: {error}")
             else:
-                series += [_part(place, variant, parts) for place, variant in able]
-                unavailable[host.name] = not_able
+                for place, variant in able:
+                    made = _part(place, variant, parts, quick=quick)
+                    series.append(replace(made, probed=not lanes))
+                unavailable |= not_able
                 say("vbench: a reduced set of workloads is measured in the testbed too")
-            host.close()  # it is measured last, and takes nothing from the others until then
         if not series:
             raise UnavailableError(
                 f"no backend can run on {', '.join(unavailable)}",
@@ -113,15 +126,59 @@ def select(
         return Selection(tuple(series), unavailable)
 
 
-def _part(host: Host, variant: Variant, parts: Mapping[str, CountedRun]) -> Series:
+def _on(
+    name: str,
+    variants: Sequence[Variant],
+    find: Callable[[str], Host],
+    stack: ExitStack,
+    *,
+    must: bool = False,
+    lanes: bool = False,
+    stay: bool = False,
+    later: bool = False,
+) -> tuple[list[tuple[Host, Variant]], dict[str, tuple[Unavailable, ...]]]:
+    """Those that can run on the host of that name, or with `lanes` on one of several, and by its
+    own name those that cannot. `stay`: hosts that come up to be asked stay up, as far as there is
+    room; `later`: nothing is asked now."""
+    able: list[tuple[Host, Variant]] = []
+    not_able: list[Unavailable] = []
+    groups: dict[object, list[Variant]] = {}
+    host = find(name)
+    stack.callback(host.close)
+    counts = host.time_base is TimeBase.INSTRUCTIONS
+    for variant in variants:
+        groups.setdefault(variant.declaration.hypervisor if lanes and counts else None, []).append(
+            variant
+        )
+    for number, group in enumerate(groups.values()):
+        if number:
+            host = find(name)
+            stack.callback(host.close)
+        if later:
+            able += [(each.backend.placed(host, each.options), each) for each in group]
+            continue
+        can, cannot = _probe(host, group, stack, must=must, else_none=not able)
+        able, not_able = [*able, *can], [*not_able, *cannot]
+        if counts and (not stay or len(groups) > at_once()):
+            host.close()  # it is measured later, and takes nothing from the others until then
+    return able, {host.name: tuple(not_able)}
+
+
+def _part(
+    host: Host, variant: Variant, parts: Mapping[str, CountedRun], *, quick: bool = False
+) -> Series:
     part = parts.get(variant.text, CountedRun())
+    if quick:  # what the first table has
+        only = tuple(each for each in CATEGORIES if each != "exit")
+        part = replace(part, only=only, whole=(), boots=1)
     return Series(host, variant, boots=part.boots, part=part)
 
 
 def _probe(
-    host: Host, variants: Sequence[Variant], stack: ExitStack, *, must: bool
+    host: Host, variants: Sequence[Variant], stack: ExitStack, *, must: bool, else_none: bool = True
 ) -> tuple[list[tuple[Host, Variant]], tuple[Unavailable, ...]]:
-    """Those that can run, each with the host that it belongs to, which `stack` closes."""
+    """Those that can run, each with the host that it belongs to, which `stack` closes. A host that
+    is lost is an error if there is none else."""
     able: list[tuple[Host, Variant]] = []
     not_able: list[Unavailable] = []
     for variant in variants:
@@ -132,7 +189,7 @@ def _probe(
             if availability.ok:
                 place.facts()  # remembered: without them nothing of a run could be kept
         except ConnectionLost as error:
-            if must or not able:  # there is no host
+            if must or (else_none and not able):  # there is no host
                 raise
             availability = Availability(False, error.what, error.remedy)
         if availability.ok:

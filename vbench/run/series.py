@@ -18,7 +18,8 @@ _LONGEST = 120  # characters of a variant in a file's name, which has 255 at mos
 class Series:
     """A variant on a host, on the workloads that match one of
     `workloads` (globs; empty: all) and belong to `part` (None: all do). `boots` bounds those of
-    the plan (0: it does not). `side`: which of the two it is that are compared, if two are."""
+    the plan (0: it does not). `side`: which of the two it is that are compared, if two are. Not
+    `probed`: whether it can run there is asked when its host comes up."""
 
     host: Host
     variant: Variant
@@ -26,11 +27,14 @@ class Series:
     boots: int = 0
     part: CountedRun | None = None
     side: str = ""
+    probed: bool = True
 
     def takes(self, info: WorkloadInfo) -> bool:
         """Whether it measures a workload, unless somebody asks for others."""
+        if self.workloads and not any(map(info.matches, self.workloads)):
+            return False
         if self.part is None:
-            return not self.workloads or any(map(info.matches, self.workloads))
+            return True
         if self.part.only and info.category not in self.part.only:
             return False
         # translated code leaves for no hypervisor: whoever translates it is one

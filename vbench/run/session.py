@@ -1,15 +1,22 @@
-"""One task at a time: its guest, its `Measure`, and what came of it."""
+"""One task at a time: its guest, its `Measure`, and what came of it.
+
+A session may have lanes, each a session of its own for the tasks on one host, in another thread.
+They share the book and the failures.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
+from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import (
     GuestLost,
     GuestSilent,
+    Interrupted,
     StoreError,
     Unsupported,
     VbenchError,
@@ -48,14 +55,39 @@ class Session(AbstractContextManager["Session"]):
         self.phases = Phases()
         self.seed = seed
         self.failures = Failures()
+        self.stopped = threading.Event()  # no further task: it is to end
+        self._image = image
         self._plan = plan
         self._plans = dict(plans or {})
+        self._hosts: tuple[Host, ...] | None = None  # of a lane
         self.broker = Broker(image, self.phases, book, self._not_ended)
         self._factory = MeasureFactory(registry, image, self.phases)
+
+    def lane(self, host: Host) -> Session:
+        """A session for the tasks on `host`, whose guests come up beside those of this one. Its
+        end closes the host and leaves the book open."""
+        lane = Session(
+            registry=self.registry,
+            book=self.book,
+            image=self._image,
+            plan=self._plan,
+            plans=self._plans,
+            seed=self.seed,
+        )
+        lane.failures = self.failures
+        lane._hosts = (host,)
+        return lane
 
     @property
     def series(self) -> tuple[Series, ...]:
         return tuple(self.book.series.values())
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """Those that end with it."""
+        if self._hosts is not None:
+            return self._hosts
+        return tuple(dict.fromkeys(series.host for series in self.series))
 
     def plan(self, series: Series) -> Plan:
         return self._plans.get(series.host.time_base, self._plan).at_most(series.boots)
@@ -112,6 +144,9 @@ class Session(AbstractContextManager["Session"]):
             if asked_to_end(error):
                 self._broken_off(task, "interrupted")
                 raise
+            if self.stopped.is_set():  # its host was cut off
+                self._broken_off(task, "interrupted")
+                raise Interrupted from error
             failure = self._failure(error)
             if (
                 isinstance(failure, GuestSilent)
@@ -159,8 +194,9 @@ class Session(AbstractContextManager["Session"]):
     def close(self) -> None:
         """End the guest, the hosts and the journal. Safe to repeat."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self.book.close)
-            for host in {series.host.name: series.host for series in self.series}.values():
+            if self._hosts is None:
+                stack.callback(self.book.close)
+            for host in self.hosts:
                 stack.callback(host.close)
             stack.callback(self.broker.drop)
         self.phases.enter("other")

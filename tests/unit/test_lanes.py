@@ -1,0 +1,180 @@
+"""Hosts that count instructions are measured side by side."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from shell_backend import ShellBackend, ShellOptions
+from test_schedule import workload
+
+from vbench.contract.registry import Registry, Variant
+from vbench.errors import HostError, Interrupted, StoreError
+from vbench.hosts.local import LocalHost
+from vbench.measure.plan import Plan
+from vbench.model import Availability, ImageFiles, TimeBase
+from vbench.results import recovery
+from vbench.results.history import SCHEMA_VERSION
+from vbench.results.journal import JOURNAL_NAME
+from vbench.run import lanes
+from vbench.run.book import Book
+from vbench.run.lanes import side_by_side
+from vbench.run.progress import Progress
+from vbench.run.schedule import Task
+from vbench.run.series import Series
+from vbench.run.session import Session
+from vbench.system.interrupts import terminated_as_interrupted
+
+DEADLINE_S = 20.0
+
+
+class CountingHost(LocalHost):
+    name = "testbed"
+    time_base = TimeBase.INSTRUCTIONS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+        super().close()
+
+
+class Run:
+    """Two hosts with a variant each, and two tasks of each."""
+
+    def __init__(self, image: ImageFiles, out: Any, *backends: ShellBackend) -> None:
+        self.hosts = [CountingHost() for _ in backends]
+        self.series = [
+            Series(host, Variant(backend.name, backend, ShellOptions()), probed=False)
+            for host, backend in zip(self.hosts, backends, strict=True)
+        ]
+        registry = Registry()
+        self.book = Book(self.series, image=image.digest, out=out)
+        head = {"schema_version": SCHEMA_VERSION, "started": self.book.started}
+        self.book.note("run", **head, seed=7, options={}, same={})
+        self.session = Session(registry=registry, book=self.book, image=image, plan=Plan())
+        self.tasks = [
+            Task(each, workload(name), 0) for each in self.series for name in ("cpu-a", "cpu-b")
+        ]
+        self.book.planned = len(self.tasks)
+        self.said = io.StringIO()
+
+    def __call__(self, walk: Callable[[Session, Sequence[Task]], None]) -> None:
+        with self.session:
+            side_by_side(self.session, self.tasks, walk, Progress(self.said, self.tasks))
+
+
+@pytest.fixture
+def two(image: ImageFiles, out: Any, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(lanes, "at_once", lambda: 2)
+    return Run(image, out, ShellBackend("one"), ShellBackend("two"))
+
+
+def test_lanes_run_at_once_each_with_its_host(two: Run) -> None:
+    met = threading.Barrier(2)
+    walked = {}
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        met.wait(DEADLINE_S)
+        walked[lane.hosts] = [task.key for task in tasks]
+
+    two(walk)
+    assert walked == {
+        (host,): [(series.label, name, 0) for name in ("cpu-a", "cpu-b")]
+        for host, series in zip(two.hosts, two.series, strict=True)
+    }
+    assert all(host.closed for host in two.hosts)
+
+
+def test_one_after_the_other_where_there_is_no_room(
+    two: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "at_once", lambda: 1)
+    busy = threading.Lock()
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        assert busy.acquire(blocking=False)
+        time.sleep(0.05)
+        busy.release()
+
+    two(walk)
+    assert all(host.closed for host in two.hosts)
+
+
+def test_there_is_room_for_one_at_least() -> None:
+    assert 1 <= lanes.at_once() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_lanes(two: Run, signal_number: int) -> None:
+    waiting = threading.Barrier(3)
+    ended = []
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        waiting.wait(DEADLINE_S)
+        if lane.stopped.wait(DEADLINE_S):
+            ended.append(lane)
+        raise Interrupted
+
+    def send() -> None:
+        waiting.wait(DEADLINE_S)
+        os.kill(os.getpid(), signal_number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with terminated_as_interrupted(), pytest.raises(KeyboardInterrupt):
+        two(walk)
+    sender.join()
+    assert len(ended) == 2
+    assert all(host.closed for host in two.hosts)
+
+
+def test_results_that_cannot_be_kept_end_all_lanes(two: Run) -> None:
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        if tasks[0].series is two.series[0]:
+            raise StoreError("the disk is full")
+        assert lane.stopped.wait(DEADLINE_S)
+        raise Interrupted
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        two(walk)
+
+
+def test_a_lane_that_fails_ends_alone(two: Run) -> None:
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        if tasks[0].series is two.series[0]:
+            raise HostError("its memory is full")
+        time.sleep(0.5)
+        assert not lane.stopped.is_set()
+
+    two(walk)
+    assert two.session.failures.summary() == ["testbed-one boot 1: its memory is full"]
+
+
+def test_what_cannot_run_there_is_over_when_its_host_comes_up(
+    image: ImageFiles, out: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ShellBackend):
+        def probe(self, host: Any, options: Any) -> Availability:
+            raise HostError("no memory for it", remedy="buy some")
+
+    monkeypatch.setattr(lanes, "at_once", lambda: 2)
+    run = Run(image, out, ShellBackend("one"), Broken("two"))
+    seen = []
+    run(lambda lane, tasks: seen.append([task.key[:2] for task in tasks]))
+    assert sorted(map(len, seen)) == [0, 2]
+    assert "testbed-two cannot run: no memory for it" in run.said.getvalue()
+    kept = recovery.read(out / JOURNAL_NAME)
+    assert kept.ended() == {("testbed-two", name, 0) for name in ("cpu-a", "cpu-b")}
+    entry = ("two", "paravirtualization", "no memory for it", "buy some")
+    assert kept.unavailable == {"testbed-two": entry}
+    assert run.book.result(run.series[0]).unavailable == (entry,)
+    assert run.book.result(run.series[0]).done == 2

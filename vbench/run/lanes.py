@@ -1,0 +1,165 @@
+"""Hosts that count instructions, measured side by side: a thread and a session for each.
+
+A count is the same under any load, so as many machines are up as this one has CPUs and memory for.
+One that fails ends its own lane. Ctrl-C ends all: their machines are killed, and each thread tidies
+up after itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vbench.contract.registry import probed
+from vbench.errors import Interrupted, StoreError, VbenchError
+from vbench.model import Availability
+from vbench.run.failures import Failure
+from vbench.run.progress import Progress
+from vbench.run.schedule import Task
+from vbench.run.series import Series
+from vbench.run.session import Session
+from vbench.testbed import MACHINES_MAX, MEMORY_MIB, TestbedHost
+
+Walk = Callable[[Session, Sequence[Task]], None]
+
+_LOOK_EVERY_S = 0.2
+
+
+def at_once() -> int:
+    """How many lanes this machine has CPUs and memory for, one at least. A lane is one busy thread,
+    and a testbed of at most MACHINES_MAX machines."""
+    known = Path("/proc/meminfo").read_text(encoding="ascii")
+    found = re.search(r"^MemAvailable: +(\d+) kB", known, re.MULTILINE)
+    available_mib = int(found[1]) >> 10 if found else 0
+    fit = available_mib // (MACHINES_MAX * MEMORY_MIB)
+    return max(1, min(len(os.sched_getaffinity(0)), fit))
+
+
+def side_by_side(session: Session, tasks: Sequence[Task], walk: Walk, progress: Progress) -> None:
+    """Measure `tasks` by `walk`, those of each host in a lane; the longest lanes begin.
+
+    Raises StoreError, of whichever lane had it first, and KeyboardInterrupt; no lane is left then.
+    """
+    lanes = _Lanes(session, tasks, walk, progress)
+    session.phases.pause()
+    try:
+        lanes.start()
+        lanes.wait()
+    except BaseException:  # Ctrl-C
+        lanes.cut_off()
+        raise
+    finally:
+        session.phases.enter("other")
+    if lanes.errors:
+        raise lanes.errors[0]
+
+
+class _Lanes:
+    def __init__(
+        self, session: Session, tasks: Sequence[Task], walk: Walk, progress: Progress
+    ) -> None:
+        by_host: dict[object, list[Task]] = {}
+        for task in tasks:
+            by_host.setdefault(task.series.host, []).append(task)
+        self.errors: list[BaseException] = []
+        self._session, self._walk, self._progress = session, walk, progress
+        self._waiting = deque(sorted(by_host.values(), key=len, reverse=True))
+        self._running: list[Session] = []
+        self._count = min(at_once(), len(self._waiting))
+        # Not by Thread.join, which takes a thread to have ended when Ctrl-C interrupts it.
+        self._ends: list[threading.Event] = []
+
+    def start(self) -> None:
+        for _ in range(self._count):
+            end = threading.Event()
+            thread = threading.Thread(target=self._work, args=(end,))
+            thread.start()
+            self._ends.append(end)
+
+    def _work(self, end: threading.Event) -> None:
+        try:
+            self._lanes()
+        finally:
+            end.set()
+
+    def _lanes(self) -> None:
+        """One after the other. The thread outlives what it starts, which ends with it."""
+        while not self.errors:
+            try:
+                tasks = self._waiting.popleft()
+            except IndexError:
+                return
+            self._measure(tasks)
+
+    def _measure(self, tasks: Sequence[Task]) -> None:
+        series = tasks[0].series
+        lane = self._session.lane(series.host)
+        self._running.append(lane)
+        try:
+            with lane:
+                self._walk(lane, _possible(lane, tasks, self._progress))
+        except BaseException as error:
+            if isinstance(error, VbenchError) and not isinstance(error, StoreError):
+                where = Failure(series.label, series.variant.text, "", tasks[0].boot, error)
+                self._session.failures.add(where)  # of this lane alone
+            else:
+                self.errors.append(error)  # for the main thread
+        with self._session.book.lock:
+            self._session.phases.add(lane.phases)
+
+    def _alive(self) -> bool:
+        return not all(end.wait(_LOOK_EVERY_S) for end in self._ends)
+
+    def wait(self) -> None:
+        """Until all lanes have ended; the others are cut off where one could keep nothing."""
+        while self._alive():
+            if self.errors:
+                self.cut_off()
+
+    def cut_off(self) -> None:
+        """End all lanes: whatever they wait for fails."""
+        while True:
+            try:
+                self._waiting.clear()
+                for lane in self._running:
+                    lane.stopped.set()
+                    for host in lane.hosts:
+                        if isinstance(host, TestbedHost):
+                            host.interrupt()
+                if not self._alive():
+                    return
+            except KeyboardInterrupt:  # once more: it ends already
+                continue
+
+
+def _possible(lane: Session, tasks: Sequence[Task], progress: Progress) -> list[Task]:
+    """Those of series that can run, as their host says now that it comes up."""
+    unable = set()
+    for series in {task.series.label: task.series for task in tasks}.values():
+        why = _why_not(series)
+        if lane.stopped.is_set():
+            raise Interrupted
+        if why is not None:
+            unable.add(series.label)
+            over = [task for task in tasks if task.series is series]
+            lane.book.cannot(series, over, why)
+            progress.say(f"vbench: {series.label} cannot run: {why.reason}")
+            for task in over:
+                progress.skip(task)
+    return [task for task in tasks if task.series.label not in unable]
+
+
+def _why_not(series: Series) -> Availability | None:
+    if series.probed:
+        return None
+    try:
+        found = probed(series.variant.backend, series.host, series.variant.options)
+        if found.ok:
+            series.host.facts()  # remembered: without them nothing of a run could be kept
+    except VbenchError as error:
+        found = Availability(False, error.what, error.remedy)
+    return None if found.ok else found
