@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_results import LOCAL, item, pairs, result
+from sample_results import LOCAL, TESTBED, item, pairs, result
 from shell_runs import Main
 
+from vbench.model import Pair
 from vbench.results import store
 
 
@@ -74,6 +75,37 @@ def test_compare(main: Main, tmp_path: Path) -> None:
     status, out, _ = main("compare", base, worse, "--fail-above", "10")
     assert status == 1
     assert "cpu-x" in out
+
+
+def counted(path: Path, instructions: float, exits: float) -> Path:
+    """A result file of the testbed: two boots that differ in nothing."""
+    where = {"host": TESTBED.identity, "host_kind": TESTBED.kind, "time_base": TESTBED.time_base}
+    samples = [Pair(None, instructions * 1e-9, boot) for boot in (0, 1)]
+    measured = item("disk-x", samples, exits={"MSR": 2.0, "IOIO": exits}, **where)
+    path.write_bytes(store.dumps(store.document(result(measured, host=TESTBED))))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("instructions", "exits", "status", "said"),
+    [
+        (88_956 * 1.02, 1.0, 1, "no exit reason changed"),
+        (88_956 * 1.02, 2.0, 1, "exits: port I/O in kernel 1.00 now 2.00"),
+        (88_956 * 1.0056, 1.0, 0, "slower, within the limit"),
+        (88_956 * 1.0011, 1.0, 0, "slower, within the limit"),
+        (88_956 * 0.9925, 1.0, 0, "improvement"),
+        (88_956 * 1.0009, 1.0, 0, "no difference"),
+    ],
+)
+def test_compare_counts_exactly(
+    main: Main, tmp_path: Path, instructions: float, exits: float, status: int, said: str
+) -> None:
+    """Any change above 0.1 % is reported, with the exit reasons; one above the limit fails."""
+    base = counted(tmp_path / "base.json", 88_956, 1.0)
+    new = counted(tmp_path / "new.json", instructions, exits)
+    found, out, _ = main("compare", base, new, "--fail-above", "1")
+    assert found == status
+    assert said in out
 
 
 def test_compare_fails_where_it_could_not_compare(main: Main, tmp_path: Path) -> None:
