@@ -128,10 +128,12 @@ def write_initramfs(
     return initrd
 
 
-# $1 medium, $2 head, $3 kernel, $4 its padding, $5 initramfs, $6 its padding, $7 tail.
+# $1 medium, $2 head, $3 tail, $4 kernel, $5 its size, $6 its padding, then the initramfs' three.
+# A host may have either as a block device, which ends with a whole sector.
 _JOIN_MEDIUM = """
 umask 077
-{ cat "$2" "$3" && head -c "$4" /dev/zero && cat "$5" && head -c "$6" /dev/zero && cat "$7"; } >"$1"
+{ cat "$2" && head -c "$5" "$4" && head -c "$6" /dev/zero &&
+  head -c "$8" "$7" && head -c "$9" /dev/zero && cat "$3"; } >"$1"
 """
 
 
@@ -168,8 +170,9 @@ def write_boot_medium(
     names = {name: f"{folder}/{name}" for name in ("medium.iso", "head", "tail")}
     host.write(names["head"], parts.head)
     host.write(names["tail"], parts.tail)
-    middle = (files.bzimage, str(padding(kernel)), files.initramfs, str(padding(initramfs)))
-    arguments = (names["medium.iso"], names["head"], *middle, names["tail"])
+    sizes = ((files.bzimage, kernel), (files.initramfs, initramfs))
+    middle = (word for path, size in sizes for word in (path, str(size), str(padding(size))))
+    arguments = (names["medium.iso"], names["head"], names["tail"], *middle)
     joined = host.run(["sh", "-c", _JOIN_MEDIUM, "join", *arguments], timeout_s=60)
     if joined.status != 0:
         raise LaunchError("cannot write the boot medium", evidence=joined.stderr)
