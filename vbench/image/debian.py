@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,13 +24,33 @@ APT_OPTIONS = (
 )
 
 
+# What mmdebstrap runs when it has unpacked packages into $1: the only moment when their names and
+# versions are at hand. Packages without what they depend on are fetched there.
+_HOOK = 'eval "$VBENCH_HOOK"'
+_ALONE = """
+set -e
+mkdir -p "$1/var/cache/apt/archives"
+cd "$1/var/cache/apt/archives"
+APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download $VBENCH_ALONE
+for each in *.deb; do dpkg-deb --extract "$each" "$1"; done
+"""
+_NAMES = 'ls "$1/var/cache/apt/archives" >"$VBENCH_DOWNLOADED"'
+
+
 def unpack(
-    packages: list[str], tree: Path, scratch: Path, keep_open: tuple[int, ...]
+    packages: Sequence[str],
+    tree: Path,
+    scratch: Path,
+    keep_open: tuple[int, ...],
+    *,
+    suite: str = SUITE,
+    alone: bool = False,
 ) -> dict[str, str]:
     """Unpack `packages` and all that they depend on into `tree`; return name -> version.
 
-    No maintainer script runs. `scratch` is an empty directory for temporary files. Raises
-    ImageError with apt's own words if packages cannot be had or fail their signature.
+    `alone`: without what they depend on. A package is a name, or `name=version`. No maintainer
+    script runs. `scratch` is an empty directory for temporary files. Raises ImageError with apt's
+    own words if packages cannot be had or fail their signature.
     """
     if not Path(KEYRING).exists():
         raise ImageError(
@@ -39,7 +60,7 @@ def unpack(
         )
     listed, options, downloaded = (scratch / name for name in ("sources.list", "apt.conf", "debs"))
     listed.write_text(
-        "".join(f"deb [signed-by={KEYRING}] {source} main\n" for source in sources(SUITE)),
+        "".join(f"deb [signed-by={KEYRING}] {source} main contrib\n" for source in sources(suite)),
         encoding="utf-8",
     )
     options.write_text(host_apt_options(), encoding="utf-8")
@@ -48,12 +69,17 @@ def unpack(
             *("mmdebstrap", "--mode=chrootless", "--variant=extract", "--architectures=amd64"),
             # Newer versions refuse that mode to root, for the sake of scripts: none runs here.
             "--skip=check/chrootless",
-            *("--format=directory", f"--include={','.join(packages)}", f"--aptopt={options}"),
-            # The only moment when the packages' names and versions are at hand.
-            '--extract-hook=ls "$1/var/cache/apt/archives" >"$VBENCH_DOWNLOADED"',
-            *(SUITE, str(tree), str(listed)),
+            *("--format=directory", f"--aptopt={options}"),
+            *(() if alone else (f"--include={','.join(packages)}",)),
+            f"--extract-hook={_HOOK}",
+            *(suite, str(tree), str(listed)),
         ],
-        env={"TMPDIR": str(scratch), "VBENCH_DOWNLOADED": str(downloaded)},
+        env={
+            "TMPDIR": str(scratch),
+            "VBENCH_DOWNLOADED": str(downloaded),
+            "VBENCH_ALONE": " ".join(packages),
+            "VBENCH_HOOK": f"{_ALONE if alone else ''}{_NAMES}",
+        },
         keep_open=keep_open,
     )
     versions = {}

@@ -10,11 +10,14 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.image import cpio, debian, rootfs, tools
+from vbench.image import foreign as other
+from vbench.image.foreign import Foreign
 from vbench.model import ImageFiles
 
 
@@ -29,6 +32,7 @@ class Addition:
     private: str = ""  # folder of programs that are not on Debian's PATH: they get a link there
     empty: tuple[str, ...] = ()  # folders that its programs expect
     boot: str = ""  # a gzipped file of the packages, put unpacked beside the root as `boot`
+    foreign: Foreign | None = None  # what comes of another release
 
     @property
     def all_packages(self) -> list[str]:
@@ -97,6 +101,26 @@ XEN = Addition(
     boot="boot/xen-4.17-amd64.gz",
 )
 
+# Debian has VirtualBox in unstable's contrib alone. Of it: what runs a machine without a window.
+VIRTUALBOX = Addition(
+    "VirtualBox",
+    programs={},
+    folders={},
+    foreign=Foreign(
+        suite="sid",
+        packages=("virtualbox", "virtualbox-dkms"),
+        folder="usr/lib/virtualbox",
+        files=(
+            *("VBoxHeadless", "VBoxHeadless.so", "VBoxManage", "VBoxSVC"),
+            *("VBoxRT.so", "VBoxXPCOM*.so", "VBoxVMM.so", "VBoxDD*.so", "*.r0", "components/*"),
+        ),
+        root="opt/virtualbox",
+        commands=("VBoxManage", "VBoxHeadless"),
+        module_source="usr/src/virtualbox-*",
+        module="vboxdrv",
+    ),
+)
+
 
 def build(
     work: Path, base: ImageFiles, addition: Addition, keep_open: tuple[int, ...]
@@ -109,10 +133,16 @@ def build(
     for tool in ("mmdebstrap", "cc"):
         tools.require(tool)
     packages, scratch, root = work / "packages", work / "scratch", work / "root"
-    for folder in (scratch, root):
+    for folder in (packages, scratch, root):
         folder.mkdir()
-    versions = debian.unpack(addition.all_packages, packages, scratch, keep_open)
+    versions: dict[str, str] = {}
+    if addition.all_packages:
+        versions |= debian.unpack(addition.all_packages, packages, scratch, keep_open)
     _assemble(packages, root, Path(base.root), addition)
+    if addition.foreign:
+        with tempfile.TemporaryDirectory(dir=work) as temporary:
+            versions |= other.add(addition.foreign, root, base, Path(temporary), keep_open)
+        rootfs.set_modes(root)
     added = cpio.archive(cpio.tree(root))
     if addition.boot:  # for whoever boots it, not for its guest
         (root / "boot").mkdir()

@@ -104,7 +104,7 @@ def _debian(progress: Callable[[str], None]) -> cache.Build:
 
 def hosting_key(base_digest: str, addition: hosting.Addition) -> str:
     """The key of the image of `base_digest` with `addition`."""
-    return key(base_digest, addition.name, recipe=(*RECIPE, HOSTING))
+    return key(base_digest, addition.name, recipe=(*RECIPE, *HOSTING))
 
 
 def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> dict[str, Any]:

@@ -155,6 +155,7 @@ PACKAGES = (
         Need.OPTION,
         {"dnf": NOWHERE, "pacman": NOWHERE, "zypper": NOWHERE, "apk": NOWHERE},
     ),
+    Package("make", "compiles VirtualBox's module for the testbed", ("make",), Need.OPTION),
     Package("tcsh", "a login shell unlike sh, for the tests' remote host", ("tcsh",), Need.TEST),
     Package(
         "openssh-server",

@@ -20,7 +20,7 @@ RECIPE = (
     *sorted((_VBENCH / "workloads").glob("probe*.[ch]")),
 )
 # What an image that hosts boot is built with besides.
-HOSTING = _IMAGE / "hosting.py"
+HOSTING = (_IMAGE / "hosting.py", _IMAGE / "foreign.py")
 
 
 def debian_key() -> str:
