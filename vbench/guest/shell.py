@@ -151,6 +151,9 @@ class GuestShell:
         finally:
             if self.alive:
                 self.run(f"kill -- -{pid} 2>/dev/null || true", timeout_s=10)
+                # dropbear closes the channel then. Where we do so at the same time, it closes the
+                # next one, too, which has the number of this one.
+                running.status(10.0 * self._host.timeout_scale)
             running.close()
 
     @property
