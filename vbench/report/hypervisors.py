@@ -75,8 +75,8 @@ def place(panel: Panel, variant: str) -> Place | None:
     """What the hypervisor of a variant was seen to be; older results tell its module only."""
     for launch in panel.launches:
         if launch.variant == variant:
-            seen = launch.attestation
-            return seen.place or (Place.MODULE if seen.module else None)
+            found = launch.attestation
+            return found.place or (Place.MODULE if found.module else None)
     return None
 
 

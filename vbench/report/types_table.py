@@ -44,12 +44,13 @@ def table(gathered: Gathered) -> Table:
 
 def _installation(stated: str, found: Sequence[Measured]) -> str:
     """What is stated of the type; where each hypervisor was seen."""
-    seen: dict[str, list[str]] = {}
+    observed: dict[str, list[str]] = {}
     for each in found:
         if each.place is not None:
             text = f"module {code(each.module)}" if each.module else _PLACES[each.place]
-            seen.setdefault(text, []).append(plain(each.kind.name))
-    return "; ".join([stated, *(f"{', '.join(names)}: {text}" for text, names in seen.items())])
+            observed.setdefault(text, []).append(plain(each.kind.name))
+    places = (f"{', '.join(names)}: {text}" for text, names in observed.items())
+    return "; ".join([stated, *places])
 
 
 def _performance(common: Panel | None, found: Sequence[Measured]) -> str:

@@ -124,7 +124,7 @@ class MachineBackend:
                 files = machine.upload_image(image)
                 cpus = int(machine.facts().facts.get("cpus", "1"))
                 shell = Native(machine, files, vcpus=cpus, scratch=scratch, pin=False)
-                seen, evidence = look_inside(shell)
+                observed, evidence = look_inside(shell)
             except (HostError, ValueError) as error:
                 raise LaunchError(
                     f"{machine.name} cannot be measured: {error}",
@@ -141,7 +141,7 @@ class MachineBackend:
                     disk=DiskPath.OWN,
                     relaunchable=options.reboot,
                 ),
-                observed=seen,
+                observed=observed,
                 evidence=evidence,
                 phases=phases,
                 cleanup=stack.pop_all(),

@@ -137,83 +137,85 @@ SYSTEMD = {
 _DOM0 = 1 << 11
 
 
-def identify(seen: Evidence) -> Found | None:
+def identify(shown: Evidence) -> Found | None:
     """The hypervisor of this machine; None where nothing shows one, or it is Xen's dom0."""
-    if seen.xen_features & _DOM0:
+    if shown.xen_features & _DOM0:
         return None
-    return next((found for step in _STEPS if (found := step(seen)) is not None), None)
+    return next((found for step in _STEPS if (found := step(shown)) is not None), None)
 
 
-def _dmi_first(seen: Evidence) -> Found | None:
-    hypervisor = _by_dmi(seen, _DMI_FIRST)
-    if hypervisor is None or not _is_guest(hypervisor, seen):
+def _dmi_first(shown: Evidence) -> Found | None:
+    hypervisor = _by_dmi(shown, _DMI_FIRST)
+    if hypervisor is None or not _is_guest(hypervisor, shown):
         return None
-    return _found(hypervisor, seen, "DMI")
+    return _found(hypervisor, shown, "DMI")
 
 
-def _uml(seen: Evidence) -> Found | None:
-    if seen.cpu_vendor != "User Mode Linux":
+def _uml(shown: Evidence) -> Found | None:
+    if shown.cpu_vendor != "User Mode Linux":
         return None
     return Found(UML, Technique.PARA, "the CPU vendor in /proc/cpuinfo")
 
 
-def _xen(seen: Evidence) -> Found | None:
+def _xen(shown: Evidence) -> Found | None:
     """A PV domain's CPUID may be that of the machine beneath Xen."""
-    return _found(XEN, seen, "/sys/hypervisor") if seen.sys_hypervisor.startswith("xen") else None
+    return _found(XEN, shown, "/sys/hypervisor") if shown.sys_hypervisor.startswith("xen") else None
 
 
-def _cpuid(seen: Evidence) -> Found | None:
+def _cpuid(shown: Evidence) -> Found | None:
     """The first signature of a product; "Microsoft Hv" is none."""
-    for text in seen.signatures.values():
+    for text in shown.signatures.values():
         hypervisor = _SIGNATURES.get(text) or _SIGNATURES.get(text.strip("\0"))
         if hypervisor is not None:
-            return _found(hypervisor, seen, "CPUID")
+            return _found(hypervisor, shown, "CPUID")
     return None
 
 
-def _dmi_later(seen: Evidence) -> Found | None:
-    hypervisor = _by_dmi(seen, _DMI_LATER)
-    return None if hypervisor is None else _found(hypervisor, seen, "DMI")
+def _dmi_later(shown: Evidence) -> Found | None:
+    hypervisor = _by_dmi(shown, _DMI_LATER)
+    return None if hypervisor is None else _found(hypervisor, shown, "DMI")
 
 
-def _acpi(seen: Evidence) -> Found | None:
-    for id in seen.acpi:
+def _acpi(shown: Evidence) -> Found | None:
+    for id in shown.acpi:
         for start, hypervisor in _ACPI.items():
             if id.startswith(start):
-                return _found(hypervisor, seen, "ACPI")
+                return _found(hypervisor, shown, "ACPI")
     return None
 
 
-def _hyper_v(seen: Evidence) -> Found | None:
+def _hyper_v(shown: Evidence) -> Found | None:
     """Microsoft's own DMI beside its signature; Surface machines have the first without it."""
-    ours = ("Microsoft Corporation", "Virtual Machine")
-    if (seen.dmi.get("sys_vendor"), seen.dmi.get("product_name")) != ours:
+    names = ("Microsoft Corporation", "Virtual Machine")
+    if (shown.dmi.get("sys_vendor"), shown.dmi.get("product_name")) != names:
         return None
-    return _found(HYPER_V, seen, "CPUID and DMI") if _HYPER_V in seen.signatures.values() else None
+    if _HYPER_V not in shown.signatures.values():
+        return None
+    return _found(HYPER_V, shown, "CPUID and DMI")
 
 
 _STEPS = (_dmi_first, _uml, _xen, _cpuid, _dmi_later, _hyper_v, _acpi)
 
 
-def _is_guest(by_dmi: Hypervisor, seen: Evidence) -> bool:
+def _is_guest(by_dmi: Hypervisor, shown: Evidence) -> bool:
     """Oracle, Amazon and Google have machines without a hypervisor whose DMI names them, too."""
-    return seen.bit or by_dmi is XEN or seen.dmi.get("product_name") == "VirtualBox"
+    return shown.bit or by_dmi is XEN or shown.dmi.get("product_name") == "VirtualBox"
 
 
-def _by_dmi(seen: Evidence, table: Mapping[str, Hypervisor]) -> Hypervisor | None:
+def _by_dmi(shown: Evidence, table: Mapping[str, Hypervisor]) -> Hypervisor | None:
     for file in _DMI_FILES:
-        text = seen.dmi.get(file, "")
+        text = shown.dmi.get(file, "")
         for start, hypervisor in table.items():
             if text.startswith(start):
                 return hypervisor
     return None
 
 
-def _found(hypervisor: Hypervisor, seen: Evidence, reason: str) -> Found:
+def _found(hypervisor: Hypervisor, shown: Evidence, reason: str) -> Found:
     technique = Technique.HARDWARE
     if hypervisor is QEMU_TCG:
         technique = Technique.FULL
-    elif hypervisor is XEN and seen.sys_hypervisor.endswith("PV"):
+    elif hypervisor is XEN and shown.sys_hypervisor.endswith("PV"):
         technique = Technique.PARA
     return Found(hypervisor, technique, reason)
 
