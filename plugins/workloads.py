@@ -1,4 +1,4 @@
-"""The workloads that come with vbench: every bench_*.py of the workloads folder."""
+"""The workloads that come with vbench: bench_*.py and scenario_*.py of the workloads folder."""
 
 from pathlib import Path
 
@@ -8,4 +8,5 @@ from vbench.contract.hookspecs import hookimpl
 
 @hookimpl
 def vbench_workloads() -> list[Path]:
-    return sorted(Path(workloads.__path__[0]).glob("bench_*.py"))
+    folder = Path(workloads.__path__[0])
+    return [*sorted(folder.glob("bench_*.py")), *sorted(folder.glob("scenario_*.py"))]

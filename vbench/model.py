@@ -65,7 +65,7 @@ class Statistic(StrEnum):
 
     `RATIO`: guest / native overhead of log ratios. `QUANTILES`: a latency
     distribution, shown as quantiles, no ratio. `ABSOLUTE`: no native counterpart
-    (boot), shown in seconds.
+    (boot, scenarios), shown in seconds.
     """
 
     RATIO = "ratio"
@@ -75,6 +75,8 @@ class Statistic(StrEnum):
 
 # Workloads as series and --workload name them, category/name: those that go through a device.
 ON_DEVICES = ("disk/*", "network/*", "boot/*")
+# Events of a guest's life, or of several guests together.
+SCENARIOS = ("provisioning", "snapshot", "migration", "consolidation", "isolation")
 CATEGORIES = (
     "cpu",
     "memory",
@@ -84,6 +86,8 @@ CATEGORIES = (
     "disk",
     "network",
     "boot",
+    # what scenarios measure, one kind each
+    *SCENARIOS,
 )
 
 
@@ -137,6 +141,11 @@ class WorkloadInfo:
     fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
 
+    @property
+    def scenario(self) -> bool:
+        """Whether it launches its guests itself: a function `scenario_*(lab)`."""
+        return self.category in SCENARIOS
+
     def matches(self, glob: str) -> bool:
         """By name, or by category/name."""
         return any(fnmatchcase(text, glob) for text in (self.name, f"{self.category}/{self.name}"))
@@ -182,6 +191,9 @@ class Pair:
     quantiles: Mapping[str, tuple[float | None, float]] = field(default_factory=_empty)
     # (native, guest) share of groups of units within 0.1 % of their median
     equal: tuple[float | None, float] | None = None
+    # of a scenario: all that it timed. `guest_s` is the figure that it is about, and `counters`
+    # hold what it counted, with the unit in the name ("sent_mib", "rounds")
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,3 +318,4 @@ class ImageFiles:
     # the same kernel as distributed, packed: what firmware starts; "" if it came unpacked
     bzimage: str = ""
     kernel_digest: str = ""  # SHA-256 of `kernel`
+    build_s: float | None = None  # how long it took to build, where it was built; None: not known

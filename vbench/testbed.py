@@ -19,8 +19,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 
 from vbench.contract.console import kernel_arguments
@@ -109,6 +109,21 @@ $ip link set veth0 up
 $ip -n native link set lo up
 $ip -n native address add {netns.NATIVE_END} dev veth1
 $ip -n native link set veth1 up
+"""
+# $1... numbers of ports
+_BRIDGE = f"""
+set -e
+ip=/usr/bin/ip
+$ip link add bridge address {netns.BRIDGE_MAC} type bridge
+$ip address add {netns.BRIDGE_END} dev bridge
+$ip link set bridge up
+for number; do
+  $ip tuntap add dev port$number mode tap vnet_hdr
+  $ip link set port$number master bridge up
+done
+"""
+_NO_BRIDGE = """
+for name in bridge $(printf 'port%s ' "$@"); do /usr/bin/ip link delete $name; done
 """
 
 
@@ -366,6 +381,16 @@ class TestbedHost(SshHost):
                 native_address=netns.NATIVE_END.partition("/")[0],
             )
         return self._network
+
+    @contextmanager
+    def bridge(self, ports: int) -> Iterator[Sequence[Network]]:
+        numbers = range(ports)
+        self._must("sh", "-c", _BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0)
+        try:
+            yield netns.ports(ports, [None for _ in numbers], ())
+        finally:
+            if self._guest is not None and self._guest.alive:
+                self._must("sh", "-c", _NO_BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0)
 
 
 def _without_blanks(path: str, stack: ExitStack) -> str:

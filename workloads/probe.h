@@ -28,6 +28,7 @@ extern const struct command CPU_COMMANDS[];    /* probe_cpu.c */
 extern const struct command MEMORY_COMMANDS[]; /* probe_memory.c */
 extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
 extern const struct command NET_COMMANDS[];    /* probe_net.c */
+extern const struct command LIFE_COMMANDS[];   /* probe_life.c */
 extern const struct command EXIT_COMMANDS[];   /* probe_exit.c */
 extern const struct command XEN_COMMANDS[];    /* probe_xen.c */
 extern const struct command HYPERVISOR_COMMANDS[]; /* probe_hypervisor.c */

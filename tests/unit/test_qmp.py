@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from qemu.qmp.qmp_client import ExecuteError
 
 from vbench.errors import GuestLost
-from vbench.hypervisors.qemu.qmp import Qmp
+from vbench.hypervisors.qemu.qmp import Qmp, Refused
 
 GREETING = {"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": []}}
 
@@ -181,7 +180,7 @@ def test_a_refusal_is_not_a_death() -> None:
 
     with served(act) as (stream, _):
         qmp = Qmp(stream)
-        with pytest.raises(ExecuteError) as caught:
+        with pytest.raises(Refused) as caught:
             qmp.execute("x")
         assert caught.value.error_class == "CommandNotFound"
         qmp.close()

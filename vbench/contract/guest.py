@@ -12,6 +12,7 @@ from vbench.records import Capabilities, DeviceSettings, Observed, Phase
 
 if TYPE_CHECKING:
     from vbench.contract.host import Host
+    from vbench.contract.life import Life
     from vbench.errors import GuestLost
 
 # Where the server of a network workload listens, in a guest and natively: iperf3's own port.
@@ -93,6 +94,11 @@ class Guest(Target, Protocol):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """How long its launch took, by whose clock. Empty where nothing was launched."""
+
+    @property
+    def life(self) -> Life | None:
+        """What saves, restores and migrates it. None where `capabilities.lifecycle` has reasons
+        only."""
 
     @property
     def machine(self) -> object:

@@ -167,5 +167,10 @@ class Host(Protocol):
         """The network for measuring, made at the first call; None where this host may not
         make one: guests then have what network their hypervisor gives them."""
 
+    def bridge(self, ports: int) -> AbstractContextManager[Sequence[Network]]:
+        """Networks whose taps are the ports of one bridge, which ends with the context: guests on
+        them reach each other, and one can go on at another port. Clients run beside the bridge.
+        Empty where this host may not make one."""
+
     def close(self) -> None:
         """End and remove all that the host made. Safe to repeat."""

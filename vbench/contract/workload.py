@@ -1,4 +1,8 @@
-"""What a workload is: a `bench_*` function and what is stated about it."""
+"""What a workload is: a `bench_*` function and what is stated about it.
+
+A scenario is a `scenario_<kind>_<name>` function: it gets a lab, in which it launches guests, where
+others get a `measure`. What else is true of workloads is true of scenarios.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ from types import FunctionType
 from typing import Any
 
 from vbench.errors import UsageError
-from vbench.model import CATEGORIES, Statistic, WorkloadInfo
+from vbench.model import CATEGORIES, SCENARIOS, Statistic, WorkloadInfo
 from vbench.records import Cause
 
-PREFIX = "bench_"
+PREFIX, SCENARIO_PREFIX = "bench_", "scenario_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
     "cause": None, "fresh": False, "representative": False,
@@ -23,7 +27,8 @@ _DEFAULTS: Mapping[str, object] = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload that can be measured: `function(measure)`, and what is stated about it."""
+    """A workload that can be measured: `function(measure)` or, if it is a scenario,
+    `function(lab)`, and what is stated about it."""
 
     info: WorkloadInfo
     function: FunctionType
@@ -56,11 +61,13 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     `representative`: a reduced run measures it of its category.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
-    constants count too. Raises UsageError for a statement that is missing, unknown or wrong.
+    constants count too. A scenario need state nothing: its name says its kind, which is its
+    category and its unit. Raises UsageError for a statement that is missing, unknown or wrong.
     """
     path = inspect.getsourcefile(function) or ""
-    name = function.__name__.removeprefix(PREFIX).replace("_", "-")
+    name = function.__name__.removeprefix(PREFIX).removeprefix(SCENARIO_PREFIX).replace("_", "-")
     where = f"workload {name} in {path}"
+    stated = {**_by_name(function.__name__, where), **stated}
     unknown = set(stated) - {"unit", *_DEFAULTS}
     if unknown or "unit" not in stated:
         raise UsageError(
@@ -69,7 +76,12 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             remedy='write @pytest.mark.workload(category="cpu", unit="event")',
         )
     values = {key: str(value) for key, value in {**_DEFAULTS, **stated}.items()}
-    for key, known in (("category", CATEGORIES), ("statistic", tuple(Statistic))):
+    categories = [
+        each
+        for each in CATEGORIES
+        if (each in SCENARIOS) == function.__name__.startswith(SCENARIO_PREFIX)
+    ]
+    for key, known in (("category", categories), ("statistic", tuple(Statistic))):
         if values[key] not in known:
             raise UsageError(
                 f"{where}: there is no {key} {values[key]!r}", remedy=f"one of {', '.join(known)}"
@@ -98,14 +110,27 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     )
 
 
+def _by_name(name: str, where: str) -> dict[str, object]:
+    """What the name of a scenario states. Raises UsageError for a kind that there is not."""
+    if not name.startswith(SCENARIO_PREFIX):
+        return {}
+    kind = name.removeprefix(SCENARIO_PREFIX).partition("_")[0]
+    if kind not in SCENARIOS:
+        raise UsageError(
+            f"{where}: there is no kind of scenario {kind!r}",
+            remedy=f"call it scenario_KIND_NAME, with a kind of {', '.join(SCENARIOS)}",
+        )
+    return {"category": kind, "unit": kind, "statistic": Statistic.ABSOLUTE, "counted": False}
+
+
 def _definition(function: Callable[..., object]) -> str:
-    """The source of the function's file without that of the other `bench_*` functions."""
+    """The source of the function's file without that of its other workloads."""
     lines, _ = inspect.findsource(function)
     dropped: set[int] = set()
     for node in ast.parse("".join(lines)).body:
         if (
             isinstance(node, ast.FunctionDef)
-            and node.name.startswith(PREFIX)
+            and node.name.startswith((PREFIX, SCENARIO_PREFIX))
             and node.name != function.__name__
         ):
             first = min([node.lineno, *(each.lineno for each in node.decorator_list)])

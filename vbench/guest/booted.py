@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from vbench.contract.guest import Endpoint
 from vbench.contract.host import Host
+from vbench.contract.life import Life
 from vbench.errors import GuestLost
 from vbench.guest.shell import GuestShell, Machine
 from vbench.hosts.ssh import SshConnection
@@ -35,6 +36,7 @@ class BootedGuest(AbstractContextManager["BootedGuest"]):
     observed: Observed
     phases: tuple[Phase, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
+    life: Life | None = None
 
     @property
     def machine(self) -> Machine:

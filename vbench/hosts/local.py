@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
 from vbench.contract.host import SCRATCH_MIB, Layer, Network, Scratch
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
-from vbench.hosts.netns import local_network
+from vbench.hosts.netns import local_bridge, local_network
 from vbench.hosts.private_directory import private_directory
 from vbench.hosts.stream_log import StreamLog
 from vbench.model import HostFacts, HostKind, ImageFiles, Output, TimeBase
@@ -222,6 +222,9 @@ class LocalHost:
             self._network_tried = True
             self._network = self._stack.enter_context(local_network())
         return self._network
+
+    def bridge(self, ports: int) -> AbstractContextManager[Sequence[Network]]:
+        return local_bridge(ports)
 
     def close(self) -> None:
         self._stack.close()

@@ -136,4 +136,5 @@ def _files(path: Path, manifest: dict[str, Any]) -> ImageFiles:
         versions=manifest["versions"],
         bzimage=str(path / cache.PACKED) if cache.PACKED in manifest["content"] else "",
         kernel_digest=manifest["content"]["vmlinux"]["sha256"],
+        build_s=manifest.get("build_seconds"),
     )

@@ -237,10 +237,7 @@ class Measure:
 
     def phase_s(self, operation: str, phase: str) -> float:
         """Seconds of a phase of this guest's life. Raises Unsupported where nobody timed it."""
-        for each in self.guest.phases:
-            if (each.operation, each.phase) == (operation, phase):
-                return each.seconds
-        raise Unsupported(f"nothing timed {operation} to {phase} of this guest")
+        return phase_s(self.guest, operation, phase)
 
     def absolute(self, seconds: float) -> None:
         """Record a duration that was measured elsewhere and has no native counterpart. Raises
@@ -384,3 +381,11 @@ class Measure:
             )
         mean = reading.elapsed_s / reading.units
         return mean if self._wall else reading.quantiles.get("p50", mean)
+
+
+def phase_s(guest: Guest, operation: str, phase: str) -> float:
+    """Seconds of a phase of a guest's life. Raises Unsupported where nobody timed it."""
+    for each in guest.phases:
+        if (each.operation, each.phase) == (operation, phase):
+            return each.seconds
+    raise Unsupported(f"nothing timed {operation} to {phase} of this guest")

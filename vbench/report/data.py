@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from vbench.model import Item, Status, Technique
+from vbench.model import SCENARIOS, Item, Status, Technique
 from vbench.records import Place
 from vbench.report import (
     attribution,
@@ -18,6 +18,7 @@ from vbench.report import (
     exits,
     hypervisors,
     reference,
+    scenarios,
     sentences,
 )
 from vbench.report.gather import Gathered, Panel
@@ -104,6 +105,8 @@ def _series(panel: Panel, item: Item) -> dict[str, Any]:
         "pairs": len(item.pairs),
         "disturbed": dict(panel.flags[item.name]),
         "conditions": sorted(panel.conditions[item.name]),
+        "phases": scenarios.phases(item),
+        "counts": scenarios.medians(item) if item.category in SCENARIOS else {},
     }
 
 

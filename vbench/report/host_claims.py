@@ -1,16 +1,12 @@
-"""Claims about hosts: hands-on checks (D1 to D3) and provisioning (W3)."""
+"""Claims about hosts: hands-on checks (D1 to D3)."""
 
 from __future__ import annotations
 
 from vbench.model import Technique
 from vbench.report.gather import Panel
-from vbench.report.overview import BOOT_PHASES, boot_times
 from vbench.report.technique_claims import module_launches, no_guest
 from vbench.report.verdicts import Basis, Finding, Part
-from vbench.results.formatting import code, number, plain
-
-# W3: "within minutes".
-PROVISIONED_S = 300.0
+from vbench.results.formatting import code, plain
 
 
 def cpu_flag(panel: Panel) -> Finding | str:
@@ -49,24 +45,4 @@ def created(panel: Panel) -> Finding | str:
     refused = [e for e in panel.unavailable if e.technique == Technique.HARDWARE.value]
     return (
         Finding((Part(False, plain(why) if not refused else why, Basis.SIGHT),)) if refused else why
-    )
-
-
-def provisioning(panel: Panel) -> Finding | str:
-    """W3: from launch to the first command; what comes before is not timed."""
-    if not panel.wall:
-        return "launches of an emulated host are not timed"
-    texts, holds = [], []
-    for variant in panel.variants():
-        seconds = next((s for k in BOOT_PHASES if (s := boot_times(panel, variant, k))), [])
-        if seconds:
-            holds.append(seconds[-1] <= PROVISIONED_S)
-            texts.append(f"{code(variant)} {number(seconds[0])} to {number(seconds[-1])} s")
-    if not texts:
-        return "no launch was timed"
-    return Finding(
-        (
-            Part(all(holds), "launch to first command: " + "; ".join(texts)),
-            Part(None, "the making of the image before it was not timed"),
-        )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vbench.model import CATEGORIES, ON_DEVICES, Item, Statistic, Status
+from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, Item, Statistic, Status
 from vbench.report import cells
 from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
@@ -169,12 +169,13 @@ def _cost(panel: Panel, item: Item, name: str) -> str:
 
 def counters(panel: Panel) -> list[Block]:
     """All other counters, per unit of work: VM exits and the like."""
+    items = [item for item in panel.items if item.category not in SCENARIOS]
     names = sorted(
-        {name for item in panel.items for name in cells.counter_names(item)}
+        {name for item in items for name in cells.counter_names(item)}
         - {*_OWN_COLUMNS, *_SHOWN_ELSEWHERE}
     )
     rows: list[list[Cell | str]] = []
-    for item in panel.items:
+    for item in items:
         values = [cells.counter(item, name) for name in names]
         if any(value is not None for value in values):
             texts = [Cell(_count(value), value) for value in values]

@@ -30,7 +30,8 @@ from vbench.results.shapes import to_json
 #      `device` with numbers, `capabilities`, `module` of an attestation; `declaration` of a result;
 #      `cause` of an item; flag `nat` for `slirp`. `seed`, `sittings`, `planned`, `done` and
 #      `stopped` of a run, `digests` of a launch, absent before: not known; `side` of a run
-SCHEMA_VERSION = 4
+#   5  scenarios: `pair_phases` of an item, absent before: none were timed
+SCHEMA_VERSION = 5
 
 
 def upgraded(whole: Mapping[str, Any], version: int) -> Mapping[str, Any]:
@@ -41,7 +42,7 @@ def upgraded(whole: Mapping[str, Any], version: int) -> Mapping[str, Any]:
 
 
 def _additions(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    return whole  # versions 2 and 3 only added what the reader takes as absent
+    return whole  # versions 2, 3 and 5 only added what the reader takes as absent
 
 
 def _to_4(whole: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -59,6 +60,7 @@ _STEPS: tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], ...] = (
     _additions,
     _additions,
     _to_4,
+    _additions,
 )
 
 

@@ -101,7 +101,8 @@ def item_of(
 def _pairs(samples: Mapping[str, Any]) -> tuple[Pair, ...]:
     counters, quantiles = samples["counters"], samples["quantiles"]
     equal = samples.get("pair_equal", [None] * len(samples["pairs"]))
-    columns = (samples["pairs"], samples["pair_boots"], samples["pair_flags"], equal)
+    phases = samples.get("pair_phases", [()] * len(samples["pairs"]))
+    columns = (samples["pairs"], samples["pair_boots"], samples["pair_flags"], equal, phases)
     return tuple(
         Pair(
             native_s,
@@ -115,6 +116,9 @@ def _pairs(samples: Mapping[str, Any]) -> tuple[Pair, ...]:
                 if values[i] is not None and values[i][1] is not None
             },
             shares,
+            timed,
         )
-        for i, ((native_s, guest_s), boot, flags, shares) in enumerate(zip(*columns, strict=True))
+        for i, ((native_s, guest_s), boot, flags, shares, timed) in enumerate(
+            zip(*columns, strict=True)
+        )
     )

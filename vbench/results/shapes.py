@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from vbench.model import HostFacts, HostKind, Launch, Statistic, Status, Technique, TimeBase
-from vbench.records import Cause, Declaration, Installation
+from vbench.records import Cause, Declaration, Installation, Phase
 from vbench.results.stats import Overhead
 
 
@@ -97,6 +97,7 @@ class _Samples(TypedDict):
     pair_boots: tuple[int, ...]
     pair_flags: tuple[tuple[str, ...], ...]
     pair_equal: NotRequired[tuple[_Shares | None, ...]]
+    pair_phases: NotRequired[tuple[tuple[Phase, ...], ...]]
     counters: Mapping[str, tuple[float | None, ...]]
     quantiles: Mapping[str, tuple[_Shares | None, ...]]
     exits: NotRequired[Mapping[str, float | None]]
@@ -135,6 +136,7 @@ class JournalPair(TypedDict):
     counters: Mapping[str, float | None]
     quantiles: Mapping[str, _Shares]
     equal: _Shares | None
+    phases: tuple[Phase, ...]
 
 
 class _Record(TypedDict):

@@ -64,8 +64,8 @@ def item_head(item: Item) -> dict[str, Any]:
 def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
     """The `extra_info["vbench"]` object of a measured item. Units: seconds per unit of work.
 
-    `pairs`, `pair_boots`, `pair_flags`, `pair_equal` and each list in `counters` and `quantiles`
-    run in parallel. Raises StoreError for a guest sample that is not finite.
+    `pairs`, `pair_boots`, `pair_flags`, `pair_equal`, `pair_phases` and each list in `counters`
+    and `quantiles` run in parallel. Raises StoreError for a guest sample that is not finite.
     """
     counters = sorted({name for pair in item.pairs for name in pair.counters})
     quantiles = sorted({name for pair in item.pairs for name in pair.quantiles})
@@ -75,6 +75,7 @@ def extra_info(item: Item, overhead: stats.Overhead | None) -> dict[str, Any]:
         "pair_boots": [p.boot for p in item.pairs],
         "pair_flags": [list(p.flags) for p in item.pairs],
         "pair_equal": [_quantile_pair(p.equal) for p in item.pairs],
+        "pair_phases": [to_json(p.phases) for p in item.pairs],
         "counters": {
             name: [_number(p.counters.get(name)) for p in item.pairs] for name in counters
         },

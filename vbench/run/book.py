@@ -17,6 +17,7 @@ from vbench.model import CATEGORIES, Availability, Item, Launch, Pair, Result, S
 from vbench.records import Installation
 from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
+from vbench.results.shapes import to_json
 from vbench.run.measuring import State
 from vbench.run.schedule import Task
 from vbench.run.series import Series
@@ -146,7 +147,10 @@ class Book:
             "pair",
             series=task.series.label,
             workload=task.workload.info.name,
-            pair={each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
+            pair={
+                **{each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
+                "phases": to_json(pair.phases),
+            },
         )
 
     @_alone

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from vbench.contract.workload import PREFIX, Workload, described, marks
+from vbench.contract.workload import PREFIX, SCENARIO_PREFIX, Workload, described, marks
 from vbench.errors import UsageError, named
 from vbench.model import CATEGORIES
 from vbench.system.interrupts import asked_to_end
 
 # How pytest itself measures a workload file.
 PYTEST_WAY = "pytest -p vbench.pytest_plugin -o 'python_functions=bench_*'"
+# What a function is given, by how its name begins.
+_GETS = {PREFIX: "measure", SCENARIO_PREFIX: "lab"}
 # Marks that only pytest can obey.
 _PYTEST_ONLY = {"parametrize", "skip", "skipif", "usefixtures", "xfail"}
 
@@ -49,7 +51,10 @@ def _module(file: Path) -> ModuleType:
     name = f"vbench_workload_file_{str(file).encode().hex()}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise UsageError(f"the workload file {file} is no Python file", remedy="name it bench_*.py")
+        raise UsageError(
+            f"the workload file {file} is no Python file",
+            remedy="name it bench_*.py or scenario_*.py",
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -67,21 +72,19 @@ def _module(file: Path) -> ModuleType:
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
     for name, each in vars(module).items():
-        if (
-            name.startswith(PREFIX)
-            and isinstance(each, FunctionType)
-            and "measure" in inspect.signature(each).parameters
-        ):
+        gets = next((gets for prefix, gets in _GETS.items() if name.startswith(prefix)), None)
+        if isinstance(each, FunctionType) and gets in inspect.signature(each).parameters:
             yield each
 
 
 def _callable_by_us(workload: Workload) -> None:
     """Raises UsageError for what needs pytest's fixtures or marks."""
+    gets = _GETS[SCENARIO_PREFIX if workload.info.scenario else PREFIX]
     parameters = inspect.signature(workload.function).parameters.values()
     needed = [
         f"the fixture {each.name}"
         for each in parameters
-        if each.name != "measure" and each.default is each.empty
+        if each.name != gets and each.default is each.empty
     ]
     needed += [
         f"the mark {mark.name}" for mark in marks(workload.function) if mark.name in _PYTEST_ONLY
@@ -89,6 +92,6 @@ def _callable_by_us(workload: Workload) -> None:
     if needed:
         raise UsageError(
             f"workload {workload.info.name} in {workload.info.path} needs {', '.join(needed)} of "
-            "pytest, and `vbench run` gives it `measure` alone",
+            f"pytest, and `vbench run` gives it `{gets}` alone",
             remedy=f"{PYTEST_WAY} {workload.info.path} --backend VARIANT",
         )

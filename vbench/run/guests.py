@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import vbench
 from vbench.contract.guest import Guest
+from vbench.contract.host import Host
 from vbench.contract.registry import Variant, with_options
 from vbench.errors import (
     ConnectionLost,
@@ -72,7 +73,7 @@ class Broker:
             raise known
         self._phases.enter("booting")
         try:
-            guest = self._launch_or_again(series, variant, boot)
+            guest, _ = self._launch_or_again(series, variant, boot, series.host)
         except (GuestError, HostError, ConnectionLost) as error:
             failures = self._failures.get(key[:2], 0) + 1
             self._failures[key[:2]] = failures
@@ -88,6 +89,11 @@ class Broker:
         self.current, self._key, self._owner = guest, key, (series, boot)
         return guest
 
+    def another(self, series: Series, boot: int, at: Host, options: str) -> tuple[Guest, Launch]:
+        """One more guest of this series and boot on `at`, its host or a port there. Whoever asked
+        for it ends it. Raises as `guest`, each time anew."""
+        return self._launch_or_again(series, self._variant(series, options), boot, at)
+
     def _variant(self, series: Series, options: str) -> Variant:
         """The series' variant with further options."""
         if not options:
@@ -97,18 +103,22 @@ class Broker:
         except UsageError as error:
             raise Unsupported(error.what) from error
 
-    def _launch_or_again(self, series: Series, variant: Variant, boot: int) -> Guest:
+    def _launch_or_again(
+        self, series: Series, variant: Variant, boot: int, at: Host
+    ) -> tuple[Guest, Launch]:
         """A launch that was late is tried once more."""
         try:
-            return self._launch(series, variant, boot)
+            return self._launch(series, variant, boot, at)
         except LaunchTimeout as error:
             self._book.note("launched again", series=series.label, why=str(error))
-        return self._launch(series, variant, boot)
+        return self._launch(series, variant, boot, at)
 
-    def _launch(self, series: Series, variant: Variant, boot: int) -> Guest:
+    def _launch(
+        self, series: Series, variant: Variant, boot: int, at: Host
+    ) -> tuple[Guest, Launch]:
         """Raises LaunchError for whatever the backend's code raises."""
         try:
-            return self._launched(series, variant, boot)
+            return self._launched(series, variant, boot, at)
         except VbenchError:
             raise
         except BaseException as error:
@@ -116,9 +126,11 @@ class Broker:
                 raise
             raise fault(LaunchError, f"the backend {variant.backend.name}", error) from error
 
-    def _launched(self, series: Series, variant: Variant, boot: int) -> Guest:
+    def _launched(
+        self, series: Series, variant: Variant, boot: int, at: Host
+    ) -> tuple[Guest, Launch]:
         backend = variant.backend
-        guest = backend.launch(series.host, self._image, variant.options)
+        guest = backend.launch(at, self._image, variant.options)
         try:
             attestation = backend.attest(guest)
             if not guest.capabilities.relaunchable:
@@ -142,7 +154,7 @@ class Broker:
         except BaseException:
             guest.close()
             raise
-        return guest
+        return guest, launch
 
     def drop(self) -> None:
         """End the guest that is up, if any. An error of that is not one of what comes next."""

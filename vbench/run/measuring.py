@@ -12,6 +12,7 @@ from vbench.errors import PluginError, Unsupported
 from vbench.guest.native import Native
 from vbench.measure.comparability import check
 from vbench.measure.engine import ExitHistogram, Measure, NativeCount, Outcome, Sizes
+from vbench.measure.lab import Lab, Launch
 from vbench.measure.plan import GUEST, NATIVE, Plan
 from vbench.model import ImageFiles, Pair, Statistic, TimeBase, WorkloadInfo
 from vbench.records import DiskPath, NativeReference, NetworkPath
@@ -33,9 +34,13 @@ class State:
 class MeasureFactory:
     """Makes the `Measure` of a workload; knows what of its host was made for earlier ones."""
 
-    def __init__(self, registry: Registry, image: ImageFiles, phases: Phases) -> None:
+    def __init__(
+        self, registry: Registry, image: ImageFiles, phases: Phases, image_s: float | None = None
+    ) -> None:
+        """`image_s` is how long it took until the image was there."""
         self._registry = registry
         self._image = image
+        self._image_s = image_s
         self._phases = phases
         self._counts: dict[tuple[Native, str], NativeCount] = {}
         self._natives: dict[tuple[Host, int, bool, tuple[str, ...], bool, str], Native] = {}
@@ -103,6 +108,35 @@ class MeasureFactory:
         if native.host.time_base is not TimeBase.INSTRUCTIONS:
             return None
         return self._counts.setdefault((native, info.name), NativeCount())
+
+    def lab(
+        self,
+        host: Host,
+        state: State,
+        boot: int,
+        plan: Plan,
+        launch: Launch,
+        on_pair: Callable[[Pair], None],
+    ) -> Lab:
+        """For a scenario, whose guests `launch` launches."""
+        return Lab(
+            host=host,
+            image=self._image,
+            image_s=self._image_s,
+            boot=boot,
+            plan=plan,
+            outcome=state.outcome,
+            launch=launch,
+            native=self._beside,
+            on_pair=on_pair,
+            phase=self._phases.enter,
+        )
+
+    def _beside(self, guest: Guest, client: bool) -> Native | None:
+        """A guest's native partner, if it has one, or what runs its `client`."""
+        if client:
+            return self._native(guest.host, guest.endpoint, guest.client_prefix, client=True)
+        return self._native(guest.reference, guest.endpoint) if guest.reference else None
 
     def _native(
         self,

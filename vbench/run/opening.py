@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def load_workloads(options: RunOptions, registry: Registry) -> list[Workload]:
     workloads = collect(files)
     if not workloads:
         raise UsageError(
-            "there is nothing to measure: no function bench_*(measure) was found",
+            "there is nothing to measure: "
+            "no function bench_*(measure) or scenario_*(lab) was found",
             evidence="\n".join(map(str, files)),
         )
     return workloads
@@ -123,8 +125,10 @@ def open_session(options: RunOptions, asked: Asked, *, lanes: bool = False) -> S
         sides=SIDES if options.ab else (),
         lanes=lanes and not options.ab,
     )
+    began = time.monotonic()
     try:
         files = ensure_image(options.kernel, options.modules)
+        image_s = time.monotonic() - began
         counted = installations(chosen.series)
     except BaseException:
         for series in chosen.series:
@@ -147,4 +151,5 @@ def open_session(options: RunOptions, asked: Asked, *, lanes: bool = False) -> S
         plan=options.plan(),
         plans={TimeBase.INSTRUCTIONS: options.counting_plan()},
         seed=seed,
+        image_s=image_s,
     )

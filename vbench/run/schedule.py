@@ -33,7 +33,8 @@ class Task:
     @property
     def guest(self) -> tuple[str, int, str]:
         """Tasks of equal ones share a guest."""
-        return (self.series.label, self.boot, self.workload.info.options)
+        info = self.workload.info
+        return (self.series.label, self.boot, info.name if info.scenario else info.options)
 
 
 def check_names(globs: Sequence[str], infos: Iterable[WorkloadInfo]) -> None:
@@ -82,8 +83,10 @@ def schedule(
                 chosen = _mixed(chosen, each.host, f"{seed} {each.label} {boot}")
                 if counts(each):
                     chosen.sort(key=lambda workload: not workload.info.representative)
-                # those that share a guest together, the plain one first
-                chosen.sort(key=lambda one: (one.info.options, not one.info.fresh))
+                # those that share a guest together, the plain one first; scenarios share none
+                chosen.sort(
+                    key=lambda one: (one.info.scenario, one.info.options, not one.info.fresh)
+                )
                 tasks += [Task(each, workload, boot) for workload in chosen]
     return _table_first(tasks)
 
@@ -118,7 +121,7 @@ def _chosen(
     for workload in workloads:
         info = workload.info
         wanted = series.takes(info) and (not globs or any(map(info.matches, globs)))
-        if info.options and not globs:
+        if (info.options or info.scenario) and not globs:
             wanted = wanted and plan.own_guests
         if wanted and boot < plan.boots_of(info):
             yield workload

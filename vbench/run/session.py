@@ -10,7 +10,9 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 
+from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import (
@@ -22,14 +24,14 @@ from vbench.errors import (
     VbenchError,
     WorkloadError,
 )
-from vbench.measure.engine import Measure
+from vbench.measure.lab import Lab
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles, TimeBase
 from vbench.results import stats
 from vbench.run.book import Book
 from vbench.run.failures import Failure, Failures, fault
 from vbench.run.guests import Broker
-from vbench.run.measuring import MeasureFactory
+from vbench.run.measuring import MeasureFactory, State
 from vbench.run.phases import Phases
 from vbench.run.schedule import Task
 from vbench.run.series import Series
@@ -48,20 +50,22 @@ class Session(AbstractContextManager["Session"]):
         plan: Plan,
         plans: Mapping[TimeBase, Plan] | None = None,
         seed: int = 0,
+        image_s: float | None = None,
     ) -> None:
-        """`plans` overrides `plan` for a time base; `seed` is that of the order."""
+        """`plans` overrides `plan` for a time base; `seed` is that of the order; `image_s` is how
+        long it took until the image was there."""
         self.registry = registry
         self.book = book
         self.phases = Phases()
         self.seed = seed
         self.failures = Failures()
         self.stopped = threading.Event()  # no further task: it is to end
-        self._image = image
+        self._image, self._image_s = image, image_s
         self._plan = plan
         self._plans = dict(plans or {})
         self._hosts: tuple[Host, ...] | None = None  # of a lane
         self.broker = Broker(image, self.phases, book, self._not_ended)
-        self._factory = MeasureFactory(registry, image, self.phases)
+        self._factory = MeasureFactory(registry, image, self.phases, image_s)
 
     def lane(self, host: Host) -> Session:
         """A session for the tasks on `host`, whose guests come up beside those of this one. Its
@@ -73,6 +77,7 @@ class Session(AbstractContextManager["Session"]):
             plan=self._plan,
             plans=self._plans,
             seed=self.seed,
+            image_s=self._image_s,
         )
         lane.failures = self.failures
         lane._hosts = (host,)
@@ -101,9 +106,10 @@ class Session(AbstractContextManager["Session"]):
         return stats.settled(self.book.item(task), most, plan.precision)
 
     def measure(
-        self, task: Task, call: Callable[[Measure], object], *, again: bool = False
+        self, task: Task, call: Callable[[Any], object], *, again: bool = False
     ) -> VbenchError | None:
-        """Measure one task: its guest comes up, then `call` is given its `Measure`.
+        """Measure one task: its guest comes up, then `call` is given its `Measure`; for a scenario,
+        its `Lab`.
 
         A guest of an emulated host that fell silent is launched `again` for it, once: where
         instructions are counted a second sample is as good.
@@ -116,24 +122,26 @@ class Session(AbstractContextManager["Session"]):
         try:
             if state.unsupported:
                 raise Unsupported(state.unsupported)
-            guest = self.broker.guest(task.series, task.boot, task.workload.info.options)
-            launched = True
-            launch = self.book.launches[task.series.label][-1]
-            measure = self._factory.make(
-                guest,
-                state,
-                launch.boot,
-                self.plan(task.series),
-                lambda pair: self.book.pair(task, pair),
-            )
-            self.book.begin(task, launch.id)
             before = len(state.outcome.pairs)
-            call(measure)
-            if len(state.outcome.pairs) == before:
-                raise WorkloadError(
-                    "it took no sample: it never called `measure`",
-                    remedy="call `measure(...)` or `measure.absolute(...)` in the workload",
+            if task.workload.info.scenario:
+                launched = True  # what fails to be launched is in the scenario
+                with self._lab(task, state) as lab:
+                    call(lab)
+            else:
+                guest = self.broker.guest(task.series, task.boot, task.workload.info.options)
+                launched = True
+                launch = self.book.launches[task.series.label][-1]
+                measure = self._factory.make(
+                    guest,
+                    state,
+                    launch.boot,
+                    self.plan(task.series),
+                    lambda pair: self.book.pair(task, pair),
                 )
+                self.book.begin(task, launch.id)
+                call(measure)
+            if len(state.outcome.pairs) == before:
+                raise _nothing_measured(task)
         except Unsupported as error:
             state.unsupported = error.what
             return self._ended(task, error)
@@ -162,6 +170,28 @@ class Session(AbstractContextManager["Session"]):
                 self.broker.drop()
             return self._ended(task, failure)
         return self._ended(task, None)
+
+    def _lab(self, task: Task, state: State) -> Lab:
+        """The lab of a scenario. No other guest is up beside those of it."""
+        self.broker.drop()
+
+        def launch(at: Host, options: str) -> Guest:
+            guest, launched = self.broker.another(task.series, task.boot, at, options)
+            if not guest.capabilities.relaunchable:
+                guest.close()
+                raise Unsupported("vbench does not launch its guests")
+            self.book.begin(task, launched.id)
+            return guest
+
+        options = task.workload.info.options
+        return self._factory.lab(
+            task.series.host,
+            state,
+            task.boot,
+            self.plan(task.series),
+            lambda at, more: launch(at, ",".join(filter(None, (options, more)))),
+            lambda pair: self.book.pair(task, pair),
+        )
 
     def _ended(self, task: Task, error: VbenchError | None) -> VbenchError | None:
         self.phases.enter("other")
@@ -203,3 +233,15 @@ class Session(AbstractContextManager["Session"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _nothing_measured(task: Task) -> WorkloadError:
+    if task.workload.info.scenario:
+        return WorkloadError(
+            "it took no sample: it never called `lab.record`",
+            remedy="call `lab.record(...)` in the scenario",
+        )
+    return WorkloadError(
+        "it took no sample: it never called `measure`",
+        remedy="call `measure(...)` or `measure.absolute(...)` in the workload",
+    )

@@ -39,6 +39,7 @@ class MachineGuest:
     client_prefix: tuple[str, ...] = ()
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    life: None = None
 
     @property
     def image(self) -> ImageFiles:

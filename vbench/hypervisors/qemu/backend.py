@@ -12,24 +12,24 @@ from typing import Any
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
-from vbench.contract.host import Host, Network
+from vbench.contract.host import Host
 from vbench.contract.registry import variant_text
 from vbench.errors import LaunchError, Unsupported, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.hosts.pinning import UNPINNED, placement
-from vbench.hypervisors.qemu import binary, truth, tsc
+from vbench.hypervisors.qemu import binary, nics, truth, tsc
 from vbench.hypervisors.qemu.attest import attest
 from vbench.hypervisors.qemu.cmdline import (
     MACHINES,
     Disk,
     GuestSpec,
-    Nic,
     argv,
     nic_device,
 )
 from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
+from vbench.hypervisors.qemu.life import QemuLife
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.hypervisors.qemu.options import KvmOptions, QemuOptions
 from vbench.image import ensure, source_of
@@ -43,6 +43,7 @@ from vbench.records import (
     DiskPath,
     Hypervisor,
     HypervisorType,
+    Lifecycle,
     NativeReference,
     NetworkPath,
     UsageScope,
@@ -62,7 +63,6 @@ KVM = Hypervisor(
     HypervisorType.HYBRID,
     "the kernel's Documentation/virt/kvm: a module makes Linux the hypervisor",
 )
-_MACS = ("52:54:00:76:62:01", "52:54:00:76:62:02")  # locally administered, QEMU's prefix
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ class QemuBackend(OnAskedHost):
                 observed=observed,
                 phases=watch.phases,
                 cleanup=stack.pop_all(),
+                life=QemuLife(spec, places, keys, timeout_s),
             )
 
     def _check(self, host: Host, files: ImageFiles, options: QemuOptions) -> None:
@@ -231,12 +232,7 @@ class QemuBackend(OnAskedHost):
         if self.accel == "kvm":
             cpu += [hint] if (hint := host.launch_hints.get(HINT_CPU)) else []
             cpu += ["kvm=off"] if options.firmware else []
-        nics = [Nic(self.nic, _user_net(), _MACS[0])]
-        addresses = ["10.0.2.15/24"]
-        if network is not None:
-            vhost = ",vhost=on" if _vhost(options) else ""
-            nics.append(Nic(self.nic, _tap(network) + vhost, _MACS[1]))
-            addresses.append(network.guest_address)
+        cards, addresses = nics.cards(self.nic, network, vhost=_vhost(options))
         words = tsc.kernel_words(host, files) if self._uncalibrated(options) else ()
         return GuestSpec(
             accel=self.accel,
@@ -259,7 +255,7 @@ class QemuBackend(OnAskedHost):
                     device=scratch.device,
                 ),
             ),
-            nics=tuple(nics),
+            nics=cards,
             extra=options.arguments,
         )
 
@@ -305,24 +301,8 @@ def _capabilities(host: Host) -> Capabilities:
         disk=DiskPath.BLOCK_DEVICE if host.scratch().device else DiskPath.IMAGE_FILE,
         pausable=True,
         usage=UsageScope.GUEST,
+        lifecycle=Lifecycle(save=None, restore=None, migrate=None, clone=None),
     )
-
-
-def _tap(network: Network) -> str:
-    """QEMU's -netdev for a host's tap, without its id."""
-    if network.tap_fd is not None:
-        return f"tap,fd={network.tap_fd}"
-    return f"tap,ifname={network.tap},script=no,downscript=no"
-
-
-def _user_net() -> str:
-    """QEMU's own network for SSH: forwarded on loopback only, nothing else goes in or out.
-
-    Port 0 lets QEMU pick, so that no one can take a port between our choice and its use. The
-    second forward serves network workloads where the host may not make a tap.
-    """
-    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, SERVER_PORT))
-    return f"user,restrict=on,{forwards}"
 
 
 def _vhost(options: QemuOptions) -> bool:

@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import EventListener, QMPClient, QMPError
 from qemu.qmp.protocol import ConnectError, StateError
 from qemu.qmp.qmp_client import ExecInterruptedError, ExecuteError
 
-from vbench.errors import GuestLost
+from vbench.errors import GuestError, GuestLost
 
 # What it has to say comes to us as exceptions; unhandled it would go to standard error.
 logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+
+
+class Refused(GuestError):
+    """QEMU does not do what a command asks of it, and says why."""
+
+    def __init__(self, command: str, error_class: str, why: str) -> None:
+        super().__init__(f"QEMU refuses {command}: {why}")
+        self.error_class = error_class  # QMP's: "CommandNotFound", "GenericError"
 
 
 class Qmp:
@@ -30,6 +38,8 @@ class Qmp:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._client = QMPClient("vbench")
+        self._stops = EventListener(("STOP", "RESUME"))
+        self._client.register_listener(self._stops)
         try:
             self._call(self._client.connect(stream), timeout_s)
         except BaseException:
@@ -56,20 +66,34 @@ class Qmp:
     def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Run a QMP command and return its `return` value.
 
-        Raises GuestLost if QEMU is gone, qemu.qmp's ExecuteError if QEMU refuses.
+        Raises GuestLost if QEMU is gone, Refused.
         """
-        return self._call(
-            self._client.execute(command, dict(arguments) if arguments else None), self.timeout_s
-        )
+        try:
+            return self._call(
+                self._client.execute(command, dict(arguments) if arguments else None),
+                self.timeout_s,
+            )
+        except ExecuteError as error:
+            raise Refused(command, error.error_class, str(error)) from error
 
     def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """As `execute`; None where this QEMU does not know the command."""
         try:
             return self.execute(command, arguments)
-        except ExecuteError as error:
+        except Refused as error:
             if error.error_class == "CommandNotFound":
                 return None
             raise
+
+    def stops(self) -> list[tuple[str, float]]:
+        """When the guest was stopped and went on, as QEMU's events say: ("STOP" or "RESUME",
+        seconds of its host's clock)."""
+        events: list[dict[str, Any]] = [dict(each) for each in self._stops.history]
+        times = [each["timestamp"] for each in events]
+        return [
+            (str(each["event"]), at["seconds"] + at["microseconds"] / 1e6)
+            for each, at in zip(events, times, strict=True)
+        ]
 
     def quit(self, timeout_s: float) -> None:
         """Ask QEMU to end; the reply may get lost on the way, which is no error."""

@@ -1,0 +1,354 @@
+"""Saving, restoring and migrating a QEMU guest, over QMP alone: the same on every host."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from vbench.contract.guest import Guest
+from vbench.contract.host import Host
+from vbench.contract.life import Migration, Saved, Terms
+from vbench.errors import (
+    ConnectionLost,
+    GuestError,
+    GuestLost,
+    HostError,
+    LaunchError,
+    LaunchTimeout,
+    Unsupported,
+)
+from vbench.guest.booted import BootedGuest
+from vbench.guest.launch import LaunchKeys, log_in
+from vbench.guest.shell import GuestShell
+from vbench.hosts.pinning import Placement
+from vbench.hypervisors.qemu import nics
+from vbench.hypervisors.qemu.cmdline import GuestSpec, argv
+from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.model import Output
+from vbench.records import Clock, Phase
+
+_STATE, _TAG = "state.qcow2", "vbench"
+# Room for the headers of the file: memory is appended, however large.
+_DISK_BYTES = 1 << 20
+# Some hundred times what saving or loading 512 MiB takes; it is written to a real disk.
+_JOB_TIMEOUT_S = 60.0
+_SWITCH_TIMEOUT_S = 20.0
+_PAUSE_S = 0.02
+_LAST_WORDS = re.compile(r"(BUG:|Oops|Kernel panic|general protection fault)[^\r\n]*")
+# Linux takes no longer path of a socket (unix(7)).
+_PATH_MAX = 107
+
+
+@dataclass(frozen=True)
+class QemuLife:
+    """How a guest's QEMU was called, which is how another must be called to go on with it."""
+
+    spec: GuestSpec
+    places: Placement
+    keys: LaunchKeys
+    timeout_s: float  # of a boot
+
+    def save(self, guest: Guest, folder: str) -> Saved:
+        machine = _machine(guest)
+        host, path = guest.host, f"{folder}/{_STATE}"
+        kept = self._kept(host, folder)
+        try:
+            host.write(path, b"")
+            with _node(machine, "vbenchfile", {"driver": "file", "filename": path}):
+                options = {"driver": "qcow2", "file": "vbenchfile", "size": _DISK_BYTES}
+                _job(machine, "blockdev-create", {"options": options})
+            with _state(machine, path):
+                before, began = len(machine.qmp.stops()), host.clock()
+                _job(machine, "snapshot-save", _SNAPSHOT)
+                saved_s = host.clock() - began
+                state_bytes = _state_bytes(machine)
+        except (GuestError, HostError) as error:
+            with suppress(HostError, ConnectionLost):
+                room = host.run(["df", "-h", folder], timeout_s=20).stdout
+                host.run(["rm", "-f", "--", path, kept.spec.initrd], timeout_s=20)
+                if type(error) is GuestError:  # QEMU calls a full disk an input/output error
+                    raise GuestError(
+                        error.what, evidence=room, remedy="see whether that disk is full"
+                    ) from error
+            raise
+        phases = [Phase("save", "saved", Clock.CLIENT, saved_s)]
+        phases += _stopped("save", machine.qmp.stops()[before:])
+        return Saved(guest, folder, tuple(phases), {"state_mib": state_bytes / 2**20}, kept)
+
+    def restore(self, saved: Saved, host: Host) -> BootedGuest:
+        kept = saved.how
+        assert isinstance(kept, QemuLife)  # noqa: S101 - whose `save` it is
+        phases: list[Phase] = []
+        with ExitStack() as stack:
+            folder = stack.enter_context(host.workdir())
+            here = kept._kept(host, folder)._at(host)
+            began = host.clock()
+
+            def reached(phase: str) -> None:
+                phases.append(Phase("restore", phase, Clock.CLIENT, host.clock() - began))
+
+            machine = here._start(host, "-S")
+            stack.callback(machine.close)
+            reached("started")
+            with _as_launch(machine), _state(machine, f"{saved.folder}/{_STATE}"):
+                _job(machine, "snapshot-load", _SNAPSHOT)
+            reached("loaded")
+            machine.resume()
+            shell = here._logged_in(host, machine, stack)
+            reached("command")
+            return here._guest(saved.guest, host, shell, stack, tuple(phases))
+
+    def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
+        machine = _machine(guest)
+        if host.name != guest.host.name:
+            raise Unsupported(f"vbench does not migrate from {guest.host.name} to {host.name}")
+        with ExitStack() as stack:
+            folder = stack.enter_context(host.workdir())
+            channel = f"{folder}/channel"
+            if len(channel) > _PATH_MAX:
+                raise HostError(
+                    f"{channel} is too long for a socket", remedy="set VBENCH_TMP to a shorter path"
+                )
+            there = self._kept(host, folder)._at(host)
+            target = there._start(host, "-incoming", "defer")
+            stack.callback(target.close)
+            with _with_evidence(machine, target):
+                state = _migrated(machine, target, f"unix:{channel}", terms)
+                if state["status"] != "completed":
+                    return Migration(None, (), _counts(state))
+                _until_running(target)
+            phases = _phases(state)
+            try:
+                shell = there._logged_in(host, target, stack)
+            except (LaunchError, GuestLost) as error:
+                guest.close()  # it is nowhere else
+                why = _why_lost(error, target, guest, self.spec.accel)
+                return Migration(None, phases, _counts(state), why)
+            gone_on = there._guest(guest, host, shell, stack, ())
+        guest.close()
+        return Migration(gone_on, phases, _counts(state))
+
+    def _kept(self, host: Host, folder: str) -> QemuLife:
+        """With the launch's initramfs in `folder`: a later QEMU reads it again, and the launch's
+        own goes with its guest. Raises HostError."""
+        kept = f"{folder}/initrd"
+        link = ["sh", "-c", 'ln -- "$1" "$2" || cp -- "$1" "$2"', "keep", self.spec.initrd, kept]
+        done = host.run(link, timeout_s=60)
+        if done.status != 0:
+            raise HostError(f"cannot keep {self.spec.initrd} in {folder}", evidence=done.stderr)
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, initrd=kept))
+
+    def _at(self, host: Host) -> QemuLife:
+        cards = nics.moved(self.spec.nics, host.network())
+        return dataclasses.replace(self, spec=dataclasses.replace(self.spec, nics=cards))
+
+    def _start(self, host: Host, *how: str) -> QemuMachine:
+        """Another QEMU, built alike. Raises LaunchError."""
+        line = [*argv(self.spec), *how]
+        return QemuMachine(host, line, host.network(), self.places)
+
+    def _logged_in(self, host: Host, machine: QemuMachine, stack: ExitStack) -> GuestShell:
+        """Its shell, after its first command. Raises LaunchTimeout, GuestLost."""
+        port = machine.forwarded_port(22)
+        limit_s = self.timeout_s / 2
+        ssh = log_in(host, "127.0.0.1", port, self.keys, timeout_s=limit_s, machine=machine)
+        stack.callback(ssh.close)
+        shell = GuestShell(machine, ssh, host)
+        first: Output = shell.run("true", timeout_s=limit_s)
+        if first.status != 0:
+            raise LaunchError("the guest's first command failed", evidence=first.stderr)
+        return shell
+
+    def _guest(
+        self,
+        was: Guest,
+        host: Host,
+        shell: GuestShell,
+        stack: ExitStack,
+        phases: tuple[Phase, ...],
+    ) -> BootedGuest:
+        """`was` as it goes on; it takes what `stack` holds."""
+        assert isinstance(was, BootedGuest)  # noqa: S101 - what QEMU backends launch
+        return dataclasses.replace(
+            was, shell=shell, host=host, phases=phases, life=self, cleanup=stack.pop_all()
+        )
+
+
+_SNAPSHOT = {"tag": _TAG, "vmstate": "vbenchstate", "devices": ["vbenchstate"]}
+
+
+def _machine(guest: Guest) -> QemuMachine:
+    machine = guest.machine
+    assert isinstance(machine, QemuMachine)  # noqa: S101 - of a guest with this life
+    return machine
+
+
+@contextmanager
+def _as_launch(machine: QemuMachine) -> Iterator[None]:
+    """What QEMU refuses, or ends of, while it loads a state is a failed launch."""
+    try:
+        yield
+    except GuestLost as error:
+        raise LaunchError(
+            "QEMU ended while it loaded the saved state", evidence=machine.evidence()
+        ) from error
+    except GuestError as error:
+        raise LaunchError(
+            f"the saved state cannot be loaded: {error.what}",
+            evidence=machine.evidence(),
+            remedy="restore it by the QEMU, machine type and devices that it was saved with",
+        ) from error
+
+
+@contextmanager
+def _node(machine: QemuMachine, name: str, options: Mapping[str, object]) -> Iterator[None]:
+    """A block node while the context lasts: a closed file is free for another QEMU."""
+    machine.qmp.execute("blockdev-add", {"node-name": name, **options})
+    try:
+        yield
+    finally:
+        if machine.alive:
+            with suppress(GuestError):  # the first error is the one to be told
+                machine.qmp.execute("blockdev-del", {"node-name": name})
+
+
+@contextmanager
+def _state(machine: QemuMachine, path: str) -> Iterator[None]:
+    """The file of a saved state, open in a QEMU while the context lasts."""
+    file = {"driver": "file", "filename": path}
+    with _node(machine, "vbenchstate", {"driver": "qcow2", "file": file}):
+        yield
+
+
+def _job(machine: QemuMachine, command: str, arguments: Mapping[str, object]) -> None:
+    """Run a job of QEMU to its end. Raises GuestError in its words, GuestLost."""
+    name = "vbench"
+    machine.qmp.execute(command, {"job-id": name, **arguments})
+    deadline = machine.host.deadline_clock() + _JOB_TIMEOUT_S * machine.host.timeout_scale
+    while True:
+        (job,) = [each for each in machine.qmp.execute("query-jobs") if each["id"] == name]
+        if job["status"] == "concluded":
+            break
+        if machine.host.deadline_clock() > deadline:
+            raise GuestError(f"QEMU's {command} did not end within {_JOB_TIMEOUT_S:g} s")
+        time.sleep(_PAUSE_S)
+    machine.qmp.execute("job-dismiss", {"id": name})
+    if "error" in job:
+        raise GuestError(f"QEMU's {command} failed: {job['error']}")
+
+
+def _state_bytes(machine: QemuMachine) -> int:
+    """Size of the saved machine, as QEMU says it."""
+    for node in machine.qmp.execute("query-named-block-nodes"):
+        for snapshot in node["image"].get("snapshots", ()):
+            if snapshot["name"] == _TAG:
+                return int(snapshot["vm-state-size"])
+    raise GuestError("QEMU does not list the state that it saved")
+
+
+def _stopped(operation: str, events: list[tuple[str, float]]) -> list[Phase]:
+    """How long QEMU's own events say that the guest stood still."""
+    stops = [at for name, at in events if name == "STOP"]
+    resumes = [at for name, at in events if name == "RESUME"]
+    if not stops or not resumes or resumes[-1] < stops[0]:
+        return []
+    return [Phase(operation, "downtime", Clock.HYPERVISOR, resumes[-1] - stops[0])]
+
+
+def _asked(machine: QemuMachine) -> dict[str, Any]:
+    return dict(machine.qmp.execute("query-migrate"))
+
+
+@contextmanager
+def _with_evidence(*machines: QemuMachine) -> Iterator[None]:
+    """Where one of several QEMUs ends, all of them are evidence."""
+    try:
+        yield
+    except GuestLost as error:
+        ends = [f"(exit status {each.process.wait(1.0)}) {each.evidence()}" for each in machines]
+        raise GuestLost(error.what, evidence="\n".join(ends)) from error
+
+
+def _migrated(
+    machine: QemuMachine, target: QemuMachine, channel: str, terms: Terms
+) -> dict[str, Any]:
+    """What QEMU says of a migration that is over: "completed", or as it stood when it was given up
+    after `terms.limit_s`; the guest goes on where it was then. Raises GuestLost, and GuestError for
+    a migration that failed."""
+    host = machine.host
+    limits = {
+        "max-bandwidth": round(terms.bandwidth_mib_s * 2**20),
+        "downtime-limit": round(terms.downtime_s * 1000),
+    }
+    machine.qmp.execute("migrate-set-parameters", limits)
+    target.qmp.execute("migrate-incoming", {"uri": channel})
+    machine.qmp.execute("migrate", {"uri": channel})
+    began = host.clock()
+    while True:
+        state = _asked(machine)
+        if state["status"] == "completed":
+            time.sleep(0.05)  # its figures come a little later than that word
+            return _asked(machine)
+        if state["status"] in ("failed", "cancelled"):
+            raise GuestError(
+                f"the migration {state['status']}: {state.get('error-desc', 'QEMU says no more')}; "
+                "the guest goes on where it was",
+                evidence=target.evidence(),
+            )
+        if host.clock() - began > terms.limit_s and state["status"] == "active":
+            machine.qmp.execute("migrate_cancel")
+            _until(lambda: _asked(machine)["status"] in ("cancelled", "completed"), machine)
+            last = _asked(machine)
+            return last if last["status"] == "completed" else state
+        time.sleep(_PAUSE_S)
+
+
+def _until_running(machine: QemuMachine) -> None:
+    _until(lambda: machine.qmp.execute("query-status")["status"] == "running", machine)
+
+
+def _until(reached: Any, machine: QemuMachine) -> None:
+    deadline = machine.host.deadline_clock() + _SWITCH_TIMEOUT_S * machine.host.timeout_scale
+    while not reached():
+        if machine.host.deadline_clock() > deadline:
+            raise LaunchTimeout("a migrated guest does not go on", evidence=machine.evidence())
+        time.sleep(_PAUSE_S)
+
+
+def _phases(state: Mapping[str, Any]) -> tuple[Phase, ...]:
+    """What QEMU's `query-migrate` timed."""
+    names = {"total": "total-time", "downtime": "downtime", "setup": "setup-time"}
+    return tuple(
+        Phase("migration", phase, Clock.HYPERVISOR, state[key] / 1000)
+        for phase, key in names.items()
+        if key in state
+    )
+
+
+def _why_lost(error: GuestError, target: QemuMachine, guest: Guest, accel: str) -> str:
+    """What its console tells, and the fault of QEMU that it may be."""
+    words = _LAST_WORDS.search(target.console())
+    why = f"the guest does not answer after its migration ({words[0] if words else error.what})"
+    major = guest.versions.get("qemu", "").partition(".")[0]
+    if accel.startswith("tcg") and major.isdecimal() and int(major) < 9:
+        why += (
+            ". QEMU before 9.0 misses writes of translated guests that migrate (its change "
+            "'physmem: Fix migration dirty bitmap coherency with TCG memory access')"
+        )
+    return why
+
+
+def _counts(state: Mapping[str, Any]) -> dict[str, float]:
+    """What QEMU's `query-migrate` counted."""
+    ram = state.get("ram", {})
+    found = {
+        "sent_mib": ram.get("transferred", 0) / 2**20,
+        "left_mib": ram.get("remaining", 0) / 2**20,
+        "rounds": ram.get("dirty-sync-count", 0),
+    }
+    return found if ram else {}

@@ -1,0 +1,219 @@
+"""What a scenario is given: guests to launch, save, restore, migrate; a place for its figures."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+
+from vbench.contract.guest import Guest
+from vbench.contract.host import Host
+from vbench.contract.life import Life, Saved, Terms
+from vbench.errors import Unsupported, VbenchError, WorkloadError
+from vbench.guest.native import Native
+from vbench.guest.target import succeed
+from vbench.hosts.port import at_port
+from vbench.measure.engine import Outcome, phase_s
+from vbench.measure.interference import InterferenceMonitor
+from vbench.measure.plan import Plan
+from vbench.measure.watcher import Watcher, bring_to_life
+from vbench.model import ImageFiles, Pair
+from vbench.records import Clock, Phase
+
+Launch = Callable[[Host, str], Guest]  # a host and further options of the backend
+
+
+class Lab:
+    """The `lab` of one scenario on one boot. Whatever it made ends with it.
+
+    A context manager. Its methods raise Unsupported for what guests of this backend cannot do,
+    with the reason, and else as the guest's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        image: ImageFiles,
+        image_s: float | None,
+        boot: int,
+        plan: Plan,
+        outcome: Outcome,
+        launch: Launch,
+        native: Callable[[Guest, bool], Native | None],
+        on_pair: Callable[[Pair], None],
+        phase: Callable[[str], None],
+    ) -> None:
+        """`image_s` is how long it took until the image was there; `launch` launches, attests and
+        records a guest; `native` makes what runs beside a guest: its native partner or, if true,
+        its client; `on_pair` and `phase` as for Measure."""
+        self.host = host
+        self.boot = boot
+        self.image = image
+        self.image_s = image_s
+        self._plan = plan
+        self.outcome = outcome
+        self._launch = launch
+        self._native = native
+        self._on_pair = on_pair
+        self._enter = phase
+        self._guests: list[Guest] = []
+        self._stack = ExitStack()
+        self._monitor = InterferenceMonitor(host)
+        self._began = self._monitor.sample()
+        self._phases: list[Phase] = []
+        self._counts: dict[str, float] = {}
+
+    # ------------------------------------------------------------ guests
+
+    @property
+    def rounds(self) -> range:
+        """How often a boot's figures are taken."""
+        return range(self._plan.rounds)
+
+    def ports(self, count: int) -> Sequence[Host]:
+        """The host as guests on the ports of one bridge see it: each for one guest at a time."""
+        networks = self._stack.enter_context(self.host.bridge(count))
+        if not networks:
+            raise Unsupported(f"vbench can make no bridge on {self.host.name}")
+        return [at_port(self.host, network) for network in networks]
+
+    def launch(self, at: Host | None = None, options: str = "") -> Guest:
+        """One more guest, on the host or on a port; with further `options` of its backend."""
+        self._enter("booting")
+        guest = self._launch(at or self.host, options)
+        self._guests.append(guest)
+        self._enter("measuring")
+        return guest
+
+    def end(self, guest: Guest) -> None:
+        """End a guest before the scenario does."""
+        self._guests.remove(guest)
+        guest.close()
+
+    def save(self, guest: Guest) -> Saved:
+        """Save its state, which goes with the scenario; the guest goes on."""
+        life = _life(guest, "save")
+        saved = life.save(guest, self._stack.enter_context(guest.host.workdir()))
+        self.took_all(saved.phases)
+        self.counted(**saved.counts)
+        return saved
+
+    def restore(self, saved: Saved, at: Host) -> Guest:
+        """A guest that goes on where it was saved."""
+        guest = _life(saved.guest, "restore").restore(saved, at)
+        self._guests.append(guest)
+        self.took_all(guest.phases)
+        return guest
+
+    def migrate(self, guest: Guest, at: Host, terms: Terms) -> Guest | None:
+        """The guest as it goes on elsewhere; None: it did not converge, and goes on where it is, or
+        it was lost: "survived" is counted as 0 then, and the reason is noted."""
+        made = _life(guest, "migrate").migrate(guest, at, terms)
+        self.took_all(made.phases)
+        moved = made.guest is not None
+        self.counted(
+            **made.counts, converged=float(moved or bool(made.lost)), survived=float(not made.lost)
+        )
+        if made.lost:
+            self.outcome.notes.add(made.lost)
+        if made.guest is not None:
+            self._guests[self._guests.index(guest)] = made.guest
+        return made.guest
+
+    def watch(self, guest: Guest, *, mib: int = 0, mib_s: int = 0) -> Watcher:
+        """Watch a guest on a port: it keeps `mib` of memory and touches `mib_s` in a second."""
+        client = self._native(guest, True)
+        assert client is not None  # noqa: S101 - a client is asked for
+        bring_to_life(guest, _watcher_address(guest), mib=mib, mib_s=mib_s)
+        return self._stack.enter_context(Watcher(client, guest.endpoint.address))
+
+    def natively(self, guest: Guest, command: str) -> float | None:
+        """Seconds that a command takes natively from nothing to its end, by the host's clock; None
+        where the guest has no native partner."""
+        native = self._native(guest, False)
+        if native is None:
+            return None
+        began = native.host.clock()
+        succeed(native, command, timeout_s=60)
+        return native.host.clock() - began
+
+    def phase_s(self, guest: Guest, operation: str, phase: str) -> float:
+        """Seconds of a phase of a guest's life. Raises Unsupported where nobody timed it."""
+        return phase_s(guest, operation, phase)
+
+    def sleep(self, seconds: float) -> None:
+        """Let seconds of the host's clock pass."""
+        until = self.host.clock() + seconds
+        while (left := until - self.host.clock()) > 0:
+            time.sleep(left)
+
+    # ------------------------------------------------------------ figures
+
+    def took(self, operation: str, phase: str, seconds: float | None, clock: Clock) -> None:
+        """A phase of this round; None: it could not be timed, and is left out."""
+        if seconds is not None:
+            self._phases.append(Phase(operation, phase, clock, max(0.0, seconds)))
+
+    def took_all(self, phases: Sequence[Phase]) -> None:
+        """Phases as a guest has them."""
+        self._phases += phases
+
+    def counted(self, **counts: float) -> None:
+        """What was counted in this round, with the unit in the name: `state_mib`."""
+        self._counts |= counts
+
+    def record(self, seconds: float) -> None:
+        """End this round: `seconds` is the figure that the scenario is about. Raises
+        WorkloadError for one that is no duration."""
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise WorkloadError(f"the scenario says it took {seconds} s")
+        flags = self._monitor.flags_since(self._began)
+        pair = Pair(
+            None,
+            seconds,
+            self.boot,
+            flags=flags,
+            counters=dict(self._counts),
+            phases=tuple(self._phases),
+        )
+        self._phases, self._counts, self._began = [], {}, self._monitor.sample()
+        self.outcome.pairs.append(pair)
+        self._on_pair(pair)
+
+    # ------------------------------------------------------------ the end
+
+    def _end_guests(self) -> None:
+        with ExitStack() as stack:
+            while self._guests:
+                stack.callback(self._guests.pop(0).close)
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            with self._stack:
+                self._end_guests()
+        except VbenchError:
+            if error is None:  # the first one tells more
+                raise
+
+
+def _life(guest: Guest, operation: str) -> Life:
+    why = getattr(guest.capabilities.lifecycle, operation)
+    if why is not None or guest.life is None:
+        raise Unsupported(f"its guests have no {operation}: {why}")
+    return guest.life
+
+
+def _watcher_address(guest: Guest) -> str:
+    """Where the bridge's own end is: the first address of the guest's network."""
+    return guest.endpoint.address.rpartition(".")[0] + ".1"
