@@ -25,7 +25,7 @@ from types import MappingProxyType
 
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import Endpoint
-from vbench.contract.host import Layer, Network, Scratch
+from vbench.contract.host import HINT_EARLY, Layer, Network, Scratch
 from vbench.errors import ConnectionLost, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
@@ -36,7 +36,7 @@ from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.qemu.cmdline import Disk, GuestSpec, Nic, argv, escape
-from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
+from vbench.hypervisors.qemu.kvm import HINT_CPU
 from vbench.hypervisors.qemu.kvm import LAYER as KVM_LAYER
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.image import ensure_hosting
@@ -47,6 +47,8 @@ from vbench.system.facts import facts as host_facts
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
 CPU = "qemu64,+svm,+npt,+rdtscp"
+# True under -icount, but QEMU's translator never says so by itself.
+INVARIANT_TSC = ",+invtsc,x-force-features=on"
 # sleep=on: idle time passes as on the wall. With sleep=off it is skipped, and time-outs of
 # what waits for the world outside (SSH, slirp) strike early.
 ICOUNT = ("-icount", "shift=0,sleep=on")
@@ -247,7 +249,7 @@ class TestbedHost(SshHost):
                 versions={"qemu": qemu_version(here) or "unknown"},
                 endpoint=Endpoint("", 0, 0, "127.0.0.1", 0, 1),
                 capabilities=Capabilities(NativeReference.NONE, NetworkPath.NAT),
-                device=DeviceSettings(cpu=CPU, further={"clock": self.time_base.value}),
+                device=DeviceSettings(cpu=spec.cpu, further={"clock": self.time_base.value}),
                 observed=observe(shell),
                 phases=watch.phases,
                 cleanup=stack.pop_all(),
@@ -266,7 +268,7 @@ class TestbedHost(SshHost):
             initrd = ",".join(map(escape, modules))
         return GuestSpec(
             accel="tcg,thread=single",
-            cpu=CPU,
+            cpu=CPU + (INVARIANT_TSC if layer.invariant_tsc else ""),
             kernel=(layer.hypervisor or f"{files.root}/boot/hypervisor")
             if layer.beneath
             else files.kernel,

@@ -17,7 +17,7 @@ from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 from tests.integration.test_docs import example
 from vbench import image
 from vbench.contract.console import kernel_arguments
-from vbench.contract.host import Host
+from vbench.contract.host import HINT_EARLY, Host
 from vbench.guest.launch import LaunchKeys, log_in, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
@@ -25,7 +25,7 @@ from vbench.hosts.local import LocalHost
 from vbench.hypervisors.machine import identify as known
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.qemu.cmdline import GuestSpec, Nic, argv
-from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
+from vbench.hypervisors.qemu.kvm import HINT_CPU
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.image.cpio import archive, file
 from vbench.model import Output, Status

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # a lower room than hosts
     from vbench.image.hosting import Addition
 
 SCRATCH_MIB = 256  # size of the disk under test where the host has room for a file
+# What a host may hint at (`Host.launch_hints`): shell commands that make a hardware-assisted guest
+# fit to run before it loads drivers; what they print is recorded with the launch.
+HINT_EARLY = "early"
 
 
 class HostProcess(Protocol):
@@ -74,7 +77,8 @@ class Layer:
     `addition` is what the image gets for it, `modules` are loaded, `start` is a shell script that
     starts its services. `beneath`: the command line of a hypervisor that is booted beneath the
     kernel, whose console is then `console`; empty where none is. `hypervisor`: a file of ours
-    that is booted there in place of the addition's.
+    that is booted there in place of the addition's. `invariant_tsc`: the processor must say that
+    its time stamp counter has one frequency.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Layer:
     beneath: tuple[str, ...] = ()
     console: str = "ttyS0"
     hypervisor: str = ""
+    invariant_tsc: bool = False
 
 
 class Host(Protocol):
@@ -97,7 +102,7 @@ class Host(Protocol):
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
     timeout_scale: float
-    # What guests there need to be launched with, by names that a hypervisor's room defines.
+    # What guests there need to be launched with: HINT_EARLY, or a name of a hypervisor's room.
     launch_hints: Mapping[str, str]
 
     def with_layer(self, layer: Layer) -> Host:

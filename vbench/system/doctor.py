@@ -39,7 +39,7 @@ from vbench.system.streams import print_anywhere
 
 NEEDED_CACHE_MIB = 3 * 1024  # image, its root tree, a scratch disk, and the testbed's drive
 NEEDED_MEMORY_MIB = 2 * 1024  # a guest of 1 GiB and room for QEMU and native beside it
-TESTBED_MEMORY_MIB = 7 * 1024  # its machine has 3 GiB, and there is a second one for Xen
+TESTBED_MEMORY_MIB = 7 * 1024  # its machine has 3 GiB, and Xen and VirtualBox get a second one
 QEMU_WITH_QUERY_STATS = (7, 1)  # QMP query-stats: exits without root
 BUSY_PERCENT = 10.0  # of the time somebody waits for a CPU: pairs would carry flags
 SETUP = "vbench setup"

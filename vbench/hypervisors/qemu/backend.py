@@ -12,7 +12,7 @@ from typing import Any
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
-from vbench.contract.host import Host
+from vbench.contract.host import HINT_EARLY, Host
 from vbench.contract.registry import variant_text
 from vbench.errors import LaunchError, Unsupported, UsageError
 from vbench.guest.booted import BootedGuest
@@ -28,7 +28,7 @@ from vbench.hypervisors.qemu.cmdline import (
     argv,
     nic_device,
 )
-from vbench.hypervisors.qemu.kvm import HINT_CPU, HINT_EARLY
+from vbench.hypervisors.qemu.kvm import HINT_CPU
 from vbench.hypervisors.qemu.life import QemuLife
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.hypervisors.qemu.options import KvmOptions, QemuOptions

@@ -17,9 +17,8 @@ from vbench.system.facts import kvm_modules
 from vbench.system.kvm_probe import HARDWARE
 
 # What a host may hint at (`Host.launch_hints`): what a guest must have in its CPU model or do
-# without, as QEMU's -cpu takes it; and shell commands that make it fit to run before it loads
-# drivers, whose output is recorded with the launch.
-HINT_CPU, HINT_EARLY = "kvm.cpu", "kvm.early"
+# without, as QEMU's -cpu takes it.
+HINT_CPU = "kvm.cpu"
 
 # With which the testbed is booted for KVM's guests.
 LAYER = Layer("KVM", hosting.QEMU, ("kvm_amd", "tun", "veth", "vhost_net"))

@@ -1,0 +1,26 @@
+"""Hardware-assisted virtualization by an application of a host's operating system: VirtualBox.
+
+A hypervisor of type 2 with a kernel module of its own. All devices that are measured are
+emulations of real ones.
+"""
+
+from vbench.contract.hookspecs import hookimpl
+from vbench.hypervisors.virtualbox.backend import VirtualBoxBackend
+from vbench.model import Fact
+
+BACKEND = VirtualBoxBackend(
+    name="virtualbox",
+    summary="Oracle VirtualBox, emulated AHCI disk",
+    facts={
+        "guest_os": Fact("modification not required", "VirtualBox manual, 'First Steps'"),
+        "windows": Fact("yes", "VirtualBox manual, 'Supported Guest Operating Systems'"),
+        "technology": Fact("VT-x, AMD-V", "VirtualBox manual, 'Technical Background'"),
+        "usage": Fact("the usual way today: on desktops, for development and tests",
+                      "VirtualBox manual, 'First Steps'"),
+    },
+)  # fmt: skip
+
+
+@hookimpl
+def vbench_backends() -> list[VirtualBoxBackend]:
+    return [BACKEND]

@@ -1,0 +1,1 @@
+"""Oracle VirtualBox: how it is driven, and what a host must have."""
