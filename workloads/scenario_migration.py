@@ -10,7 +10,7 @@ pytestmark = pytest.mark.workload(boots=1)
 
 _MIB = 200  # memory that is touched again and again
 # That of a network of 1 Gbit/s, and QEMU's default: what touches memory faster cannot converge.
-_TERMS = Terms(bandwidth_mib_s=128, limit_s=6)
+_TERMS = Terms(bandwidth_mib_s=128, limit_s=10)
 _BEFORE_S, _AFTER_S = 1.5, 0.5
 
 
@@ -67,5 +67,5 @@ def scenario_migration_dirty_50(lab: Lab) -> None:
 
 
 def scenario_migration_dirty_200(lab: Lab) -> None:
-    """Migrate a guest that touches 200 MiB/s, more than the network carries: given up after 6 s."""
+    """Migrate a guest that touches 200 MiB/s, more than the network carries: given up in 10 s."""
     _migrate(lab, 200)

@@ -118,7 +118,7 @@ def _result(panel: Panel, item: Item) -> str:
     failed = [pair for pair in item.pairs if not pair.counters.get("converged", 1)]
     stale = sum(counts(item, "memory_stale_mib"))
     moved = sum(map(bool, found)) - lost
-    texts = [f"moved {moved} times" if moved else ""]
+    texts = [f"moved {'once' if moved == 1 else f'{moved} times'}" if moved else ""]
     if lost:
         texts.append(f"**the guest did not survive**: {plain(item.reason)}")
     if failed:
