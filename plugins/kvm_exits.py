@@ -10,6 +10,7 @@ from vbench.contract.guest import Guest
 from vbench.contract.hookspecs import hookimpl
 from vbench.contract.undo import undone
 from vbench.errors import ConnectionLost, HostError
+from vbench.hypervisors.libvirt.machine import LibvirtMachine
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.results import exit_reasons
 
@@ -19,6 +20,8 @@ NAMES = (
     *("signal_exits", "request_irq_exits", "hypercalls", "fpu_reload", "insn_emulation"),
     *("pf_taken", "tlb_flush", "host_state_reload"),
 )
+
+_MACHINES = (QemuMachine, LibvirtMachine)  # those that answer QMP
 
 TRACING = "/sys/kernel/tracing"
 # Documentation/trace/histogram.rst: counted in the kernel, nothing is recorded event by event.
@@ -34,7 +37,7 @@ _TIMEOUT_S = 20.0
 @hookimpl
 def vbench_counters(guest: Guest) -> Mapping[str, int]:
     """Sums over the vCPUs by QMP query-stats (QEMU 7.1 and later); nothing without KVM."""
-    if not isinstance(guest.machine, QemuMachine):
+    if not isinstance(guest.machine, _MACHINES):
         return {}
     found = guest.machine.query(
         "query-stats",
@@ -53,7 +56,7 @@ def vbench_exit_histogram(
 ) -> contextlib.AbstractContextManager[Callable[[], Mapping[str, int]]] | None:
     """Exits by reason, counted by the kernel's tracepoints; None without KVM or permission."""
     machine = guest.machine
-    if not isinstance(machine, QemuMachine):
+    if not isinstance(machine, _MACHINES):
         return None
     if not (machine.query("query-kvm") or {}).get("enabled"):
         return None

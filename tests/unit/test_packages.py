@@ -198,7 +198,7 @@ def test_dry_run_does_nothing(
     assert apts(tools) == []
 
 
-def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
+def test_libvirt_and_test_add_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
     asked: list[list[Package]] = []
 
     def none_missing(wanted: Iterable[Package]) -> list[Package]:
@@ -206,9 +206,15 @@ def test_test_adds_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> Non
         return []
 
     monkeypatch.setattr(packages, "missing", none_missing)
-    assert packages.setup() == packages.setup(test=True) == 0
-    plain, test = asked
-    assert {p.name for p in test} - {p.name for p in plain} == {
+    assert packages.setup() == packages.setup(libvirt=True) == packages.setup(test=True) == 0
+    plain, libvirt, test = ({p.name for p in each} for each in asked)
+    assert libvirt - plain == {
+        "libvirt-daemon-system",
+        "libvirt-daemon-driver-qemu",
+        "libvirt-clients",
+    }
+    assert test - libvirt == {
+        "virtinst",
         "openssh-server",
         "tcsh",
         "qemu-user",

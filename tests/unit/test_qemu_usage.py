@@ -7,8 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from vbench.contract.host import Host
 from vbench.errors import GuestLost
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.hypervisors.qemu.threads import ThreadTimes
 from vbench.model import Output
 
 
@@ -17,12 +19,7 @@ def machine(*looks: str) -> QemuMachine:
     left = list(looks)
     host = SimpleNamespace(run=lambda argv, timeout_s: Output(0, left.pop(0), ""))
     made: Any = SimpleNamespace(
-        host=host,
-        pid=10,
-        vcpu_threads=[12],
-        kernel_threads=[],
-        _spent={},
-        evidence=lambda: "qemu -accel kvm",
+        _times=ThreadTimes(cast(Host, host), 10, [12]), evidence=lambda: "qemu -accel kvm"
     )
     return cast(QemuMachine, made)
 

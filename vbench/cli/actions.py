@@ -124,7 +124,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 def setup(arguments: argparse.Namespace) -> int:
     from vbench.system import packages
 
-    return packages.setup(dry_run=arguments.dry_run, test=arguments.test)
+    return packages.setup(dry_run=arguments.dry_run, test=arguments.test, libvirt=arguments.libvirt)
 
 
 def backends(arguments: argparse.Namespace) -> int:

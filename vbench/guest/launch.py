@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.contract.host import Host
+from vbench.contract.host import Host, Network
 from vbench.errors import ConnectionLost, LaunchError, LaunchTimeout, Unsupported
 from vbench.guest.shell import GuestShell, Machine
 from vbench.guest.target import parse_facts
@@ -205,6 +208,55 @@ def log_in(
         )
     except ConnectionLost as error:
         raise LaunchTimeout(error.what, evidence=machine.evidence()) from error
+
+
+def log_in_by_relay(
+    host: Host,
+    network: Network,
+    image: ImageFiles,
+    address: str,
+    keys: LaunchKeys,
+    *,
+    timeout_s: float,
+    machine: Machine,
+    stack: ExitStack,
+) -> SshConnection:
+    """As `log_in`, to a guest whose network is in a namespace of its own: the image's probe, as it
+    lies on the host, relays from there. `stack` ends both. Raises LaunchTimeout."""
+    probe = f"{image.root}/usr/bin/vbench-probe"
+    relay = host.start([*network.peer_prefix, probe, "relay", address, "22"])
+    stack.callback(relay.kill)
+    try:
+        ssh = SshConnection.open(
+            relay.stream,
+            name="the guest",
+            user="root",
+            key=keys.own,
+            host_key=keys.host,
+            timeout_s=max(20.0, timeout_s) * host.timeout_scale,
+            clock=host.deadline_clock,
+        )
+    except ConnectionLost as error:
+        evidence = "\n".join([machine.evidence(), relay.log()])
+        raise LaunchTimeout(error.what, evidence=evidence) from error
+    stack.callback(ssh.close)
+    return ssh
+
+
+def hang_up_at_its_end(shell: GuestShell) -> None:
+    """From now on close the connection to a guest once its machine has ended.
+
+    For guests that are reached by their own address: one that is gone answers nothing, not even
+    that it is gone, and TCP would wait for minutes.
+    """
+
+    def wait() -> None:
+        while shell.ssh.alive:
+            if not shell.machine.alive:
+                shell.ssh.close()
+            time.sleep(0.2)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def observe(shell: GuestShell) -> Observed:

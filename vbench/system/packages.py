@@ -1,7 +1,8 @@
 """`vbench setup`: install what the system lacks. Standard library only.
 
-`python3 -m vbench.system [--dry-run] [--test]` works on a bare clone, before any virtual
-environment exists. Where there is no apt it prints what to install, by the names of that system.
+`python3 -m vbench.system [--dry-run] [--libvirt] [--test]` works on a bare clone, before any
+virtual environment exists. Where there is no apt it prints what to install, by the names of that
+system.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Need(Enum):
     HERE = "on the machine that vbench runs on"
     IMAGE = "to build an image, unless one was imported"
     OPTION = "for an option only"
+    LIBVIRT = "for the libvirt backends, with --libvirt"
     TEST = "for vbench's own tests"
 
 
@@ -156,6 +158,37 @@ PACKAGES = (
         {"dnf": NOWHERE, "pacman": NOWHERE, "zypper": NOWHERE, "apk": NOWHERE},
     ),
     Package("make", "compiles VirtualBox's module for the testbed", ("make",), Need.OPTION),
+    Package(
+        "libvirt-daemon-system",
+        "libvirt's daemon, as the system has it",
+        ("/usr/sbin/libvirtd",),
+        Need.LIBVIRT,
+        {"dnf": "libvirt-daemon-qemu", "pacman": "libvirt", "zypper": "libvirt-daemon-qemu"}
+        | {"apk": "libvirt-daemon"},
+    ),
+    Package(
+        "libvirt-daemon-driver-qemu",
+        "libvirt's driver for QEMU",
+        ("qemu-system-x86_64",),
+        Need.LIBVIRT,
+        {"dnf": "libvirt-daemon-driver-qemu", "pacman": "libvirt"} | {"apk": "libvirt-daemon"},
+    ),
+    Package(
+        "libvirt-clients",
+        "virsh, by which libvirt is driven",
+        ("virsh", "virt-host-validate"),
+        Need.LIBVIRT,
+        {"dnf": "libvirt-client", "pacman": "libvirt", "zypper": "libvirt-client"}
+        | {"apk": "libvirt-client"},
+    ),
+    Package(
+        "virtinst",
+        "virt-install, whose domains the tests take over",
+        ("virt-install",),
+        Need.TEST,
+        {"dnf": "virt-install", "pacman": "virt-install", "zypper": "virt-install"}
+        | {"apk": "virt-install"},
+    ),
     Package("tcsh", "a login shell unlike sh, for the tests' remote host", ("tcsh",), Need.TEST),
     Package(
         "openssh-server",
@@ -187,9 +220,14 @@ def image_cached() -> bool:
     return folder is not None and os.path.exists(folder / "images" / debian_key() / "manifest.json")
 
 
-def needed_here(*, test: bool = False) -> list[Package]:
-    """What this machine needs; `test`: for vbench's own tests, too."""
-    left_out = {*(() if test else (Need.TEST,)), *((Need.IMAGE,) if image_cached() else ())}
+def needed_here(*, test: bool = False, libvirt: bool = False) -> list[Package]:
+    """What this machine needs; `libvirt`: for the libvirt backends, too; `test`: for vbench's own
+    tests, which are of those as well."""
+    left_out = {
+        *(() if test else (Need.TEST,)),
+        *(() if test or libvirt else (Need.LIBVIRT,)),
+        *((Need.IMAGE,) if image_cached() else ()),
+    }
     return [package for package in PACKAGES if package.need not in left_out]
 
 
@@ -269,13 +307,13 @@ def _run(argv: Sequence[str]) -> bool:
     return subprocess.run(argv, check=False).returncode == 0
 
 
-def setup(*, dry_run: bool = False, test: bool = False) -> int:
+def setup(*, dry_run: bool = False, test: bool = False, libvirt: bool = False) -> int:
     """Install what is missing; the exit status.
 
     0: all is there now, or what is missing is needed to build images or for an option only;
     1: apt-get failed; 3: something has to be installed by hand first.
     """
-    lacking = missing(needed_here(test=test))
+    lacking = missing(needed_here(test=test, libvirt=libvirt))
     if not lacking:
         print("vbench setup: nothing to do, all system packages are installed")
         return 0
@@ -317,6 +355,7 @@ def main() -> int:
         prog="vbench setup", description="Install what the system lacks for vbench."
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be installed")
+    parser.add_argument("--libvirt", action="store_true", help="also what its backends need")
     parser.add_argument("--test", action="store_true", help="also what the tests need")
     return setup(**vars(parser.parse_args()))
 

@@ -13,6 +13,7 @@ from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
 from vbench.guest.command import ProcessMachine
 from vbench.hosts.pinning import UNPINNED, Placement
 from vbench.hypervisors.qemu.qmp import Qmp
+from vbench.hypervisors.qemu.threads import ThreadTimes, kernel_threads
 
 QMP_TIMEOUT_S = 10.0
 # QEMU has nothing of ours to save: after `quit` it needs milliseconds; then SIGKILL.
@@ -21,9 +22,6 @@ QUIT_TIMEOUT_S = 3.0
 _SILENCE_PAUSE_S = 0.5  # between two looks at a guest that does not answer
 # of "info registers": where it is; RFL bit 9 (0x200) says whether it takes interrupts
 _POSITION = re.compile(r"^[ER]IP=[^\r\n]*", re.MULTILINE)
-
-# thread, nanoseconds that it ran, nanoseconds that it was ready and waited
-_RAN = re.compile(r"/task/(\d+)/schedstat:(\d+) (\d+)")
 
 # `info registers` of x86-64. The kernel's half of memory begins at 0xffff800000000000
 # (Documentation/arch/x86/x86_64/mm.rst).
@@ -39,14 +37,6 @@ def ring_of(registers: str) -> int | None:
 
 def _vhost(argv: Sequence[str]) -> bool:
     return any(word.endswith(",vhost=on") or ",vhost=on," in word for word in argv)
-
-
-def _kernel_threads(host: Host, pid: int) -> list[int]:
-    """Threads of the kernel that serve the network of process `pid`, outside of it: before Linux
-    6.4 vhost's are called vhost-PID; since then they are threads of the process itself."""
-    look = 'grep -lsx "vhost-$1" /proc/[0-9]*/comm'
-    said = host.run(["sh", "-c", look, "look", str(pid)], timeout_s=QMP_TIMEOUT_S).stdout
-    return [int(path.split("/")[2]) for path in said.split()]
 
 
 class QemuMachine(ProcessMachine):
@@ -67,7 +57,6 @@ class QemuMachine(ProcessMachine):
         # All threads start where I/O is served, those made later as well; then vCPUs move.
         pinned = ("taskset", "-c", ",".join(map(str, places.io))) if places.io else ()
         self.argv = (*pinned, *argv)
-        self._spent: dict[int, int] = {}  # by thread, nanoseconds
         try:
             self.process = host.start(self.argv, network=network)
         except HostError as error:
@@ -81,7 +70,8 @@ class QemuMachine(ProcessMachine):
             self.vcpu_threads = [
                 int(cpu["thread-id"]) for cpu in self.qmp.execute("query-cpus-fast")
             ]
-            self.kernel_threads = _kernel_threads(host, self.pid) if _vhost(argv) else []
+            self.kernel_threads = kernel_threads(host, self.pid) if _vhost(argv) else []
+            self._times = ThreadTimes(host, self.pid, self.vcpu_threads, self.kernel_threads)
             self._pin()
         except GuestLost as error:
             status = self.process.wait(1.0)
@@ -177,28 +167,11 @@ class QemuMachine(ProcessMachine):
         return None
 
     def usage(self) -> Mapping[str, float]:
-        """Seconds spent so far: `host_cpu_s` by all threads of the process and those of the kernel
-        that serve it, `vcpu_cpu_s` by those that are vCPUs, `vcpu_wait_s` by vCPUs that were ready
-        to run and did not. In nanoseconds, from the kernel's schedstat
-        (Documentation/scheduler/sched-stats.rst). Raises GuestLost."""
-        files = " ".join(
-            f"/proc/{pid}/task/*/schedstat" for pid in (self.pid, *self.kernel_threads)
-        )
+        """See `ThreadTimes.usage`. Raises GuestLost."""
         try:
-            output = self.host.run(["sh", "-c", f"grep -Hs '' {files}"], timeout_s=QMP_TIMEOUT_S)
-            found = {
-                int(t): (int(ran), int(waited)) for t, ran, waited in _RAN.findall(output.stdout)
-            }
-            vcpus = [found[thread] for thread in self.vcpu_threads]
-        except (HostError, ConnectionLost, KeyError) as error:
+            return self._times.usage()
+        except (HostError, ConnectionLost) as error:
             raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
-        # threads that have ended keep what they had spent
-        self._spent.update((thread, ran) for thread, (ran, _) in found.items())
-        return {
-            "host_cpu_s": sum(self._spent.values()) / 1e9,
-            "vcpu_cpu_s": sum(ran for ran, _ in vcpus) / 1e9,
-            "vcpu_wait_s": sum(waited for _, waited in vcpus) / 1e9,
-        }
 
     def close(self) -> None:
         """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""

@@ -18,7 +18,7 @@ def cards(
 ) -> tuple[tuple[Nic, ...], tuple[str, ...]]:
     """The cards and their addresses with prefix length. Guests on one bridge have MACs of their
     own: the last byte is that of the address."""
-    first = Nic(model, _user_net(), _MAC.format(_FIRST))
+    first = Nic(model, user_network(), _MAC.format(_FIRST))
     if network is None:
         return (first,), (_ADDRESS,)
     address = network.guest_address
@@ -42,7 +42,7 @@ def _tap(network: Network) -> str:
     return f"tap,ifname={network.tap},script=no,downscript=no"
 
 
-def _user_net() -> str:
+def user_network() -> str:
     """QEMU's own network for SSH: forwarded on loopback only, nothing else goes in or out.
 
     Port 0 lets QEMU pick, so that no one can take a port between our choice and its use. The

@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
-from vbench.contract.host import Host, Network
-from vbench.errors import AttestationError, ConnectionLost, LaunchTimeout, Unsupported
+from vbench.contract.host import Host
+from vbench.errors import AttestationError, Unsupported
 from vbench.guest.booted import BootedGuest
-from vbench.guest.launch import LaunchKeys, Stopwatch, observe, write_initramfs
+from vbench.guest.launch import (
+    LaunchKeys,
+    Stopwatch,
+    hang_up_at_its_end,
+    log_in_by_relay,
+    observe,
+    write_initramfs,
+)
 from vbench.guest.shell import GuestShell
-from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.uml.machine import (
     BINARY,
     GUEST_ADDRESS,
@@ -123,8 +129,18 @@ class UmlBackend(OnAskedHost):
             stack.callback(machine.close)
             watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
             watch.reached("ready")
-            ssh = _log_in(host, network, files, keys, machine, stack)
+            ssh = log_in_by_relay(
+                host,
+                network,
+                files,
+                _ADDRESS,
+                keys,
+                timeout_s=BOOT_TIMEOUT_S / 2,
+                machine=machine,
+                stack=stack,
+            )
             shell = GuestShell(machine, ssh, host)
+            hang_up_at_its_end(shell)
             observed = observe(shell)
             watch.reached("command")
             return BootedGuest(
@@ -184,32 +200,3 @@ class UmlBackend(OnAskedHost):
 
 
 _ADDRESS = GUEST_ADDRESS.split("/")[0]
-
-
-def _log_in(
-    host: Host,
-    network: Network,
-    files: ImageFiles,
-    keys: LaunchKeys,
-    machine: UmlMachine,
-    stack: ExitStack,
-) -> SshConnection:
-    """SSH through a relay, for the guest's network is in a namespace of its own."""
-    relay = host.start(
-        [*network.peer_prefix, f"{files.root}/usr/bin/vbench-probe", "relay", _ADDRESS, "22"]
-    )
-    stack.callback(relay.kill)
-    try:
-        ssh = SshConnection.open(
-            relay.stream,
-            name="the guest",
-            user="root",
-            key=keys.own,
-            host_key=keys.host,
-            timeout_s=BOOT_TIMEOUT_S / 2,
-        )
-    except ConnectionLost as error:
-        evidence = "\n".join([machine.evidence(), relay.log()])
-        raise LaunchTimeout(error.what, evidence=evidence) from error
-    stack.callback(ssh.close)
-    return ssh

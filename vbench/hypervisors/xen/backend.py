@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,14 @@ from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
 from vbench.contract.host import Host, Layer, Scratch
 from vbench.errors import AttestationError, HostError, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
-from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
+from vbench.guest.launch import (
+    LaunchKeys,
+    Stopwatch,
+    hang_up_at_its_end,
+    log_in,
+    observe,
+    write_initramfs,
+)
 from vbench.guest.shell import GuestShell
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
@@ -193,7 +198,7 @@ class XenBackend(OnAskedHost):
                 phases=watch.phases,
                 cleanup=stack.pop_all(),
             )
-        threading.Thread(target=_hang_up, args=(shell,), daemon=True).start()
+        hang_up_at_its_end(shell)
         return guest
 
     def _spec(self, machine: Host, files: ImageFiles, options: XenOptions, initrd: str) -> XlSpec:
@@ -261,14 +266,3 @@ def _capabilities(scratch: Scratch, native: NativeReference) -> Capabilities:
         pausable=True,
         usage=UsageScope.HOST,  # dom0 serves the devices of all domains
     )
-
-
-def _hang_up(shell: GuestShell) -> None:
-    """Close the connection to a domain once it has ended.
-
-    A domain that is gone answers nothing, not even that it is gone: TCP would wait for minutes.
-    """
-    while shell.ssh.alive:
-        if not shell.machine.alive:
-            shell.ssh.close()
-        time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Guests through libvirt: its domains, and how virsh drives them."""
