@@ -66,8 +66,12 @@ def test_a_read_only_cache_is_listed_and_not_changed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's identity")
-def test_a_cache_that_may_not_be_read_is_one_sentence(images_folder: Path) -> None:
+def test_a_cache_that_may_not_be_read_is_one_sentence(
+    images_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Builder().get()
+    key = packages.debian_key()  # the other user may not read the sources either
+    monkeypatch.setattr(packages, "debian_key", lambda: key)
     images_folder.parent.chmod(0o700)
     os.seteuid(54321)
     try:
