@@ -44,6 +44,7 @@ from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
 from vbench.records import Capabilities, DeviceSettings, NativeReference, NetworkPath
 from vbench.system.facts import LocalReader, address, machine_id, qemu_version
 from vbench.system.facts import facts as host_facts
+from vbench.testbed import scripts
 
 # One model for all that runs in it. `max` has features that KVM and Xen trip over under TCG.
 CPU = "qemu64,+svm,+npt,+rdtscp"
@@ -54,79 +55,7 @@ INVARIANT_TSC = ",+invtsc,x-force-features=on"
 ICOUNT = ("-icount", "shift=0,sleep=on")
 MEMORY_MIB = 3072
 MACHINES_MAX = 2  # of one testbed that are up at once: one with a layer, and the plain one
-SCRATCH_MIB = 128
 BOOT_TIMEOUT_S = 120.0
-_FILES = "/run/vbench"
-
-# A kernel is a file for QEMU's sake, which cannot load one from a block device.
-_PREPARE = f"""
-set -e
-mkdir -p {_FILES}
-dd if=/dev/vda of={_FILES}/vmlinux bs=1M
-test ! -b /dev/vdc || dd if=/dev/vdc of={_FILES}/vmlinuz bs=1M
-modprobe brd rd_nr=1 rd_size={SCRATCH_MIB << 10}
-"""
-
-# Where the kernel's entry code ends and interrupts are handled. The first instruction there is
-# the call of ftrace, which would be used in place of a breakpoint: 5 bytes, or 4 + 5 where an
-# endbr64 precedes it. Nothing is recorded, the exception alone is wanted.
-_BREAKPOINT = """
-mount -t tracefs none /sys/kernel/tracing
-cd /sys/kernel/tracing && echo 0 > tracing_on && echo 0 > /proc/sys/debug/kprobes-optimization ||
-  exit
-for offset in 5 9; do
-  echo "p:vbench __common_interrupt+$offset" > kprobe_events || continue
-  echo 1 > events/kprobes/vbench/enable && echo "breakpoint at __common_interrupt+$offset"
-  exit
-done
-"""
-
-# The same random MiB over and over: what matters is that every page of the RAM disk is there, and
-# none in the page cache, where direct I/O would have to look first: 340 of 5,900 instructions.
-_FILL = f"""
-set -e
-dd if=/dev/urandom of={_FILES}/random bs=1M count=1
-i=0
-while [ $i -lt {SCRATCH_MIB} ]; do
-  dd if={_FILES}/random of=/dev/ram0 bs=1M seek=$i
-  i=$((i + 1))
-done
-sync
-echo 1 > /proc/sys/vm/drop_caches
-"""
-
-# tap0 for guests here, veth1 for native servers in a network namespace of their own; the
-# addresses are those of hosts/netns.py. vnet_hdr: offloads, for virtio-net.
-_NETWORK = f"""
-set -e
-ip=/usr/bin/ip  # the shell would prefer its own
-$ip tuntap add dev tap0 mode tap vnet_hdr
-$ip address add {netns.TAP_END} dev tap0
-$ip link set tap0 up
-mkdir -p /run/netns
-$ip netns add native
-$ip link add veth0 type veth peer name veth1 netns native
-$ip address add {netns.VETH_END} dev veth0
-$ip link set veth0 up
-$ip -n native link set lo up
-$ip -n native address add {netns.NATIVE_END} dev veth1
-$ip -n native link set veth1 up
-"""
-# $1... numbers of ports
-_BRIDGE = f"""
-set -e
-ip=/usr/bin/ip
-$ip link add bridge address {netns.BRIDGE_MAC} type bridge
-$ip address add {netns.BRIDGE_END} dev bridge
-$ip link set bridge up
-for number; do
-  $ip tuntap add dev port$number mode tap vnet_hdr
-  $ip link set port$number master bridge up
-done
-"""
-_NO_BRIDGE = """
-for name in bridge $(printf 'port%s ' "$@"); do /usr/bin/ip link delete $name; done
-"""
 
 
 class TestbedHost(SshHost):
@@ -138,7 +67,7 @@ class TestbedHost(SshHost):
     # shorter the time between an injected interrupt and the next exit or exception, the rarer it
     # strikes. So each interrupt is ended by an exit, and begins with a breakpoint.
     launch_hints: Mapping[str, str] = MappingProxyType(
-        {HINT_CPU: "kvm-pv-eoi=off", HINT_EARLY: _BREAKPOINT}
+        {HINT_CPU: "kvm-pv-eoi=off", HINT_EARLY: scripts.BREAKPOINT}
     )
     timeout_scale = 10.0  # it runs some 100 to 300 M instructions/s when busy
 
@@ -209,7 +138,9 @@ class TestbedHost(SshHost):
         stack.callback(here.close)
         self._guest = self._boot(here)
         stack.callback(self._end)
-        done = self._guest.run(_PREPARE + self._layer.start, timeout_s=60.0 * self.timeout_scale)
+        done = self._guest.run(
+            scripts.PREPARE + self._layer.start, timeout_s=60.0 * self.timeout_scale
+        )
         if done.status != 0:
             evidence = "\n".join([done.stderr, self._guest.machine.evidence()])
             raise LaunchError("the testbed could not be prepared", evidence=evidence)
@@ -342,7 +273,7 @@ class TestbedHost(SshHost):
     def program(self, path: str, pack: Callable[[], bytes]) -> str:
         self.connection  # noqa: B018 - boots it
         if path not in self._programs:
-            folder = f"{_FILES}/programs/{len(self._programs)}"
+            folder = f"{scripts.FILES}/programs/{len(self._programs)}"
             self._must("mkdir", "-p", folder)
             self.write(f"{folder}.tar.gz", pack())
             self._must("tar", "-C", folder, "-xzf", f"{folder}.tar.gz", timeout_s=60.0)
@@ -356,24 +287,24 @@ class TestbedHost(SshHost):
         self.connection  # noqa: B018 - boots it
         return dataclasses.replace(
             image,
-            kernel=f"{_FILES}/vmlinux",
+            kernel=f"{scripts.FILES}/vmlinux",
             initramfs="/dev/vdb",
             root="/",
-            bzimage=image.bzimage and f"{_FILES}/vmlinuz",
+            bzimage=image.bzimage and f"{scripts.FILES}/vmlinuz",
         )
 
     def scratch(self) -> Scratch:
         self.connection  # noqa: B018
-        return Scratch("/dev/ram0", SCRATCH_MIB, device=True, in_memory=True)
+        return Scratch("/dev/ram0", scripts.SCRATCH_MIB, device=True, in_memory=True)
 
     def fill_scratch(self) -> None:
         if not self._scratch_filled:
-            self._must("sh", "-c", _FILL, timeout_s=60.0)
+            self._must("sh", "-c", scripts.FILL, timeout_s=60.0)
             self._scratch_filled = True
 
     def network(self) -> Network | None:
         if self._network is None:
-            self._must("sh", "-c", _NETWORK, timeout_s=30.0)
+            self._must("sh", "-c", scripts.NETWORK, timeout_s=30.0)
             self._network = Network(
                 tap="tap0",
                 tap_fd=None,
@@ -387,12 +318,14 @@ class TestbedHost(SshHost):
     @contextmanager
     def bridge(self, ports: int) -> Iterator[Sequence[Network]]:
         numbers = range(ports)
-        self._must("sh", "-c", _BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0)
+        self._must("sh", "-c", scripts.BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0)
         try:
             yield netns.ports(ports, [None for _ in numbers], ())
         finally:
             if self._guest is not None and self._guest.alive:
-                self._must("sh", "-c", _NO_BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0)
+                self._must(
+                    "sh", "-c", scripts.NO_BRIDGE, "bridge", *map(str, numbers), timeout_s=30.0
+                )
 
 
 def _without_blanks(path: str, stack: ExitStack) -> str:
