@@ -4,6 +4,7 @@ A hypervisor of type 2 with a kernel module of its own. All devices that are mea
 emulations of real ones.
 """
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.hookspecs import hookimpl
 from vbench.hypervisors.virtualbox.backend import VirtualBoxBackend
 from vbench.model import Fact
@@ -18,6 +19,7 @@ BACKEND = VirtualBoxBackend(
         "usage": Fact("the usual way today: on desktops, for development and tests",
                       "VirtualBox manual, 'First Steps'"),
     },
+    counted=(CountedRun(boots=1),),
 )  # fmt: skip
 
 

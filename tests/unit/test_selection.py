@@ -31,7 +31,7 @@ PRICED = {
 }
 SHIPPED = Registry.load().backends
 IN_TESTBED = [variant.text for variant, _ in in_testbed(Registry.load())]
-NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "xen-pv", "xen-pvh")
+NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "virtualbox", "xen-pv", "xen-pvh")
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,12 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
         "tcg-virtio": {name for name in REDUCED if not name.startswith("boot-")},
         "xen-pv": {*REDUCED, *PRICED},
         "xen-pvh": {*REDUCED, *PRICED},
+        "virtualbox": {*REDUCED, *PRICED},
     }
-    assert {text: one.boots for text, one in there.items() if one.boots} == {"tcg-virtio": 1}
+    once = {text for text, one in there.items() if one.boots == 1}
+    assert once == {"tcg-virtio", "virtualbox"}
     assert {entry[0] for entry in chosen.unavailable["local"]} == {
-        "kvm-emulated", "kvm-virtio", "xen-pv", "xen-pvh"
+        "kvm-emulated", "kvm-virtio", "virtualbox", "xen-pv", "xen-pvh"
     }  # fmt: skip
     assert machine.hosts["testbed"].closed > 0  # until its turn comes
     assert "the testbed is tried" in machine.said[0]
@@ -156,7 +158,7 @@ def test_what_only_differs_in_its_devices_measures_those() -> None:
 
 def test_with_kvm_there_is_no_testbed() -> None:
     machine = Machine(kvm=True)
-    assert labels(machine()) == [f"local-{name}" for name in NAMES if name[0] != "x"]
+    assert labels(machine()) == [f"local-{name}" for name in NAMES if name[0] not in "vx"]
     assert set(machine.hosts) == {"local"}
 
 
@@ -228,7 +230,7 @@ def test_where_instructions_are_counted_each_hypervisor_has_a_host() -> None:
     chosen = select((), [], machine.registry, find, machine.said.append, lanes=True)
     there = {one.variant.text: one.host for one in chosen.series if one.host.name == "testbed"}
     assert there["kvm-virtio"] is there["kvm-emulated"] is there["kvm-virtio,nested_paging=off"]
-    assert len({id(host) for host in there.values()}) == 3  # KVM, QEMU, Xen
+    assert len({id(host) for host in there.values()}) == 4  # KVM, QEMU, VirtualBox, Xen
     (local,) = (host for host in made if host.name == "local")
     assert local.closed == 0
 
