@@ -118,7 +118,7 @@ def test_a_virtio_disk_labelled_ide_is_refused(guest: Guest) -> None:
 def test_a_hypervisor_without_hardware_is_refused(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vbench.hypervisors.qemu.backend.provider", lambda _: "kvm_pvm")
+    monkeypatch.setattr("vbench.hypervisors.qemu.attest.provider", lambda _: "kvm_pvm")
     with pytest.raises(AttestationError, match="provided by kvm_pvm"):
         BACKEND.attest(guest)
 
