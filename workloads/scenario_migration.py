@@ -2,7 +2,7 @@
 
 import pytest
 
-from vbench.contract.life import Terms
+from vbench.contract.guest import Terms
 from vbench.measure.lab import Lab
 from vbench.records import Clock
 

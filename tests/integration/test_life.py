@@ -18,9 +18,8 @@ import pytest
 
 from tests.integration.conftest import Vbench, processes, until
 from vbench import image
-from vbench.contract.guest import Guest
+from vbench.contract.guest import Guest, Life, Migration, Terms
 from vbench.contract.host import Host
-from vbench.contract.life import Life, Migration, Terms
 from vbench.contract.registry import Registry
 from vbench.errors import GuestError, GuestLost, LaunchError
 from vbench.guest.native import Native

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from vbench.contract.guest import Endpoint
+from vbench.contract.guest import Endpoint, Life
 from vbench.contract.host import Host
-from vbench.contract.life import Life
 from vbench.errors import GuestLost
 from vbench.guest.shell import GuestShell, Machine
 from vbench.hosts.ssh import SshConnection

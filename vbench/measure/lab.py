@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
-from vbench.contract.guest import Guest
+from vbench.contract.guest import Guest, Life, Saved, Terms
 from vbench.contract.host import Host
-from vbench.contract.life import Life, Saved, Terms
 from vbench.errors import Unsupported, VbenchError, WorkloadError
 from vbench.guest.native import Native
 from vbench.guest.target import succeed

@@ -10,9 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from vbench.contract.guest import Guest
+from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
-from vbench.contract.life import Migration, Saved, Terms
 from vbench.errors import (
     ConnectionLost,
     GuestError,
