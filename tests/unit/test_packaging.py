@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -171,6 +172,23 @@ def test_imports_point_one_way() -> None:
             if used in {"plugins", "workloads"} or level(used) >= level(own)
         ]
     assert wrong == []
+
+
+def test_no_modules_name_each_other_in_a_circle() -> None:
+    """Those that they name for types alone count, too."""
+    of = {module(path): path for path in sources()}
+    below: dict[str, set[str]] = {name: set() for name in of}
+    for name, path in of.items():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                where = node.module.removeprefix("vbench.")
+                for each in node.names:
+                    inner = f"{where}.{each.name}"
+                    below[name] |= {inner if inner in of else where} & of.keys()
+    try:
+        graphlib.TopologicalSorter(below).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("name", NEEDS_ONLY)
