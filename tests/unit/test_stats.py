@@ -287,6 +287,7 @@ def test_rank_correlation_permutes_whole_blocks() -> None:
     assert falling.tau == pytest.approx(-1.0)
     assert falling.significant
     assert significance.rank_correlation(rising[:4]) is None
+    assert not significance.Correlation(0.56, 0.05).significant  # p is to be below 0.05
 
 
 def test_rank_correlation_of_many_blocks_is_the_same_each_time() -> None:

@@ -78,7 +78,7 @@ class Correlation:
 
     @property
     def significant(self) -> bool:
-        return self.p < 1 - CONFIDENCE
+        return self.p < round(1 - CONFIDENCE, 9)  # 1 - 0.95 is a little above 0.05
 
 
 MIN_BLOCKS = 5  # fewer cannot be significant
