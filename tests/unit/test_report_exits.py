@@ -240,6 +240,7 @@ def test_overhead_depends_on_exits_if_it_rises_with_them(
     assert row[2].startswith(verdict)
     if verdict == "confirmed":
         assert "rank correlation 1.00" in row[3]
+        assert "of the 5 overheads that are large enough to explain" in row[3]
 
 
 def judged(*results: Result) -> dict[str, list[str]]:

@@ -146,8 +146,8 @@ def frequency(panel: Panel) -> Finding | str:
     middle = statistics.median(one.share(one.predicted) for one in found)
     evidence = (
         f"overhead against exits {TIMES} cost: rank correlation {correlation.tau:.2f} "
-        f"(p = {correlation.p:.2g}) over {workloads} workloads; exits explain "
-        f"{attribution.share(middle)} of the overhead in the median workload"
+        f"(p = {correlation.p:.2g}) over {workloads} workloads; of the {len(found)} overheads that "
+        f"are large enough to explain, exits explain {attribution.share(middle)} in the median"
     )
     return Finding((Part(correlation.tau > 0 if correlation.significant else None, evidence),))
 
