@@ -63,6 +63,11 @@ def test_the_largest_overhead_is_one_of_those_with_a_ratio() -> None:
     assert text == "1 workload measured, none with a ratio to native."
 
 
+def test_the_sentence_of_boots_is_about_the_first_command() -> None:
+    text = sentences.boots(panel(result(item("cpu-prime", pairs(1.0)))), {"uml": 2.76, "tcg": 10.2})
+    assert text == "`uml` has run a command 2.76 s after its launch, `tcg` after 10.2 s."
+
+
 def test_equal_figures_are_not_said_to_differ() -> None:
     text = sentences.techniques(panel(result(item("cpu-prime", pairs(1.0, spread=0.0)))))
     assert text.startswith("Under `tcg` computing takes the same time within 0.05 %")

@@ -145,11 +145,11 @@ def _by(rated: tuple[float, str, str], of: str = "") -> str:
 
 
 def boots(panel: Panel, medians: dict[str, float]) -> str:
-    """Opens the chapter of boots: the quickest and the slowest variant, in seconds."""
+    """Opens the chapter of boots: the quickest and the slowest variant, in seconds to a command."""
     order = sorted(medians, key=lambda variant: (medians[variant], variant))
     quick, slow = order[0], order[-1]
     clock = "" if panel.wall else " of the testbed's clock"
-    text = f"{code(quick)} is ready {number(medians[quick])} s{clock} after its launch"
+    text = f"{code(quick)} has run a command {number(medians[quick])} s{clock} after its launch"
     if slow != quick:
         text += f", {code(slow)} after {number(medians[slow])} s"
     return f"{text}."
