@@ -13,6 +13,7 @@ from test_report import TECHNIQUES, cell, chapter, markdown
 from vbench import report
 from vbench.model import (
     ON_DEVICES,
+    Launch,
     Pair,
     Statistic,
     Status,
@@ -25,6 +26,9 @@ from vbench.records import (
     Observed,
     Phase,
 )
+from vbench.report import sections
+from vbench.report.document import Table
+from vbench.report.gather import gather
 
 
 def test_absolute_times_and_counters_in_detail() -> None:
@@ -35,6 +39,21 @@ def test_absolute_times_and_counters_in_detail() -> None:
     assert cell(text, "**Disk**", "disk-randread-qd1", 3).startswith("5 × 3<br>")
     assert "<b>Counters per unit of work</b>" in text
     assert "exits" in text
+
+
+def test_one_boot_has_no_range() -> None:
+    def boot(number: int, seconds: float) -> Launch:
+        timed = (Phase("launch", "command", Clock.CLIENT, seconds),)
+        return replace(launch("tcg", number), phases=timed)
+
+    def shown(*launches: Launch) -> str:
+        made = result(item("cpu-prime", pairs(1.0)))
+        panel = gather([replace(made, launches=launches)]).panels[0]
+        table = next(block for block in sections.boots(panel) if isinstance(block, Table))
+        return next(iter(table.cells()))[-1].text
+
+    assert shown(boot(0, 3.0)) == "3.00 s"
+    assert shown(boot(0, 3.0), boot(1, 4.0)) == "3.50 s (3.00 to 4.00)"
 
 
 def test_quantiles_have_no_ratio() -> None:

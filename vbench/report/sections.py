@@ -252,17 +252,19 @@ def boots(panel: Panel) -> list[Block]:
         cell = []
         for name in names:
             times = boot_times(panel, variant, name)
-            cell.append(
-                f"{number(statistics.median(times))} s ({number(times[0])} to {number(times[-1])})"
-                if times
-                else NOTHING
-            )
+            apart = f" ({number(times[0])} to {number(times[-1])})" if len(times) > 1 else ""
+            cell.append(f"{number(statistics.median(times))} s{apart}" if times else NOTHING)
         if any(text != NOTHING for text in cell):
             count = sum(launch.variant == variant for launch in panel.launches)
             rows.append([code(variant), str(count), *cell])
     if not rows:
         return []
-    return [Table(["Variant", "Boots", *map(plain, names)], rows)]
+    return [
+        Table(["Variant", "Boots", *map(plain, names)], rows),
+        "Userspace: the kernel starts its first process. Ready: the guest listens for SSH. "
+        "Command: the first command over SSH has ended. From the kernel's start by the guest's "
+        "clock, from the launch by the host's. In brackets: the least and the most of the boots.",
+    ]
 
 
 def unmeasured(gathered: Gathered) -> list[Block]:
