@@ -259,10 +259,11 @@ def costs(panel: Panel) -> list[Block]:
         "The cost is the median less the median of the same loop without the event: the same "
         "system call on `/dev/zero`, an MSR that the guest may read itself, or nothing but the "
         "clock. Nothing is like a timer interrupt, a wake-up or a page fault; from them native's "
-        "median is taken off. In brackets: the least and the most of any boot, where boots "
-        "differ. Exits: how often the event caused an exit for its own reason. The MSR is IA32_PAT "
-        "(0x277). KVM answers port 0x21 itself, and passes port 0x80 and the HPET on to QEMU; "
-        "other hypervisors differ.",
+        "median is taken off, and what reading the clock costs more in the guest. Each boot has "
+        "its own cost; the median of them is shown. In brackets: the least and the most of any "
+        "boot, where boots differ. Exits: how often the event caused an exit for its own reason. "
+        "The MSR is IA32_PAT (0x277). KVM answers port 0x21 itself, and passes port 0x80 and the "
+        "HPET on to QEMU; other hypervisors differ.",
     ]
     if panel.wall:
         text.append(
