@@ -175,6 +175,7 @@ def test_the_report_tells_cost_count_and_share_and_draws_them() -> None:
 
     assert re.search(r"\| port 0x80 \(POST\) +\| `kvm-virtio` +\| 5,000 +\| 1.00 ", report.markdown)
     assert "88%" in report.markdown
+    assert "a row has exits and no overhead" in report.markdown  # a median beside a total
     assert any(name.startswith("exits-") for name in report.plots)
     assert report == render([kvm_result()], plots_dir="plots")
 

@@ -170,4 +170,9 @@ def table(panel: Panel) -> list[Block]:
         "an exit, the host's kernel, waiting, caches and TLB; below 0, more is explained than "
         "there is."
     )
+    if not panel.wall:
+        note += (
+            " Measured overhead is of the median group of units, exits are of all groups: where "
+            "few groups hold an exit, a row has exits and no overhead."
+        )
     return ["**Overhead explained by exits**", body, note]
