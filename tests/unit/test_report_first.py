@@ -88,11 +88,12 @@ def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
         (stats.Overhead(7.81, 7.4, 8.3, 10, 5), "takes 7.8 times as long"),
         (stats.Overhead(1.02, 1.01, 1.03, 10, 5), "takes 2 % more time"),
         (stats.Overhead(0.97, 0.95, 0.99, 10, 5), "takes 3 % less time"),
-        (stats.Overhead(1.2, 0.8, 1.7, 4, 2), "takes 20 % more time (too few boots to be certain)"),
+        (stats.Overhead(1.2, 0.8, 1.7, 4, 2), "takes 20 % more time (not certain: the interval "
+         "holds ×1.00)"),
         (stats.Overhead(1.2, 1.1, 1.3, 4, 1), "takes 20 % more time (one boot: not certain)"),
         (stats.Overhead(1.01, 0.99, 1.03, 9, 5), "takes 1 % more time"),  # equivalent: certain
-        (stats.Overhead(42.0, 0.9, 2051.0, 2, 2), "takes 42 times as long (too few boots to be "
-         "certain)"),
+        (stats.Overhead(42.0, 0.9, 2051.0, 2, 2), "takes 42 times as long (not certain: the "
+         "interval holds ×1.00)"),
     ],
 )  # fmt: skip
 def test_a_sentence_says_no_more_than_its_interval(value: stats.Overhead, told: str) -> None:
@@ -120,7 +121,7 @@ def test_a_figure_is_marked_with_what_it_lacks() -> None:
     once = screen(result(item("cpu-aes", pairs(9.0, boots=1))))
     assert table(once)[1][1] == "×8.80‡(?) / — / — `tcg`"
     assert "‡ mean over a part of its reference workloads." in once
-    assert "(?) too few boots to be certain." in once
+    assert "(?) not certain: one boot, or an interval that holds ×1.00." in once
     whole = screen(result(*(item(name, pairs(9.0)) for name in reference.COMPUTING.workloads)))
     assert re.fullmatch(r"×[89]\.\d\d / — / — `tcg`", table(whole)[1][1])
     assert "‡" not in whole

@@ -83,7 +83,7 @@ def doubt(value: stats.Overhead) -> str:
     if value.low is None or value.high is None or value.boots < 2:
         return " (one boot: not certain)"
     if value.low <= 1 <= value.high and not stats.equivalent(value):
-        return " (too few boots to be certain)"
+        return f" (not certain: the interval holds {TIMES}1.00)"
     return ""
 
 

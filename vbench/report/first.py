@@ -25,7 +25,7 @@ _MARKS = {
     COUNTED: f"{COUNTED} counted: instructions in an emulated machine ÷ native's; they say nothing "
     "about time.",
     PART: f"{PART} mean over a part of its reference workloads.",
-    DOUBTFUL: f"{DOUBTFUL} too few boots to be certain.",
+    DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
 }
 _HOSTS = 4  # so many are named on the first screen
 
