@@ -101,7 +101,7 @@ def _not(why: str) -> Judge:
     return lambda panel: why
 
 
-_YET = _not("not measured yet: vbench has no experiment for it")
+_YET = _not("vbench has no experiment for it yet")
 
 CLAIMS = (
     Claim("T1", "Binary translation runs an unmodified system, at a high cost for the CPU.",
