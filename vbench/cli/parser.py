@@ -12,9 +12,9 @@ from vbench.cli import actions
 
 _STATUS = """exit status:
   0  all that was asked for was measured, or is unsupported for a stated reason
-  1  something failed
-  2  usage
-  3  a named backend cannot run on this host, or none can
+  1  something failed, or --fail-above found a regression
+  2  wrong command line
+  3  a named backend cannot run on this host, or none can; doctor: something is missing
   4  compare: something could not be compared
   5  a result file cannot be read
   130  interrupted"""
