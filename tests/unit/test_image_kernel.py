@@ -140,3 +140,6 @@ def test_missing_kernel_file_and_module_folder_are_errors(tmp_path: Path) -> Non
     (tmp_path / "vmlinuz").write_bytes(VMLINUX)
     with pytest.raises(UsageError, match="holds no kernel modules"):
         image.ensure(str(tmp_path / "vmlinuz"), str(tmp_path))
+    for word in ("debian", "host"):
+        with pytest.raises(UsageError, match="those of no kernel file"):
+            image.source_of(word, str(tmp_path))

@@ -15,6 +15,7 @@ from vbench.contract.guest import Guest
 from vbench.contract.registry import Variant, probed, shown, with_options
 from vbench.errors import UnavailableError, UsageError
 from vbench.guest.native import Native
+from vbench.image import source_of
 from vbench.run.collecting import collect
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.opening import ensure_image, find_host, load_plugins
@@ -26,6 +27,7 @@ from vbench.system.packages import needed_here
 
 def backends(options: RunOptions, *, as_json: bool) -> int:
     """List what is registered, and whether it can run on the host."""
+    source_of(options.kernel, options.modules)
     registry = load_plugins(options.plugins)
     host = find_host(options.hosts[0] if options.hosts else "local", options)
     rows = []
@@ -70,6 +72,7 @@ def backends(options: RunOptions, *, as_json: bool) -> int:
 
 def doctor(options: RunOptions, *, as_json: bool) -> int:
     """What the host can do; 3 if something is missing that vbench needs."""
+    source_of(options.kernel, options.modules)
     registry = load_plugins(options.plugins)
     name = options.hosts[0] if options.hosts else "local"
     host = find_host(name, options)

@@ -74,6 +74,11 @@ def ensure_hosting(
 def source_of(kernel: str, modules: str | None) -> Source | None:
     """The files that `ensure` would take; None for Debian's, which are downloaded. Raises
     UsageError for files that are not there, and ImageError where this host's own are not."""
+    if modules and kernel in ("debian", "host"):
+        raise UsageError(
+            f"the modules {modules} are those of no kernel file",
+            remedy="give the kernel file, too: --kernel FILE --modules DIR",
+        )
     if kernel == "debian":
         return None
     if kernel == "host":
