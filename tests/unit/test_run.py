@@ -220,7 +220,7 @@ def test_a_workload_without_its_unit_is_found_before_anything_is_booted(
 
 
 def test_a_file_without_workloads(run: Runs) -> None:
-    with pytest.raises(UsageError, match="nothing to measure"):
+    with pytest.raises(UsageError, match="holds no workload"):
         run("def helper(): ...\n")
     assert not run.out.exists()
 

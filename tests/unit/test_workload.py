@@ -95,6 +95,11 @@ def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: s
     assert "bench_0.py" in str(caught.value)
 
 
+def test_a_file_without_a_workload_is_an_error(infos: Infos) -> None:
+    with pytest.raises(UsageError, match=r"bench_0\.py holds no workload"):
+        infos("def spin(measure): ...\n")
+
+
 def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:
     with pytest.raises(UsageError, match=r"bench_0\.py cannot be loaded") as caught:
         infos("import no_such_module_at_all\n")

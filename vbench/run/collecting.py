@@ -25,15 +25,22 @@ _PYTEST_ONLY = {"parametrize", "skip", "skipif", "usefixtures", "xfail"}
 def collect(files: Sequence[Path]) -> list[Workload]:
     """Every workload of `files`, by category, then as found.
 
-    Raises UsageError for a file that is missing or does not load, a workload that states too
-    little, one that only pytest can call, and two of one name.
+    Raises UsageError for a file that is missing, does not load or has no workload, a workload that
+    states too little, one that only pytest can call, and two of one name.
     """
     for file in files:
         if not file.is_file():
             raise UsageError(f"there is no workload file {file}")
     workloads: dict[str, Workload] = {}
     for file in dict.fromkeys(file.resolve() for file in files):
-        for function in _functions(_module(file)):
+        functions = list(_functions(_module(file)))
+        if not functions:
+            raise UsageError(
+                f"the workload file {file} holds no workload",
+                remedy=f"name its function {PREFIX}CATEGORY_NAME(measure) or "
+                f"{SCENARIO_PREFIX}KIND_NAME(lab)",
+            )
+        for function in functions:
             workload = described(function)
             known = workloads.setdefault(workload.info.name, workload)
             if known is not workload:
