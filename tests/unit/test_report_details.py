@@ -26,7 +26,7 @@ from vbench.records import (
     Observed,
     Phase,
 )
-from vbench.report import sections
+from vbench.report import cells, sections
 from vbench.report.document import Table
 from vbench.report.gather import gather
 
@@ -38,7 +38,15 @@ def test_absolute_times_and_counters_in_detail() -> None:
     assert "GiB/s" in cell(text, "**Disk**", "disk-read-1m", 4)
     assert cell(text, "**Disk**", "disk-randread-qd1", 3).startswith("5 × 3<br>")
     assert "<b>Counters per unit of work</b>" in text
+    for word in ("Host CPU", "vCPU wait", "native → guest", "groups equal"):
+        assert f"**{word}**" in text  # in the glossary
     assert "exits" in text
+
+
+def test_boots_of_unlike_numbers_of_rounds_are_counted_in_words() -> None:
+    assert cells.rounds((Pair(1.0, 2.0, 0), Pair(1.0, 2.0, 0), Pair(1.0, 2.0, 1))) == (
+        "2 boots, 3 pairs"
+    )
 
 
 def test_one_boot_has_no_range() -> None:

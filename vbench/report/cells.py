@@ -115,14 +115,14 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
 
 
 def rounds(pairs: Sequence[Pair]) -> str:
-    """`5 (TIMES) 3`, boots times rounds; `14 in 5` where boots have different numbers of rounds."""
+    """`5 (TIMES) 3`, boots times rounds; `5 boots, 14 pairs` where their rounds differ."""
     by_boot: dict[int, int] = {}
     for pair in pairs:
         by_boot[pair.boot] = by_boot.get(pair.boot, 0) + 1
     counts = set(by_boot.values())
     if len(counts) == 1:
         return f"{len(by_boot)} {TIMES} {counts.pop()}"
-    return f"{len(pairs)} in {len(by_boot)}"
+    return f"{plural(len(by_boot), 'boot')}, {plural(len(pairs), 'pair')}"
 
 
 def half_width(value: Overhead | None) -> str:

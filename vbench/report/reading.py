@@ -57,6 +57,28 @@ _WORDS = (
         "a guest is booted several times; on each boot a workload runs one or more rounds, each "
         "natively and in the guest within the same seconds",
     ),
+    (
+        f"boots {TIMES} rounds, ±",
+        "how many boots, of how many rounds each; below it, how far the upper bound of the "
+        "interval is above the figure. The lower bound is as far below it by division: ± 100 % is "
+        "from half to twice",
+    ),
+    (
+        "native → guest",
+        "what one unit of work takes: geometric means over boots, so that their quotient is the "
+        "overhead",
+    ),
+    (
+        "Host CPU",
+        "CPU time per unit of work of all that serves the guest: the QEMU process, or Xen's domain "
+        "and dom0",
+    ),
+    ("vCPU wait", "how long the guest's vCPUs were ready to run and had no CPU, per unit of work"),
+    (
+        "groups equal",
+        "in the testbed: the share of groups of units that equal their median within 0.1 %, which "
+        "is the figure shown; by how much the mean is above it",
+    ),
     ("instr.", "instructions executed by guest and hypervisor together, in the testbed"),
 )
 
