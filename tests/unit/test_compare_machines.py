@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sample_results import LOCAL, TESTBED, item, pairs, result
 
-from vbench.model import HostFacts, Item, Pair, Result
+from vbench.model import HostFacts, Item, Pair, Result, Statistic
 from vbench.results import change
 from vbench.results.compare import Comparison, Verdict, compare
 from vbench.results.comparison import NOT_COMPARED, PASSED, REGRESSED
@@ -47,6 +47,13 @@ def test_four_runners_of_other_names_on_each_side_are_compared() -> None:
     assert not again.regressions
     assert again.status == PASSED
     assert "4 in BASE, 4 in NEW" in again.render()
+
+
+def test_seconds_of_cpus_that_may_differ_are_not_compared_and_say_so() -> None:
+    boot = item("boot", pairs(6.0, None), statistic=Statistic.ABSOLUTE, category="boot")
+    (row,) = compare([on(runner(1), boot)], [on(runner(1), boot)], 5, across=["CPUs"]).rows
+    assert row.verdict is Verdict.UNUSABLE
+    assert row.note == "no overhead, and seconds are of unknown or unlike CPUs"
 
 
 def test_each_backend_on_a_runner_of_its_own_is_compared_and_noted() -> None:

@@ -202,7 +202,7 @@ def _class_rows(
         row = replace(blank, quantity=quantity)
         counted = _counted(row, *map(change.count, sides)) if repeats else None
         rows.append(counted or _row(row, sides[0], sides[1], paired))
-    return rows or [replace(blank, note="no overhead, and seconds of machines of unknown CPUs")]
+    return rows or [replace(blank, note="no overhead, and seconds are of unknown or unlike CPUs")]
 
 
 def _machines(items: Mapping[tuple[str, ...], Item], logs: _Logs) -> Machines:
