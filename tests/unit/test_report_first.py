@@ -13,7 +13,7 @@ import pytest
 from sample_results import LOCAL, full_run, item, pairs, result
 
 from vbench import report
-from vbench.model import Pair, Result, Technique
+from vbench.model import Pair, Result, Technique, TimeBase
 from vbench.records import (
     Declaration,
     DeviceModel,
@@ -194,7 +194,11 @@ def test_links_lead_to_chapters() -> None:
 def test_what_to_do_next_is_said_once_for_each_remedy() -> None:
     text = screen(*full_run())
     assert text.count("use --host testbed") == 1
-    assert "- `kvm-virtio`: use --host testbed." in text
+    assert "**To measure the rest (†: counted in the testbed, not timed):**" in text
+    assert "- `kvm-virtio` †: use --host testbed." in text
+    alone = screen(*(each for each in full_run() if each.host.time_base is TimeBase.WALL))
+    assert "**To measure the rest:**" in alone
+    assert "- `kvm-virtio`: use --host testbed." in alone
 
 
 def test_a_terminal_shows_the_same_without_markdown() -> None:

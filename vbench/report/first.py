@@ -125,7 +125,8 @@ def notes(*tables: Table) -> str:
 
 
 def _next_steps(gathered: Gathered) -> list[Block]:
-    """What to do to measure the rest: each remedy once."""
+    """What to do to measure the rest: each remedy once. What was counted alone has its mark."""
+    counted = {item.backend for panel in gathered.panels for item in panel.items if not panel.wall}
     timed = {item.backend for panel in gathered.panels if panel.wall for item in panel.items}
     remedies: dict[str, list[str]] = {}
     for panel in gathered.panels:
@@ -133,10 +134,15 @@ def _next_steps(gathered: Gathered) -> list[Block]:
             if entry.backend in timed:
                 continue
             names = remedies.setdefault(plain(entry.remedy), [])
-            if code(entry.backend) not in names:
-                names.append(code(entry.backend))
+            name = code(entry.backend) + (f" {COUNTED}" if entry.backend in counted else "")
+            if name not in names:
+                names.append(name)
     lines = [f"- {', '.join(names)}: {text}." for text, names in remedies.items() if text]
-    return ["**To measure the rest:**\n" + "\n".join(lines)] if lines else []
+    if not lines:
+        return []
+    marked = any(COUNTED in line for line in lines)
+    known = f" ({COUNTED}: counted in the testbed, not timed)" if marked else ""
+    return [f"**To measure the rest{known}:**\n" + "\n".join(lines)]
 
 
 def _sources(gathered: Gathered) -> list[str]:
