@@ -132,7 +132,13 @@ def wait(child: subprocess.Popen[bytes], timeout_s: float) -> int | None:
         return child.returncode
     deadline = time.monotonic() + timeout_s
     pause_s = _PAUSE_MIN_S
-    while (ended := os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
+    while True:
+        try:
+            ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # another thread is reaping it
+            return child.wait()
+        if ended is not None:
+            break
         left = deadline - time.monotonic()
         if left <= 0:
             return None
