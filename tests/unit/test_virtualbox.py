@@ -312,5 +312,20 @@ def test_what_a_killed_run_left_is_ended_and_nothing_else(host: LocalHost, tmp_p
             each.wait()
 
 
-def sleeper(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["sh", "-c", "while :; do sleep 0.05; done", *words])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user, too")
+def test_another_users_process_removes_nothing_of_ours(host: LocalHost, tmp_path: Path) -> None:
+    """Whoever wants root to remove a folder might call a program like a machine of ours."""
+    folder = tmp_path / "vbench-results"
+    folder.mkdir()
+    foreign = sleeper(f"{vbox.MARK}{folder}/abc", user=65534)
+    try:
+        assert vbox.sweep(host) == []
+        assert foreign.poll() is None
+        assert folder.exists()
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def sleeper(*words: str, user: int | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sh", "-c", "while :; do sleep 0.05; done", *words], user=user)

@@ -48,14 +48,17 @@ _CONFIGURE = (
 )
 
 # Machines of ours whose run is gone: the folder of each is in its command line, and the janitor of
-# that folder is there as long as the run lives, a remote one's too.
+# that folder is there as long as the run lives, a remote one's too. Another user's process can have
+# any words in its command line; its real user tells, also where the program is setuid root.
 _SWEEP = rf"""
 cd /proc
 words() {{ for each; do tr '\0' '\n' <"$each" 2>/dev/null; done; }}
 found=$(grep -lsz '^{MARK}' [0-9]*/cmdline)
 [ "$found" ] || exit 0
+user=$(id -u)
 living=$(words [0-9]*/cmdline | sed -n '/^{JANITOR}$/{{n;p;}}')
 for file in $found; do
+  grep -qs "^Uid:[[:space:]]*$user[[:space:]]" "${{file%/*}}/status" || continue
   folder=$(words "$file" | sed -n 's/^{MARK}//p')
   base=${{folder%/*}}
   case $base in /*/vbench-*) ;; *) continue;; esac
