@@ -197,6 +197,19 @@ def test_units_of_memory(memory: str, mib: int) -> None:
     assert tuning.parse(text.encode(), "my.xml").memory_mib == mib
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("<memory>much</memory>", "<memory>"),
+        ("<memory>inf</memory>", "<memory>"),
+        ("<memory>1048576</memory><vcpu>two</vcpu>", "<vcpu>"),
+    ],
+)
+def test_what_is_no_number_is_named(text: str, named: str) -> None:
+    with pytest.raises(UsageError, match=rf"my\.xml.*{named}"):
+        tuning.parse(f"<domain type='kvm'>{text}</domain>".encode(), "my.xml")
+
+
 def test_our_own_domain_is_that_of_the_qemu_backends() -> None:
     places = Placement(vcpus=(2, 3), io=(0, 1))
     plan = tuning.own("kvm", vcpus=2, memory_mib=512, cache="none", aio="threads", places=places)

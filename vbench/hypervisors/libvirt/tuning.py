@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -177,7 +178,7 @@ def parse(data: bytes, source: str) -> Tuning:
         root=root,
         type=kind,
         machine="" if system is None else system.get("machine", ""),
-        vcpus=_vcpus(root),
+        vcpus=_vcpus(root, source),
         memory_mib=_memory_mib(root, source),
         bus="virtio" if disk is None else _bus(disk, source),
         nic="virtio" if nic is None else _model(nic, source),
@@ -261,11 +262,11 @@ def _model(interface: Element, source: str) -> str:
     return name.removesuffix("-non-transitional")
 
 
-def _vcpus(root: Element) -> int:
+def _vcpus(root: Element, source: str) -> int:
     vcpu = root.find("vcpu")
     if vcpu is None:
         return 1
-    return int(vcpu.get("current") or vcpu.text or 1)
+    return int(_number(vcpu.get("current") or vcpu.text or "1", "vcpu", source))
 
 
 def _memory_mib(root: Element, source: str) -> int:
@@ -273,10 +274,24 @@ def _memory_mib(root: Element, source: str) -> int:
     if memory is None:
         memory = root.find("memory")
     unit = _UNIT_BYTES.get("" if memory is None else memory.get("unit", "KiB"), 0)
-    mib = int(float((memory.text if memory is not None else "") or 0) * unit) >> 20
+    text = (memory.text if memory is not None else "") or "0"
+    mib = int(_number(text, "memory", source) * unit) >> 20
     if mib < MEMORY_LEAST_MIB:
         raise UsageError(
             f"{source} gives the guest {mib} MiB, and the image needs {MEMORY_LEAST_MIB}",
             remedy="in a copy of the file raise <memory> and <currentMemory>",
         )
     return mib
+
+
+def _number(text: str, tag: str, source: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UsageError(
+            f"{source}: <{tag}> is {text!r}, which is no number",
+            remedy="`virsh dumpxml DOMAIN` writes a domain's XML",
+        )
+    return number
