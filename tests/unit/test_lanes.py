@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,3 +179,43 @@ def test_what_cannot_run_there_is_over_when_its_host_comes_up(
     assert kept.unavailable == {"testbed-two": entry}
     assert run.book.result(run.series[0]).unavailable == (entry,)
     assert run.book.result(run.series[0]).done == 2
+
+
+def test_an_error_at_its_end_hides_none_of_the_whole_run(two: Run) -> None:
+    """A lane could keep nothing, and then its host could not be closed either."""
+
+    def broken() -> None:
+        raise HostError("a setting could not be switched back")
+
+    two.hosts[0].close = broken  # type: ignore[method-assign]
+    seen = []
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        if tasks[0].series is two.series[0]:
+            raise StoreError("the disk is full")
+        seen.append(lane.stopped.wait(2.0))
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        side_by_side(two.session, two.tasks, walk, Progress(two.said, two.tasks))
+    assert seen == [True]
+
+
+def test_what_is_cut_off_is_no_failure(two: Run) -> None:
+    """Its machine was killed: what else cannot be ended in it says nothing."""
+
+    def broken() -> None:
+        raise HostError("the testbed is gone")
+
+    two.hosts[1].close = broken  # type: ignore[method-assign]
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        if tasks[0].series is two.series[0]:
+            raise StoreError("the disk is full")
+        lane.broker.current = SimpleNamespace(close=broken)  # type: ignore[assignment]
+        lane.broker._owner = (tasks[0].series, 0)
+        lane.stopped.wait(DEADLINE_S)
+        raise Interrupted
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        side_by_side(two.session, two.tasks, walk, Progress(two.said, two.tasks))
+    assert two.session.failures.summary() == []

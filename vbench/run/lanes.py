@@ -96,20 +96,26 @@ class _Lanes:
             self._measure(tasks)
 
     def _measure(self, tasks: Sequence[Task]) -> None:
-        series = tasks[0].series
-        lane = self._session.lane(series.host)
+        lane = self._session.lane(tasks[0].series.host)
         self._running.append(lane)
         try:
             with lane:
-                self._walk(lane, _possible(lane, tasks, self._progress))
-        except BaseException as error:
-            if isinstance(error, VbenchError) and not isinstance(error, StoreError):
-                where = Failure(series.label, series.variant.text, "", tasks[0].boot, error)
-                self._session.failures.add(where)  # of this lane alone
-            else:
-                self.errors.append(error)  # for the main thread
+                try:
+                    self._walk(lane, _possible(lane, tasks, self._progress))
+                except BaseException as error:
+                    self._failed(lane, tasks[0], error)
+        except BaseException as error:  # of its end, which hides none before it
+            self._failed(lane, tasks[0], error)
         with self._session.book.lock:
             self._session.phases.add(lane.phases)
+
+    def _failed(self, lane: Session, first: Task, error: BaseException) -> None:
+        if not isinstance(error, VbenchError) or isinstance(error, StoreError):
+            self.errors.append(error)  # for the main thread
+        elif not lane.stopped.is_set():  # else it was cut off
+            series = first.series
+            where = Failure(series.label, series.variant.text, "", first.boot, error)
+            self._session.failures.add(where)  # of this lane alone
 
     def _alive(self) -> bool:
         return not all(end.wait(_LOOK_EVERY_S) for end in self._ends)

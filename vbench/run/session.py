@@ -219,7 +219,8 @@ class Session(AbstractContextManager["Session"]):
         self.failures.add(Failure(series.label, series.variant.text, workload, task.boot, error))
 
     def _not_ended(self, series: Series, boot: int, error: VbenchError) -> None:
-        self.failures.add(Failure(series.label, series.variant.text, "", boot, error))
+        if not self.stopped.is_set():  # else its host was cut off
+            self.failures.add(Failure(series.label, series.variant.text, "", boot, error))
 
     def close(self) -> None:
         """End the guest, the hosts and the journal. Safe to repeat."""
