@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vbench.errors import GuestLost, LaunchError, VbenchError, WorkloadError
 from vbench.run.failures import Failure, Failures
 
@@ -59,3 +61,19 @@ def test_none_is_left_out() -> None:
 
 def test_a_lost_guest_has_a_remedy() -> None:
     assert "  -> " in next(failures(("cpu-x", 0, GuestLost("it died"))).new())
+
+
+def test_one_that_another_lane_adds_meanwhile_is_told_next_time() -> None:
+    made = failures(("cpu-x", 0, WorkloadError("status 7")))
+
+    class Slow(list[Failure]):
+        """Another thread comes between two looks at it."""
+
+        def __getitem__(self, at: Any) -> Any:
+            found = super().__getitem__(at)
+            if len(self) == 1 and found:
+                self.append(Failure("local-tcg", "tcg", "cpu-y", 0, WorkloadError("status 8")))
+            return found
+
+    made._all = Slow(made._all)
+    assert len([*made.new(), *made.new()]) == 2

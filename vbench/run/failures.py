@@ -61,7 +61,7 @@ class Failures:
         with how much more it took along."""
         before = {_cause(failure) for failure in self._all[: self._printed]}
         since = self._all[self._printed :]
-        self._printed = len(self._all)
+        self._printed += len(since)  # not what another lane has added since
         for cause in dict.fromkeys(map(_cause, since)):
             if cause not in before:
                 yield _text([failure for failure in since if _cause(failure) == cause])
