@@ -219,3 +219,13 @@ def test_what_is_cut_off_is_no_failure(two: Run) -> None:
     with pytest.raises(StoreError, match="the disk is full"):
         side_by_side(two.session, two.tasks, walk, Progress(two.said, two.tasks))
     assert two.session.failures.summary() == []
+
+
+def test_a_journal_tells_what_could_not_run_beside_a_series_that_began_before(
+    image: ImageFiles, out: Any
+) -> None:
+    run = Run(image, out, ShellBackend("one"), ShellBackend("two"))
+    run.book.state(run.tasks[0])
+    run.book.cannot(run.series[1], run.tasks[2:], Availability(False, "no memory", "buy some"))
+    (kept,) = recovery.read(out / JOURNAL_NAME).results.values()
+    assert kept.unavailable == run.book.result(run.series[0]).unavailable != ()

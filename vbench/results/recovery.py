@@ -47,11 +47,14 @@ class Recovered:
     tasks: dict[tuple[str, str, int], Record] = field(default_factory=dict)
     enough: set[tuple[str, str, int]] = field(default_factory=set)  # tasks not worth their time
     unavailable: dict[str, tuple[str, str, str, str]] = field(default_factory=dict)
+    # of those, which series have it in their results: all of its host
+    beside: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: str | None = None  # why it ended; None: not in order
 
     def cannot(self, label: str, record: Record) -> None:
         """A series whose host turned out not to run it."""
         self.unavailable[label] = record["entry"]
+        self.beside[label] = record.get("beside", ())
         self.enough |= {(label, workload, boot) for workload, boot in record["tasks"]}
 
     def drop(self, label: str, boot: int) -> None:
@@ -100,8 +103,12 @@ class Recovered:
 
     def _result(self, label: str) -> Result:
         launches = [launch for where, launch in self.launches if where == label]
+        result = run_of(self.series[label], self.items(label), launches)
+        # what the series did not know yet when it began
+        entries = [self.unavailable[one] for one, all_of in self.beside.items() if label in all_of]
         return dataclasses.replace(
-            run_of(self.series[label], self.items(label), launches),
+            result,
+            unavailable=tuple(dict.fromkeys([*result.unavailable, *entries])),
             sittings=tuple(self.sittings),
             done=len(self.ended()),
             stopped=NO_END if self.stopped is None else self.stopped,

@@ -207,6 +207,7 @@ class _UnavailableRecord(_Record):
     series: str
     entry: tuple[str, str, str, str]
     tasks: tuple[tuple[str, int], ...]
+    beside: NotRequired[tuple[str, ...]]
 
 
 class _StoppedRecord(_Record):

@@ -207,7 +207,8 @@ class Book:
         self._is_unavailable(series.host.name, entry)
         self._ended |= {task.key for task in tasks}
         over = [task.key[1:] for task in tasks]
-        self.note("unavailable", series=series.label, entry=entry, tasks=over)
+        beside = [each.label for each in self.series.values() if each.host.name == series.host.name]
+        self.note("unavailable", series=series.label, entry=entry, tasks=over, beside=beside)
 
     def _is_unavailable(self, host: str, entry: Unavailable) -> None:
         self._unavailable[host] = (*self._unavailable.get(host, ()), entry)
