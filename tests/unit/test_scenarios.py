@@ -109,6 +109,15 @@ def test_what_is_no_duration_is_refused(run: Runs, seconds: str) -> None:
     assert item.pairs == ()
 
 
+@pytest.mark.parametrize("seconds", ["float('nan')", "float('inf')"])
+def test_a_phase_of_no_duration_ends_the_scenario_and_not_the_run(run: Runs, seconds: str) -> None:
+    assert scenario(run, TWO.replace("0.25", seconds)) == 1
+    (item,) = loading.load_all([run.out])[0].items
+    assert item.pairs == ()
+    assert "migration to downtime" in item.reason
+    recovery.read(run.out / JOURNAL_NAME)
+
+
 def test_a_quick_run_leaves_scenarios_out_unless_they_are_named(run: Runs) -> None:
     text = TWO + TWO.replace("scenario_migration_two", "scenario_snapshot_three")
     assert scenario(run, text, quick=True, workloads=("migration-two",)) == 0

@@ -152,13 +152,16 @@ class Lab:
     # ------------------------------------------------------------ figures
 
     def took(self, operation: str, phase: str, seconds: float | None, clock: Clock) -> None:
-        """A phase of this round; None: it could not be timed, and is left out."""
+        """A phase of this round; None: it could not be timed, and is left out. Raises
+        WorkloadError for what is no duration."""
         if seconds is not None:
+            if not math.isfinite(seconds):
+                raise WorkloadError(f"the scenario says {operation} to {phase} took {seconds} s")
             self._phases.append(Phase(operation, phase, clock, max(0.0, seconds)))
 
     def took_all(self, phases: Sequence[Phase]) -> None:
-        """Phases as a guest has them."""
-        self._phases += phases
+        """Phases as a guest has them, but for those whose time is not known."""
+        self._phases += [each for each in phases if math.isfinite(each.seconds)]
 
     def counted(self, **counts: float) -> None:
         """What was counted in this round, with the unit in the name: `state_mib`."""
