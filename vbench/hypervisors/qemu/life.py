@@ -299,7 +299,10 @@ def _migrated(
                 "the guest goes on where it was",
                 evidence=target.evidence(),
             )
-        if host.clock() - began > terms.limit_s and state["status"] == "active":
+        took_s = host.clock() - began
+        if took_s > terms.limit_s + _SWITCH_TIMEOUT_S * host.timeout_scale:
+            raise GuestLost(f"its migration does not end: QEMU says {state['status']}")
+        if took_s > terms.limit_s and state["status"] == "active":
             machine.qmp.execute("migrate_cancel")
             _until(lambda: _asked(machine)["status"] in ("cancelled", "completed"), machine)
             last = _asked(machine)

@@ -1,0 +1,57 @@
+"""A migration without QEMU: what it says of itself is made up."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vbench.contract.life import Terms
+from vbench.errors import GuestLost
+from vbench.hypervisors.qemu import life
+
+
+class Qmp:
+    def __init__(self, *statuses: str) -> None:
+        self.statuses = list(statuses)  # the last one stays
+        self.said: list[str] = []
+
+    def execute(self, command: str, arguments: Any = None) -> Any:
+        self.said.append(command)
+        if command == "query-migrate":
+            first, *rest = self.statuses
+            self.statuses = rest or [first]
+            return {"status": first}
+        return {}
+
+
+def machine(clock: Any, *statuses: str) -> Any:
+    host = SimpleNamespace(clock=clock, deadline_clock=clock, timeout_scale=1.0)
+    return SimpleNamespace(host=host, qmp=Qmp(*statuses), evidence=lambda: "its argv")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        assert now[0] < 1000, "it never ends"
+
+    monkeypatch.setattr(life.time, "sleep", sleep)
+    return lambda: now[0]
+
+
+@pytest.mark.parametrize("status", ["setup", "device", "pre-switchover"])
+def test_a_migration_that_hangs_ends(clock: Any, status: str) -> None:
+    one, other = machine(clock, "active", status), machine(clock)
+    with pytest.raises(GuestLost, match=status):
+        life._migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
+
+
+def test_one_that_does_not_converge_is_given_up(clock: Any) -> None:
+    one, other = machine(clock, *["active"] * 502, "cancelled"), machine(clock)
+    state = life._migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
+    assert state["status"] == "active"
+    assert "migrate_cancel" in one.qmp.said
