@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from vbench.contract.life import Terms
-from vbench.errors import GuestLost
+from vbench.errors import GuestLost, HostError
 from vbench.hypervisors.qemu import life
 
 
@@ -55,3 +57,46 @@ def test_one_that_does_not_converge_is_given_up(clock: Any) -> None:
     state = life._migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
     assert state["status"] == "active"
     assert "migrate_cancel" in one.qmp.said
+
+
+def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = []
+
+    def broken() -> None:
+        raise HostError("the connection is gone")
+
+    @contextmanager
+    def workdir() -> Iterator[str]:
+        yield "/x"
+        ended.append("folder")
+
+    host: Any = SimpleNamespace(name="here", workdir=workdir)
+    target = SimpleNamespace(close=lambda: ended.append("target"))
+    guest: Any = SimpleNamespace(host=host, close=broken)
+    for name, made in {
+        "_machine": lambda guest: None,
+        "_migrated": lambda *_: {"status": "completed"},
+        "_until_running": lambda machine: None,
+    }.items():
+        monkeypatch.setattr(life, name, made)
+
+    class Life(life.QemuLife):
+        def __init__(self) -> None: ...
+        def _kept(self, host: Any, folder: str) -> Any:
+            return self
+
+        def _at(self, host: Any) -> Any:
+            return self
+
+        def _start(self, host: Any, *how: str) -> Any:
+            return target
+
+        def _logged_in(self, *_: Any) -> Any: ...
+        def _guest(self, was: Any, host: Any, shell: Any, stack: ExitStack, phases: Any) -> Any:
+            return SimpleNamespace(close=stack.pop_all().close)
+
+    with pytest.raises(HostError):
+        Life().migrate(guest, host, Terms(bandwidth_mib_s=1, limit_s=10))
+    assert ended == ["target", "folder"]

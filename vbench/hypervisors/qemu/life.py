@@ -129,7 +129,11 @@ class QemuLife:
                 why = _why_lost(error, target, guest, self.spec.accel)
                 return Migration(None, phases, _counts(state), why)
             gone_on = there._guest(guest, host, shell, stack, ())
-        guest.close()
+        try:
+            guest.close()
+        except BaseException:  # Ctrl-C: nobody else knows of it yet
+            gone_on.close()
+            raise
         return Migration(gone_on, phases, _counts(state))
 
     def _kept(self, host: Host, folder: str) -> QemuLife:
