@@ -138,6 +138,31 @@ def test_a_signal_ends_all_lanes(two: Run, signal_number: int) -> None:
     assert all(host.closed for host in two.hosts)
 
 
+def test_a_signal_while_a_lane_begins_ends_it(two: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes before the main thread knows that the lane's thread runs."""
+    start = threading.Thread.start
+    begun = threading.Event()
+    ended = []
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        begun.set()
+        if lane.stopped.wait(DEADLINE_S):
+            time.sleep(0.5)  # it ends what it started
+            ended.append(lane)
+        raise Interrupted
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        start(thread)
+        assert begun.wait(DEADLINE_S)
+        raise Interrupted
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupted):
+        two(walk)
+    assert len(ended) == 1
+
+
 def test_results_that_cannot_be_kept_end_all_lanes(two: Run) -> None:
     def walk(lane: Session, tasks: Sequence[Task]) -> None:
         if tasks[0].series is two.series[0]:

@@ -71,14 +71,14 @@ class _Lanes:
         self._running: list[Session] = []
         self._count = min(at_once(), len(self._waiting))
         # Not by Thread.join, which takes a thread to have ended when Ctrl-C interrupts it.
-        self._ends: list[threading.Event] = []
+        self._threads: list[tuple[threading.Thread, threading.Event]] = []
 
     def start(self) -> None:
         for _ in range(self._count):
             end = threading.Event()
             thread = threading.Thread(target=self._work, args=(end,))
+            self._threads.append((thread, end))  # first: Ctrl-C may come while it starts
             thread.start()
-            self._ends.append(end)
 
     def _work(self, end: threading.Event) -> None:
         try:
@@ -118,7 +118,10 @@ class _Lanes:
             self._session.failures.add(where)  # of this lane alone
 
     def _alive(self) -> bool:
-        return not all(end.wait(_LOOK_EVERY_S) for end in self._ends)
+        return not all(
+            end.wait(_LOOK_EVERY_S) or thread not in threading.enumerate()  # it never started
+            for thread, end in self._threads
+        )
 
     def wait(self) -> None:
         """Until all lanes have ended; the others are cut off where one could keep nothing."""
