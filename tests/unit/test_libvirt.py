@@ -163,6 +163,17 @@ def test_what_cannot_be_taken_over_is_named(text: str, named: str, remedy: str) 
     assert remedy in caught.value.remedy
 
 
+def test_what_the_disk_and_the_card_lose_is_said() -> None:
+    text = devices(
+        "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+        "<source file='/x'/><target dev='vda' bus='virtio'/><serial>1</serial></disk>"
+        "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='x'/>"
+        "<model type='virtio'/><mtu size='9000'/>"
+        "<bandwidth><inbound average='1000'/></bandwidth></interface>"
+    )
+    assert tuning.parse(text.encode(), "my.xml").left_out == ("qcow2", "mtu", "bandwidth")
+
+
 def test_media_are_left_out_and_one_disk_stays() -> None:
     root = made(
         devices(

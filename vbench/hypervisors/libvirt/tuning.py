@@ -42,6 +42,11 @@ _LEFT_OUT_DEVICES = {
     *("graphics", "video", "sound", "audio", "input", "channel", "redirdev", "redirfilter"),
     *("smartcard", "parallel", "hub", "tpm", "watchdog", "vsock", "lease"),
 }
+# Of a disk and a network card, what is lost with their sources and has to do with their speed.
+_LEFT_OUT_OF = {
+    "disk": {"encryption", "throttlefilters"},
+    "interface": {"bandwidth", "mtu", "filterref", "vlan", "virtualport"},
+}
 _REMEDY = {
     "hostdev": "a device of the host cannot be taken along: remove <hostdev> from a copy of the "
     "file, and measure what it replaces",
@@ -213,7 +218,16 @@ def _sorted_out(root: Element, source: str) -> tuple[str, ...]:
                 f"{source} has {count} <{tag}> devices, and vbench swaps in one",
                 remedy=f"in a copy of the file keep the <{tag}> that is to be {what}",
             )
+    if (disk := devices.find("disk")) is not None:
+        form = _driver(root, "devices/disk").get("type", "raw")
+        removed += [form] * (form != "raw") + _lost_of(disk)
+    if (interface := devices.find("interface")) is not None:
+        removed += _lost_of(interface)
     return tuple(dict.fromkeys(removed))
+
+
+def _lost_of(device: Element) -> list[str]:
+    return [each.tag for each in device if each.tag in _LEFT_OUT_OF[device.tag]]
 
 
 def _is_medium(device: Element) -> bool:
