@@ -12,7 +12,7 @@ import pytest
 
 from vbench.errors import HostError, LaunchError
 from vbench.hosts.local import LocalHost
-from vbench.hypervisors.qemu import kvm
+from vbench.hypervisors.qemu import backend, kvm
 from vbench.model import Output
 from vbench.system import kvm_probe
 
@@ -143,6 +143,18 @@ def test_what_is_as_asked_for_is_left_alone(paging: PagingHost) -> None:
     with kvm.nested_paging(paging, ON):
         pass
     assert paging.loaded.read_text() == ""
+
+
+def test_a_guest_for_which_it_was_switched_is_not_restored_after_its_end(
+    paging: PagingHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory would be paged otherwise: the switch goes back with the guest that was saved."""
+    monkeypatch.setattr(PagingHost, "network", lambda self: None)
+    for options in (ON, OFF):
+        with kvm.nested_paging(paging, options) as switched:
+            life = backend._capabilities(paging, switched).lifecycle
+        assert (life.restore is None) is (life.migrate is None) is (options is ON)
+        assert life.save is None
 
 
 def test_a_module_in_use_is_an_error_with_its_words_and_a_remedy(paging: PagingHost) -> None:

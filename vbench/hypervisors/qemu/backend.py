@@ -80,8 +80,8 @@ class QemuBackend(OnAskedHost):
     facts: Mapping[str, Fact]
     options: QemuOptions = field(default_factory=QemuOptions)
     usable: Callable[[Host], Availability] | None = None  # what the accelerator needs of a host
-    # holds the host in the state that the options ask for
-    prepare: Callable[[Host, Any], AbstractContextManager[None]] | None = None
+    # holds the host in the state that the options ask for; whether it was in another one
+    prepare: Callable[[Host, Any], AbstractContextManager[bool]] | None = None
     preparable: Callable[[Host, Any], Availability] | None = None  # whether that may be done
     iothread: bool = False  # the disk's requests are served in a thread of their own
     multiqueue: bool = False  # the disk has a queue for each vCPU
@@ -144,8 +144,9 @@ class QemuBackend(OnAskedHost):
         network = host.network()
         early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
         with ExitStack() as stack:
+            switched = False
             if self.prepare is not None:
-                stack.enter_context(self.prepare(host, options))
+                switched = stack.enter_context(self.prepare(host, options))
             folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(host, files, folder, keys, early)
             spec = self._spec(host, files, options, initrd, qemu.command)
@@ -182,7 +183,7 @@ class QemuBackend(OnAskedHost):
                     pinned=bool(places.vcpus),
                     floating=truth.floating(host, machine.pid, places, machine.kernel_threads),
                 ),
-                capabilities=_capabilities(host),
+                capabilities=_capabilities(host, switched),
                 device=self._device(spec, options, observed.early if early else ""),
                 observed=observed,
                 phases=watch.phases,
@@ -292,8 +293,11 @@ class QemuBackend(OnAskedHost):
         return attest(guest, self.name, self.accel, self.drivers)
 
 
-def _capabilities(host: Host) -> Capabilities:
+def _capabilities(host: Host, switched: bool) -> Capabilities:
+    """`switched`: its host is in another state as long as it is up."""
     network = host.network()
+    # whoever goes on with it would run on a host that was switched back
+    alone = "a module of its host was loaded anew for it, until it ends" if switched else None
     return Capabilities(
         native=NativeReference.LAUNCHING_HOST,
         network=NetworkPath.TAP if network else NetworkPath.NAT,
@@ -301,7 +305,7 @@ def _capabilities(host: Host) -> Capabilities:
         disk=DiskPath.BLOCK_DEVICE if host.scratch().device else DiskPath.IMAGE_FILE,
         pausable=True,
         usage=UsageScope.GUEST,
-        lifecycle=Lifecycle(save=None, restore=None, migrate=None, clone=None),
+        lifecycle=Lifecycle(save=None, restore=alone, migrate=alone, clone=alone),
     )
 
 

@@ -89,8 +89,9 @@ exit 1
 
 
 @contextmanager
-def nested_paging(host: Host, options: Any) -> Iterator[None]:
-    """Nested paging as `options.nested_paging` says while the context lasts, or we live.
+def nested_paging(host: Host, options: Any) -> Iterator[bool]:
+    """Nested paging as `options.nested_paging` says while the context lasts, or we live; whether
+    it was switched for that.
 
     Needs root there, and no other machine that uses KVM. Raises LaunchError, and HostError where
     it cannot be switched back.
@@ -99,7 +100,7 @@ def nested_paging(host: Host, options: Any) -> Iterator[None]:
     was = _nested(host, module)
     wanted: bool = options.nested_paging
     if was is wanted or (was is None and wanted):
-        yield
+        yield False
         return
     possible = can_switch(host, options)
     if was is None or not possible.ok:
@@ -118,7 +119,7 @@ def nested_paging(host: Host, options: Any) -> Iterator[None]:
                 evidence=f"{reload(wanted)}\n{done.stderr.strip()}",
                 remedy=_SWITCH_REMEDY,
             )
-        yield
+        yield True
 
 
 def can_switch(host: Host, options: Any) -> Availability:
