@@ -79,6 +79,25 @@ def test_an_interrupted_run_is_continued(run: Runs, capfd: pytest.CaptureFixture
     assert "is complete" in capfd.readouterr().err
 
 
+def test_native_is_warm_before_it_is_sampled_in_the_new_sitting(run: Runs) -> None:
+    """The machine may have been off since: its programs are in no memory any more."""
+    text = "import os, pathlib\n" + bench(
+        "cpu_stop",
+        "if measure.boot == 1 and not pathlib.Path('go-on').exists(): os.kill(os.getpid(), 2)\n"
+        "    def command(n, e):\n"
+        "        if e.scratch != '/dev/null':\n"
+        "            with open('natives', 'a') as file:\n"
+        "                file.write(f'{measure.boot} ')\n"
+        """        return "echo '{\\"elapsed_ns\\": 300000000}'"\n"""
+        "    measure(command, read=parsers.probe)",
+    )
+    assert run(text, boots=3, rounds=1) == 130
+    (run.folder / "go-on").touch()
+    assert runner.resume(run.out) == 0
+    boots = Counter((run.folder / "natives").read_text().split())
+    assert (boots["1"], boots["2"]) == (2, 1)
+
+
 def test_a_journal_tells_what_the_files_tell(run: Runs) -> None:
     text = "from vbench.errors import Unsupported\n" + TEXT
     text += bench("cpu_rare", 'raise Unsupported("no such instruction")') + bench("cpu_bug", "1/0")

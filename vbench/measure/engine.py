@@ -101,14 +101,17 @@ class Measure:
         histogram: Callable[[Guest], ExitHistogram | None] = lambda guest: None,
         monitor: InterferenceMonitor | None = None,
         native_count: NativeCount | None = None,
+        native_warm: bool = True,
     ) -> None:
         """`native` None: no native counterpart; `clients` run the clients of network workloads,
         by side; `on_pair` is called at once for each pair (the journal); `phase` names what
-        comes. With `native_count` native is sampled only if that has no sample yet."""
+        comes. With `native_count` native is sampled only if that has no sample yet. Not
+        `native_warm`: native was not run since this run began or was continued."""
         self.guest = guest
         self.boot = boot
         self._native_count = native_count or NativeCount()
         self._keeps_native = native_count is not None
+        self._native_warm = native_warm
         self._targets: dict[str, Target] = {GUEST: guest}
         if native is not None and self._native_count.reading is None:
             self._targets = {NATIVE: native, GUEST: guest}
@@ -256,7 +259,7 @@ class Measure:
         if not known:
             known = self._fit(run, side, initial_units, min_units, max_units)
             setattr(self._sizes, side, known)
-        elif side == GUEST or not self._wall:
+        elif side == GUEST or not (self._wall and self._native_warm):
             # native is warm from the boots before; only a count tells a second run from a third
             self._take(run, side, known)
 

@@ -43,6 +43,7 @@ class MeasureFactory:
         self._image_s = image_s
         self._phases = phases
         self._counts: dict[tuple[Native, str], NativeCount] = {}
+        self._warm: set[tuple[Host, str]] = set()  # where a workload was run natively
         self._natives: dict[tuple[Host, int, bool, tuple[str, ...], bool, str], Native] = {}
 
     def make(
@@ -86,6 +87,9 @@ class MeasureFactory:
         unlike = check(state.info.category, guest, native, clients.values(), disks)
         state.outcome.flags.update(unlike)
         state.outcome.notes.update(unlike.values())
+        warm = native is None or (native.host, state.info.name) in self._warm
+        if native is not None:
+            self._warm.add((native.host, state.info.name))
         return Measure(
             guest=guest,
             native=native,
@@ -99,6 +103,7 @@ class MeasureFactory:
             histogram=self._exit_histogram,
             phase=self._phases.enter,
             native_count=self._native_count(native, state.info),
+            native_warm=warm,
         )
 
     def _native_count(self, native: Native | None, info: WorkloadInfo) -> NativeCount | None:
