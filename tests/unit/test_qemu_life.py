@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vbench.contract.life import Terms
+from vbench.contract.guest import Terms
 from vbench.errors import GuestLost, HostError
 from vbench.hypervisors.qemu import life
 
