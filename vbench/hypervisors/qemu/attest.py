@@ -47,7 +47,7 @@ def attest(guest: Guest, name: str, accel: str, drivers: Mapping[str, str]) -> A
     hidden = guest.device.start.startswith("firmware")
     if (observed.hypervisor == "KVM") != (accel == "kvm" and not hidden):
         problems.append(f"the guest detected hypervisor {observed.hypervisor or 'none'!r}")
-    wanted = {**drivers, **_drivers(guest.device)}
+    wanted = {**drivers, **_drivers(guest.device, drivers)}
     for role, bound in (("disk", observed.disks), ("nic", observed.nics)):
         if set(bound.values()) != {wanted[role]}:
             found = " ".join(bound.values()) or "none"
@@ -63,10 +63,11 @@ def attest(guest: Guest, name: str, accel: str, drivers: Mapping[str, str]) -> A
     return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
 
 
-def _drivers(device: DeviceSettings) -> dict[str, str]:
-    """What must drive the disk, where the machine type decides that."""
+def _drivers(device: DeviceSettings, declared: Mapping[str, str]) -> dict[str, str]:
+    """What must drive an emulated disk, where the machine type decides that."""
     found = {each.disk: {"disk": each.driver} for each in MACHINES.values() if each.disk}
-    return found.get(device.disk, {})
+    emulated = {each["disk"] for each in found.values()}
+    return found.get(device.disk, {}) if declared["disk"] in emulated else {}
 
 
 def _look(machine: QemuMachine, device: DeviceSettings) -> tuple[dict[str, str], list[str]]:
