@@ -210,10 +210,11 @@ def test_a_lost_guest_is_replaced_for_the_next_item(session: Session, series: Se
     assert item.launches == ("local-shell#1", "local-shell#2")
 
 
+@pytest.mark.parametrize("kind", [GuestSilent, GuestLost])
 @pytest.mark.parametrize(("emulated", "calls"), [(True, 2), (False, 1)])
-def test_a_silent_guest_of_an_emulated_host_is_measured_again(
+def test_a_lost_guest_of_an_emulated_host_is_measured_again(
     session: Session, series: Series, out: Path, monkeypatch: pytest.MonkeyPatch,
-    emulated: bool, calls: int,
+    emulated: bool, calls: int, kind: type[GuestLost],
 ) -> None:  # fmt: skip
     """Once, and nothing of the first time counts, in a run that is continued neither."""
     if emulated:
@@ -224,7 +225,7 @@ def test_a_silent_guest_of_an_emulated_host_is_measured_again(
         measure(lambda units, endpoint: SPIN, read=probe)
         made.append(measure)
         if len(made) == 1:
-            raise GuestSilent("the guest does not answer", evidence="RIP=0")
+            raise kind("the guest does not answer", evidence="RIP=0")
 
     error = called(session, series, call)
     assert len(made) == calls

@@ -17,7 +17,6 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import (
     GuestLost,
-    GuestSilent,
     Interrupted,
     StoreError,
     Unsupported,
@@ -111,8 +110,8 @@ class Session(AbstractContextManager["Session"]):
         """Measure one task: its guest comes up, then `call` is given its `Measure`; for a scenario,
         its `Lab`.
 
-        A guest of an emulated host that fell silent is launched `again` for it, once: where
-        instructions are counted a second sample is as good.
+        A guest of an emulated host that was lost is launched `again` for it, once: where
+        instructions are counted a second sample is as good. The journal keeps why.
 
         Returns what went wrong, Unsupported included; it is recorded. Whatever ends it, Ctrl-C
         included, the pairs taken so far stay. Raises StoreError: nothing more can be kept.
@@ -156,11 +155,7 @@ class Session(AbstractContextManager["Session"]):
                 self._broken_off(task, "interrupted")
                 raise Interrupted from error
             failure = self._failure(error)
-            if (
-                isinstance(failure, GuestSilent)
-                and task.series.host.timeout_scale > 1
-                and not again
-            ):
+            if isinstance(failure, GuestLost) and task.series.host.timeout_scale > 1 and not again:
                 self.broker.drop()
                 self.book.again(task, failure)
                 return self.measure(task, call, again=True)
