@@ -114,6 +114,10 @@ class UmlBackend(OnAskedHost):
         network = host.network()
         if network is None:
             raise Unsupported("no tap can be made here")
+        if not network.native_address:  # a port of a bridge, whose tap is open already
+            raise Unsupported(
+                "User-mode Linux opens its tap itself, so no bridge has a port for it"
+            )
         files, scratch = host.upload_image(image), host.scratch()
         with ExitStack() as stack:
             folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
