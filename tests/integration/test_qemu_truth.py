@@ -250,5 +250,5 @@ def test_vhost_s_thread_is_found_pinned_and_counted(testbed: TestbedHost) -> Non
         assert testbed.run(["taskset", "-p", "-c", "0", str(thread)], timeout_s=30).status == 0
         said = testbed.read(f"/proc/{thread}/schedstat").split()[0]
         machine.usage()
-        assert machine._spent[thread] >= int(said)
+        assert machine._times._spent[thread] >= int(said)
         assert KVM_VIRTIO.attest(guest).evidence["network: devices served by vhost"] == "1"

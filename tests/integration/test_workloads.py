@@ -25,8 +25,8 @@ NETWORK = {"network-receive", "network-send", "network-rr"}
 def shipped() -> set[str]:
     return {
         name.replace("_", "-")
-        for path in Path(workloads.__path__[0]).glob("bench_*.py")
-        for name in re.findall(r"^def bench_(\w+)", path.read_text(), re.MULTILINE)
+        for path in Path(workloads.__path__[0]).glob("*.py")
+        for name in re.findall(r"^def (?:bench|scenario)_(\w+)", path.read_text(), re.MULTILINE)
     }
 
 

@@ -120,9 +120,9 @@ class QemuLife:
                 state = _migrated(machine, target, f"unix:{channel}", terms)
                 if state["status"] != "completed":
                     return Migration(None, (), _counts(state))
-                _until_running(target)
             phases = _phases(state)
             try:
+                _until_running(target)
                 shell = there._logged_in(host, target, stack)
             except (LaunchError, GuestLost) as error:
                 guest.close()  # it is nowhere else
