@@ -15,6 +15,7 @@ from vbench.report import (
     plots,
     provenance,
     published,
+    questions,
     reading,
     scenarios,
     sections,
@@ -39,6 +40,7 @@ _INSTRUCTIONS = (
 def document(gathered: Gathered) -> Document:
     """The whole report."""
     chapters = [
+        *_chapter(questions.TITLE, questions.section(gathered)),
         *_chapter(reading.TITLE, reading.section(gathered.panels)),
         *_per_panel("Techniques", gathered, lambda p: _techniques(gathered, p)),
         *_chapter(types_chapter.TITLE, types_chapter.section(gathered)),

@@ -23,6 +23,7 @@ _STEPPED = ("min", "p50", "p99", "max")
 _ROUNDING_S = 1e-13  # far below any clock's step
 # An event causes a VM exit if at least so many exits per event were counted.
 PER_EVENT = 0.9
+NO_EXIT = "No event that was measured here is known to have caused an exit."
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def sentence(panel: Panel) -> str:
         and left(each.item) >= PER_EVENT
     ]
     if not found:
-        return "No event that was measured here is known to have caused an exit."
+        return NO_EXIT
     cheap, dear = min(found), max(found)
     texts = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
     texts += f" ({duration(cheap[0], panel.host.time_base)})"

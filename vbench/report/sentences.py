@@ -19,7 +19,7 @@ from vbench.report.reference import (
 from vbench.results import stats
 from vbench.results.formatting import code, number, plain
 
-_NAMES = {
+NAMES = {
     Technique.FULL: "full virtualization",
     Technique.PARA: "paravirtualization",
     Technique.HARDWARE: "hardware-assisted virtualization",
@@ -66,7 +66,7 @@ def answer(gathered: Gathered) -> str:
         if found is not None and value is not None:
             how = cost(value, wall=found.panel.wall)
             of_it = ", ".join(filter(None, [code(found.variant), found.lacking(of)]))
-            text = f"{_NAMES[technique]} ({of_it}) {how}"
+            text = f"{NAMES[technique]} ({of_it}) {how}"
             (timed if found.panel.wall else counted).append(text)
         if found is None or not found.panel.wall:
             absent += _absent(gathered, technique)
@@ -93,7 +93,7 @@ def _absent(gathered: Gathered, technique: Technique) -> list[str]:
         here = [e for e in panel.unavailable if e.technique == technique.value]
         if here and panel.wall and not panel.variants(technique):
             reason = re.split(r":| \(", here[0].reason)[0]
-            return [f"{_NAMES[technique]} ({plain(reason)})"]
+            return [f"{NAMES[technique]} ({plain(reason)})"]
     return []
 
 
@@ -119,16 +119,16 @@ def io(panel: Panel) -> str:
     its inverse and another set of workloads, so the two never meet in one sentence."""
     texts = []
     for name, of in (("disk", DISK_OPERATIONS), ("network", NETWORK_OPERATIONS)):
-        rated = _of_operations(panel, of)
-        if rated:
-            best, worst = min(rated), max(rated)
+        found = rated(panel, of)
+        if found:
+            best, worst = min(found), max(found)
             what = " native's time" if panel.wall else " native's instructions"
             text = f"{name} operations cost {_by(best, what)}"
             texts.append(text if worst == best else f"{text} and {_by(worst)}")
     return _sentence(texts) if texts else "No operation of disk or network has a ratio to native."
 
 
-def _of_operations(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
+def rated(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
     """Ratio, variant and doubt of each variant that measured as many workloads of the set as the
     one that measured most: means over other workloads cannot be compared with it."""
     counts = {v: len(measured(panel, v, of)) for v in panel.variants()}
@@ -139,8 +139,8 @@ def _of_operations(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str
     ]
 
 
-def _by(rated: tuple[float, str, str], of: str = "") -> str:
-    ratio, variant, doubtful = rated
+def _by(each: tuple[float, str, str], of: str = "") -> str:
+    ratio, variant, doubtful = each
     return f"{_brief(ratio)} times{of} under {code(variant)}{doubtful}"
 
 

@@ -1,0 +1,167 @@
+"""What people ask first, each answered in a few sentences from the figures. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from vbench.model import Technique
+from vbench.report import exits, hypervisors
+from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, brief, choose
+from vbench.report.document import Block, Table, link
+from vbench.report.gather import Gathered, Panel
+from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
+from vbench.report.sentences import NAMES, rated
+from vbench.results.formatting import code, plain, plural, span
+
+TITLE = "Questions people ask"
+# The kinds of work that a program mixes. Memory is named by what costs there: see reference.py.
+_WORK = dict(
+    zip(
+        (*CPU, DISK_OPERATIONS, NETWORK_OPERATIONS),
+        ("computing", "memory", "system calls", "small disk operations", "network round trips"),
+        strict=True,
+    )
+)
+_REPEATS = 0.001  # counts that are no further apart over boots repeat: see `compare`
+
+
+def section(gathered: Gathered) -> list[Block]:
+    """Empty where nothing has a ratio to native."""
+    chosen = list(_chosen(gathered))
+    if not chosen:
+        return []
+    return [
+        *_application(chosen),
+        *_why(gathered),
+        *_trust(gathered.panels),
+        *_advice(gathered),
+    ]
+
+
+def _chosen(gathered: Gathered) -> Iterator[Choice]:
+    """The variant that stands for each hypervisor by each technique, by the clock if it can be."""
+    # older results do not name their hypervisors
+    names = [each.kind.name for each in hypervisors.measured(gathered.panels)] or [""]
+    for technique, name in product(Technique, names):
+        found = choose(gathered.panels, technique, _WORK, hypervisor=name)
+        if found is not None:
+            yield found
+
+
+def _marked(choice: Choice) -> str:
+    return code(choice.variant) + ("" if choice.panel.wall else f" {COUNTED}")
+
+
+def _application(chosen: Sequence[Choice]) -> list[Block]:
+    headings = ["Guest ÷ native", *(f"{work[0].upper()}{work[1:]}" for work in _WORK.values())]
+    rows = [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen]
+    shown = "".join(map("".join, rows))
+    notes = {
+        COUNTED: "counted in instructions, without the time of a device or of a world switch",
+        PART: "over a part of the workloads",
+        DOUBTFUL: "not certain",
+    }
+    marks = "; ".join(f"{mark} {text}" for mark, text in notes.items() if mark in shown)
+    return [
+        "**How much slower is my database, web server or build in a guest?** No application was "
+        "measured. Each mixes five kinds of work, and each kind has its own cost. Look up what "
+        "yours does most. A database that waits for its disk pays what the column of disk "
+        "operations says. One that answers from memory pays for computing, memory and system "
+        f"calls.{f' ({marks}.)' if marks else ''}",
+        Table(headings, rows),
+        "\n".join(map(_dearest, chosen)),
+    ]
+
+
+def _dearest(choice: Choice) -> str:
+    means = [(value.ratio, of) for of in _WORK if (value := choice.mean(of)) is not None]
+    ratio, of = max(means, key=lambda each: each[0])
+    least, cheap = min(means, key=lambda each: each[0])
+    if of is cheap:
+        return f"- {_marked(choice)}: only {_WORK[of]} was measured, {brief(ratio)}."
+    return (
+        f"- {_marked(choice)} costs most in {_WORK[of]} ({brief(ratio)}) and least in "
+        f"{_WORK[cheap]} ({brief(least)})."
+    )
+
+
+def _why(gathered: Gathered) -> list[Block]:
+    reasons = [
+        f"under {NAMES[technique]}, {plain(text)}"
+        for technique in Technique
+        if any(panel.variants(technique) for panel in gathered.panels)
+        and (text := _technology(gathered, technique))
+    ]
+    found = [text for p in gathered.panels if (text := exits.sentence(p)) != exits.NO_EXIT]
+    where = f"Disk and network cost what their devices cost: {link('Disk and network')}."
+    if found:
+        where = f"What each event costs is in {link('VM exits')}. {where}"
+    why = f"Each technique has its own reason: {'; '.join(reasons)}. " if reasons else ""
+    return [f"**Why?** {why}{' '.join(found)} {where}"]
+
+
+def _technology(gathered: Gathered, technique: Technique) -> str:
+    known = gathered.facts.get(technique, {})
+    texts = (facts["technology"]["text"] for facts in known.values() if "technology" in facts)
+    return next(iter(texts), "")
+
+
+def _trust(panels: Sequence[Panel]) -> list[Block]:
+    texts = [_evidence(panel) for panel in panels if panel.overheads]
+    return [
+        "**Can I trust it?** "
+        + " ".join(texts)
+        + f" Each figure has its flags in {link('Every workload')}; versions and command lines "
+        f"are in {link('Provenance')}. Run it again: `vbench compare` says what changed."
+    ]
+
+
+def _evidence(panel: Panel) -> str:
+    values = list(panel.overheads.values())
+    boots = sorted({value.boots for value in values})
+    over = f"{span([str(boots[0]), str(boots[-1])])} {'boot' if boots[-1] == 1 else 'boots'} each"
+    text = f"On {code(panel.host.identity)} {plural(len(values), 'ratio')}, from {over}"
+    if panel.wall:
+        disturbed = sum(bool(_DISTURBED & set(panel.flags[name])) for name in panel.overheads)
+        text += f"; {disturbed or 'none'} of them had a disturbed round"
+        under = panel.host.facts.get("virtualization", "")
+        nested = f" This machine is itself a virtual machine ({plain(under)})."
+        return f"{text}.{nested if under not in ('', 'none', 'unknown') else ''}"
+    again = [value for value in values if value.boots > 1 and value.low and value.high]
+    same = sum(
+        value.high / value.low - 1 <= _REPEATS for value in again if value.low and value.high
+    )
+    if again:
+        repeat = "repeats" if same == 1 else "repeat"
+        text += f"; of {len(again)} counted on several boots, {same} {repeat} within 0.1 %"
+    return f"{text}."
+
+
+_DISTURBED = {"steal", "cpu-pressure", "throttled", "clock"}
+
+
+def _advice(gathered: Gathered) -> list[Block]:
+    """The cheapest variant for each kind of work, of those that the clock timed."""
+    texts = []
+    for panel in gathered.panels:
+        cheapest: dict[str, list[str]] = {}
+        for of, work in _WORK.items():
+            if found := rated(panel, of):
+                ratio, variant, doubtful = min(found)
+                cheapest.setdefault(variant, []).append(f"{work} {brief(ratio)}{doubtful}")
+        if cheapest and panel.wall:
+            each = "; ".join(f"{code(v)} for {', '.join(w)}" for v, w in cheapest.items())
+            texts.append(f"Of what runs on {code(panel.host.identity)}, the cheapest is {each}.")
+    if not any(p.wall and p.variants(Technique.HARDWARE) for p in gathered.panels):
+        best = choose(gathered.panels, Technique.HARDWARE, CPU)
+        costs = (
+            f" Counted, {_marked(best)} costs {best.overheads()} (computing, memory, system calls)."
+            if best
+            else ""
+        )
+        texts.append(
+            "No hardware-assisted guest was timed here. If you can choose the machine, take one "
+            f"with KVM, and measure there.{costs}"
+        )
+    return [f"**What should I use on this machine?** {' '.join(texts)}"] if texts else []
