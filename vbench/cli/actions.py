@@ -68,6 +68,8 @@ def report(arguments: argparse.Namespace) -> int:
     for option, written in (("-o", arguments.output), ("--html", arguments.html)):
         if written:
             _spare_results(written, option)
+    if arguments.fleet:
+        return _fleet_report(arguments)
     results = loading.load_all(arguments.paths, _left_out)
     if arguments.html:
         write_atomic(arguments.html, report.html_page(results))
@@ -81,6 +83,24 @@ def report(arguments: argparse.Namespace) -> int:
         report.write(results, arguments.output)
     elif not arguments.html:
         sys.stdout.write(report.render(results, plots_dir=None).markdown)
+    return 0
+
+
+def _fleet_report(arguments: argparse.Namespace) -> int:
+    from vbench import report
+    from vbench.report import html, markdown
+    from vbench.results import loading
+    from vbench.results.journal import write_atomic
+
+    if arguments.format != "markdown":
+        raise UsageError("--fleet has no --format", remedy="-o FILE and --html FILE")
+    made = report.fleet(loading.load_each(arguments.paths, _left_out))
+    if arguments.html:
+        write_atomic(arguments.html, html.render(made, {}))
+    if arguments.output:
+        write_atomic(arguments.output, markdown.render(made, plots=None))
+    elif not arguments.html:
+        sys.stdout.write(markdown.render(made, plots=None))
     return 0
 
 

@@ -265,6 +265,11 @@ def _report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
     )
+    report.add_argument(
+        "--fleet",
+        action="store_true",
+        help="of many machines, by class: which of them deviates from its class",
+    )
     report.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file")
     report.add_argument(
         "--format",

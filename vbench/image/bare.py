@@ -22,7 +22,7 @@ from vbench.errors import StoreError
 from vbench.image import debian
 from vbench.records import Installation
 from vbench.results.journal import write_atomic
-from vbench.results.shapes import from_json, to_json
+from vbench.results.typed import from_json, to_json
 from vbench.system import process
 from vbench.system.folders import cache_folder
 from vbench.system.packages import KEYRING

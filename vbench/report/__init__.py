@@ -8,13 +8,15 @@ exports.py give the figures. Knows no backend by name: columns are techniques, t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vbench.errors import StoreError
 from vbench.model import Result
-from vbench.report import chapters, data, exports, markdown, terminal
+from vbench.report import chapters, data, exports, fleet_page, markdown, terminal
+from vbench.report.document import Document
+from vbench.report.fleet import Fleet
 from vbench.report.gather import Gathered, gather
 from vbench.results.journal import write_atomic
 
@@ -49,6 +51,18 @@ def html_page(results: Sequence[Result]) -> str:
 
     gathered = _gathered(results)
     return html.render(chapters.document(gathered), data.samples(gathered))
+
+
+def fleet(results: Iterable[Result]) -> Document:
+    """The report of many machines by class, for `markdown` and `html` to render. `results` are
+    read one by one. Raises StoreError without any by the wall clock."""
+    many = Fleet(results)
+    if not many.classes:
+        raise StoreError(
+            "there is no result by the wall clock, by which alone machines are compared",
+            remedy="vbench report without --fleet",
+        )
+    return fleet_page.document(many)
 
 
 def _json(gathered: Gathered) -> str:

@@ -19,7 +19,7 @@ from vbench.records import (
     NativeReference,
     NetworkPath,
 )
-from vbench.results.shapes import to_json
+from vbench.results.typed import to_json
 
 # History of the format. A change adds a line here and a step to `_STEPS`.
 #   1  first: pairs with pair_boots, pair_flags, counters and quantiles per pair

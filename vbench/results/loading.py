@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,34 +32,46 @@ def load(path: Path) -> Result:
 def load_all(
     paths: Sequence[Path], left_out: Callable[[Path], None] = lambda _: None
 ) -> list[Result]:
+    """All of `load_each`."""
+    return list(load_each(paths, left_out))
+
+
+def load_each(
+    paths: Sequence[Path], left_out: Callable[[Path], None] = lambda _: None
+) -> Iterator[Result]:
     """Read files, journals, and all results of directories (if none lies there, of those in them).
 
     Of a run that was killed, or still goes on, the journal is read: it knows most. Other JSON in a
     directory, such as a tool's raw output, is handed to `left_out`. Raises UnreadableError where
     nothing is ours, and names all files that cannot be read rather than leave one out. A file named
-    twice is read once.
+    twice is read once. One folder's results at a time are in memory.
     """
-    results: dict[Path, Result] = {}
+    known: set[Path] = set()
     for path in paths:
-        if path.is_dir():
-            # CI artefacts arrive with a folder for each job: look one level down as well
-            found = _of_folder(path, left_out) or {
-                file: result
-                for folder in sorted(path.iterdir())
-                if folder.is_dir()
-                for file, result in _of_folder(folder, left_out).items()
-            }
-            if not found:
-                raise UnreadableError(
-                    f"{path} holds no vbench result",
-                    remedy="name the folder that `vbench run` wrote with --out, or a file in it",
-                )
-            results.update(found)
-        elif path.name == JOURNAL_NAME:
-            results.update(_of_journal(path))
-        else:
-            results[path.resolve()] = load(path)
-    return list(results.values())
+        for found in _of_path(path, left_out):
+            yield from (found[file] for file in found if file not in known)
+            known.update(found)
+
+
+def _of_path(path: Path, left_out: Callable[[Path], None]) -> Iterator[dict[Path, Result]]:
+    """Results by file, a folder at a time."""
+    if path.is_dir():
+        # CI artefacts arrive with a folder for each job: look one level down as well
+        found = _of_folder(path, left_out)
+        below = [] if found else sorted(each for each in path.iterdir() if each.is_dir())
+        empty = True
+        for results in chain([found], (_of_folder(each, left_out) for each in below)):
+            empty &= not results
+            yield results
+        if empty:
+            raise UnreadableError(
+                f"{path} holds no vbench result",
+                remedy="name the folder that `vbench run` wrote with --out, or a file in it",
+            )
+    elif path.name == JOURNAL_NAME:
+        yield _of_journal(path)
+    else:
+        yield {path.resolve(): load(path)}
 
 
 def is_result(path: Path) -> bool:

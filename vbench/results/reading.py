@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vbench.model import Item, Launch, Pair, Result, Status
-from vbench.results.shapes import Document, from_json
+from vbench.results.shapes import Document
+from vbench.results.typed import from_json
 
 
 def result_of(whole: Mapping[str, Any]) -> Result:

@@ -28,7 +28,8 @@ from vbench.model import Item, Launch, Pair, Result, Status
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import Journal
 from vbench.results.reading import item_of, run_of
-from vbench.results.shapes import RECORDS, from_json
+from vbench.results.shapes import RECORDS
+from vbench.results.typed import from_json
 
 Record = Mapping[str, Any]
 NO_END = "it was killed or still goes on"

@@ -18,7 +18,7 @@ from vbench.errors import StoreError
 from vbench.model import Item, Launch, Result, Status
 from vbench.results import stats
 from vbench.results.history import SCHEMA_VERSION
-from vbench.results.shapes import to_json
+from vbench.results.typed import to_json
 
 
 def _number(value: float | None) -> float | None:

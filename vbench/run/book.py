@@ -17,7 +17,7 @@ from vbench.model import CATEGORIES, Availability, Item, Launch, Pair, Result, S
 from vbench.records import Installation
 from vbench.results import identity, recovery, stats, store
 from vbench.results.journal import Journal, write_atomic
-from vbench.results.shapes import to_json
+from vbench.results.typed import to_json
 from vbench.run.measuring import State
 from vbench.run.schedule import Task
 from vbench.run.series import Series

@@ -16,7 +16,7 @@ from vbench.results import identity, recovery
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.journal import JOURNAL_NAME
 from vbench.results.reading import run_of
-from vbench.results.shapes import from_json
+from vbench.results.typed import from_json
 from vbench.run.options import RunOptions
 from vbench.run.schedule import Task
 from vbench.run.session import Session

@@ -7,6 +7,7 @@ so it needs no more of a host than `Reader`, and no more of the machine than a s
 from __future__ import annotations
 
 import hmac
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -263,6 +264,12 @@ def scratch_folder(host: Reader) -> dict[str, str]:
     return {"scratch_file_system": kind, "scratch_device": device}
 
 
+def physical_host() -> dict[str, str]:
+    """What the user says is beneath the hosts of this run: guests cannot see it."""
+    name = os.environ.get("VBENCH_PHYSICAL_HOST", "")
+    return {"physical_host": name} if name else {}
+
+
 def facts(host: Reader) -> dict[str, str]:
     """What a reader needs to judge numbers from this host: the `facts` of `HostFacts`."""
     total = memory_mib(host, "MemTotal")
@@ -294,4 +301,5 @@ def facts(host: Reader) -> dict[str, str]:
         "priority": priority(host),
         "cpu_quota": cpu_quota(host),
         **scratch_folder(host),
+        **physical_host(),
     }

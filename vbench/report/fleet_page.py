@@ -1,0 +1,350 @@
+"""The report of many machines as a document: what deviates first, then the classes, then each
+machine, folded away. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from vbench.model import Technique, TimeBase
+from vbench.report.document import Block, Cell, Document, Fold, Section, Table, link
+from vbench.report.fleet import LEAST, Compared, Deviation, Fleet, Kind, Machine, MachineClass
+from vbench.results import outlying, stats
+from vbench.results.formatting import (
+    NOTHING,
+    code,
+    duration,
+    number,
+    plain,
+    plural,
+    small,
+    times,
+)
+
+TITLE = "What virtualization costs on these machines"
+_SHOWN = 30  # deviating machines that are not folded away
+_NAMED = 6  # machines that a sentence names
+_LINES = 4  # quantities of one machine that are shown in a cell
+
+
+def document(fleet: Fleet) -> Document:
+    """The whole report."""
+    chapters = [
+        Section("Machines that deviate", _deviating(fleet)),
+        Section("Settings that differ within a class", _settings(fleet)),
+        Section("Classes of machine", [_class_table(fleet)]),
+        *(_class(fleet, i) for i in range(len(fleet.classes)) if _measured(fleet.classes[i])),
+        Section("Not measured", _failures(fleet)),
+        Section("How machines are compared", [_METHOD]),
+    ]
+    chapters = [chapter for chapter in chapters if chapter.blocks]
+    contents = " · ".join(link(chapter.title) for chapter in chapters if chapter.level == 2)
+    return Document(TITLE, [*_answer(fleet), f"**Read on:** {contents}"], chapters)
+
+
+_METHOD = (
+    "Machines of one class have the same CPU model, number of CPUs, kernel, clock source and kind "
+    "of host. A machine's value is the mean over the workloads of a category, each less the "
+    "class's median of that workload. A machine deviates where its value is too far from those of "
+    "the others to be chance. The test is the generalized extreme studentized deviate (Rosner "
+    "1983): it takes out one extreme machine after the other, so that several do not hide each "
+    "other. p is corrected for the number of machines, and for all categories, variants and "
+    f"classes (Bonferroni). Deviations below {100 * LEAST:g} % are left out. A class needs "
+    f"{outlying.MIN_VALUES} machines.\n\n"
+    "*native's time* is seconds without a guest: where it deviates, the machine itself is slower "
+    "or faster. *overhead* is guest ÷ native, in which the machine's own speed cancels. A setting "
+    "that differs is no proof of a cause. The report of one machine: `vbench report` with its "
+    "folder."
+)
+
+
+def _answer(fleet: Fleet) -> list[Block]:
+    names = list(dict.fromkeys(d.machine.name for d in _worst_first(fleet)))
+    small_ones = [each for each in fleet.classes if len(each.machines) < outlying.MIN_VALUES]
+    lone = sum(len(each.machines) for each in small_ones)
+    classes = "1 class" if len(fleet.classes) == 1 else f"{len(fleet.classes)} classes"
+    lines = [f"{plural(fleet.machines, 'machine')} in {classes}."]
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        verb = "deviates from its class" if len(names) == 1 else "deviate from their class"
+        shown = ", ".join(map(code, names[:_NAMED]))
+        lines.append(f"**{len(names)} {verb}:** {shown}{more}.")
+    elif lone < fleet.machines:
+        lines.append("**No machine deviates from its class.**")
+    if lone:
+        lines.append(
+            f"{plural(lone, 'machine')} cannot be judged: their classes have less than "
+            f"{outlying.MIN_VALUES} machines."
+        )
+    if fleet.counted:
+        lines.append(
+            f"{plural(fleet.counted, 'result')} of counted instructions left out: counts depend on "
+            "no machine."
+        )
+    several = [m for each in fleet.classes for m in each.machines if len(m.names) > 1]
+    out: list[Block] = [" ".join(lines)]
+    if several:
+        which = "; ".join(f"{code(m.name)}" for m in several[:_NAMED])
+        more = f"; and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
+        out.append(f"Counted as one machine each, because they are: {which}{more}.")
+    return out
+
+
+def _worst_first(fleet: Fleet) -> list[Deviation]:
+    found = [each for one in fleet.classes for each in one.deviations]
+    return sorted(found, key=lambda each: (-abs(each.log), each.machine.name, _what(each)))
+
+
+def letter(index: int) -> str:
+    """A to Z, then A2 to Z2."""
+    round, at = divmod(index, 26)
+    return chr(ord("A") + at) + (str(round + 1) if round else "")
+
+
+# ---------------------------------------------------------------- machines that deviate
+
+
+def _deviating(fleet: Fleet) -> list[Block]:
+    of = {id(machine): i for i, each in enumerate(fleet.classes) for machine in each.machines}
+    found: dict[int, list[Deviation]] = {}
+    for each in _worst_first(fleet):
+        found.setdefault(id(each.machine), []).append(each)
+    rows = [_deviating_row(fleet, of[key], own) for key, own in found.items()]
+    if not rows:
+        return []
+    headings = ["Machine", "Class", "What deviates", "By", "p", "Settings unlike its class's"]
+    blocks: list[Block] = [
+        "A positive figure is slower than the class, or more overhead.",
+        Table(headings, rows[:_SHOWN]),
+    ]
+    if rows[_SHOWN:]:
+        blocks.append(Fold(f"{len(rows) - _SHOWN} more", [Table(headings, rows[_SHOWN:])]))
+    return blocks
+
+
+def _deviating_row(fleet: Fleet, at: int, own: Sequence[Deviation]) -> list[Cell | str]:
+    machine = own[0].machine
+    shown = own[:_LINES]
+    more = [small(f"and {len(own) - _LINES} more")] if len(own) > _LINES else []
+    unusual = [
+        f"{plain(name.replace('_', ' '))}: {_value(value)}<br>{small('most: ' + _value(usual))}"
+        for name, (value, usual) in fleet.classes[at].unusual(machine).items()
+    ]
+    return [
+        code(machine.name),
+        letter(at),
+        "<br>".join([*map(_what, shown), *more]),
+        Cell("<br>".join(f"{each.percent:+.1f} %" for each in shown), own[0].percent),
+        "<br>".join(_p(each.p) for each in shown),
+        "<br>".join(unusual) or NOTHING,
+    ]
+
+
+def _what(each: Deviation) -> str:
+    of = f" {code(each.quantity.variant)}" if each.quantity.variant else ""
+    return f"{each.quantity.category}: {each.quantity.kind.value}{of}"
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _value(text: str) -> str:
+    short = text if len(text) <= 60 else f"{text[:60]}…"
+    return plain(short) if " " in short else code(short or "unknown")
+
+
+def _settings(fleet: Fleet) -> list[Block]:
+    """How many of the machines with a setting deviate, and of those without."""
+    rows = []
+    for i, of in enumerate(fleet.classes):
+        deviating = {id(each.machine) for each in of.deviations}
+        groups: dict[tuple[str, str, str], list[Machine]] = {}
+        for machine in of.machines:
+            for name, (value, usual) in of.unusual(machine).items():
+                groups.setdefault((name, value, usual), []).append(machine)
+        for (name, value, usual), machines in sorted(groups.items()):
+            same = [m for m in of.machines if m.facts.get(name, "") == usual]
+            rows.append(
+                [
+                    letter(i),
+                    plain(name.replace("_", " ")),
+                    _value(value),
+                    _counted(machines, deviating),
+                    _value(usual),
+                    _counted(same, deviating),
+                    _names(machines),
+                ]
+            )
+    if not rows:
+        return []
+    headings = ["Class", "Setting", "Value", "Machines", "Most have", "Machines", "Which"]
+    text = "Where all with a setting deviate and few of the others, look at that setting first."
+    return [text, Table(headings, rows)]
+
+
+def _counted(machines: Sequence[Machine], deviating: Iterable[int]) -> str:
+    count = sum(id(machine) in deviating for machine in machines)
+    return f"{len(machines)}, of them {count} deviate"
+
+
+def _names(machines: Sequence[Machine]) -> str:
+    names = ", ".join(code(machine.name) for machine in machines[:_NAMED])
+    more = len(machines) - _NAMED
+    return f"{names} and {more} more" if more > 0 else names
+
+
+# ---------------------------------------------------------------- classes
+
+
+def _class_table(fleet: Fleet) -> Table:
+    keys = [key for key in fleet.classes[0].key if key != "time base"]
+    rows: list[list[Cell | str]] = []
+    for i, of in enumerate(fleet.classes):
+        count = len({id(each.machine) for each in of.deviations})
+        judged = len(of.machines) >= outlying.MIN_VALUES
+        rows.append(
+            [
+                letter(i),
+                *(plain(of.key[key] or "unknown") for key in keys),
+                Cell(str(len(of.machines)), len(of.machines)),
+                Cell(str(count), count) if judged else "too few machines to tell",
+            ]
+        )
+    return Table(
+        ["Class", *(key[0].upper() + key[1:] for key in keys), "Machines", "Deviate"], rows
+    )
+
+
+def _measured(of: MachineClass) -> bool:
+    return bool(of.compared)
+
+
+def _class(fleet: Fleet, at: int) -> Section:
+    of = fleet.classes[at]
+    blocks: list[Block] = []
+    rows: list[list[Cell | str]] = []
+    for one in of.compared:
+        values = sorted(one.level * stats.exp(log) for log in one.logs)
+        spread = number(100 * one.spread) + " %" if len(values) > 1 else NOTHING
+        rows.append(
+            [
+                one.quantity.category,
+                _column(fleet, one),
+                "" if one.quantity.kind is Kind.NATIVE else _shown(one, one.level),
+                _range(one, values),
+                Cell(f"± {spread}" if spread != NOTHING else spread, one.spread),
+                str(len(values)),
+                Cell(str(len(one.deviations)), len(one.deviations)),
+            ]
+        )
+    headings = [
+        "Category",
+        "Of what",
+        "Class",
+        "Middle 90 % of machines",
+        "Between machines",
+        "Machines",
+        "Deviate",
+    ]
+    blocks.append(Table(headings, rows))
+    blocks += _hosts(fleet, of)
+    title = f"Class {letter(at)}: {plain(of.key['CPU model'] or 'unknown CPU')}"
+    return Section(title, blocks, 3)
+
+
+def _column(fleet: Fleet, one: Compared) -> str:
+    variant = one.quantity.variant
+    if not variant:
+        return one.quantity.kind.value
+    technique = fleet.techniques.get(variant, "")
+    return f"{one.quantity.kind.value} {code(variant)}<br>{small(technique)}"
+
+
+def _shown(one: Compared, value: float) -> str:
+    if one.quantity.kind is Kind.OVERHEAD:
+        return times(value)
+    return duration(value, TimeBase.WALL)
+
+
+def _range(one: Compared, values: Sequence[float]) -> str:
+    """Of native as shares of the class's value: a mean of unlike units says nothing by itself."""
+    if len(values) < 2:
+        return NOTHING
+    cut = statistics.quantiles(values, n=20, method="inclusive")
+    low, high = cut[0], cut[-1]
+    if one.quantity.kind is Kind.NATIVE:
+        return f"{100 * (low / one.level - 1):+.1f} to {100 * (high / one.level - 1):+.1f} %"
+    return f"{_shown(one, low)} to {_shown(one, high)}"
+
+
+def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
+    """A folded table of all machines for each variant, by technique, the most deviating first."""
+    order = [technique.value for technique in Technique]
+    variants = sorted(
+        {one.quantity.variant for one in of.compared},
+        key=lambda v: (order.index(fleet.techniques[v]) if v else -1, v),
+    )
+    out: list[Block] = []
+    for variant in variants:
+        columns = [one for one in of.compared if one.quantity.variant == variant]
+        far: dict[int, float] = {}
+        values: dict[int, list[Cell | str]] = {}
+        machines: dict[int, Machine] = {}
+        for at, one in enumerate(columns):
+            deviating = {id(each.machine) for each in one.deviations}
+            for machine, log in zip(one.machines, one.logs, strict=True):
+                key = id(machine)
+                machines[key] = machine
+                far[key] = max(far.get(key, 0.0), abs(log))
+                cells = values.setdefault(key, [NOTHING] * len(columns))
+                cells[at] = _host_cell(one, log, key in deviating)
+        rows = [
+            [code(machines[key].name), *values[key]]
+            for key in sorted(values, key=lambda key: (-far[key], machines[key].name))
+        ]
+        name = code(variant) if variant else "native's time, against the class's"
+        technique = f", {fleet.techniques[variant]}" if variant else ""
+        summary = f"Each machine: {name}{technique}"
+        headings = ["Machine", *(f"{c.quantity.category}" for c in columns)]
+        out.append(Fold(summary, [Table(headings, rows)]))
+    return out
+
+
+def _host_cell(one: Compared, log: float, deviates: bool) -> Cell:
+    value = one.level * stats.exp(log)
+    native = one.quantity.kind is Kind.NATIVE
+    text = f"{100 * (stats.exp(log) - 1):+.1f} %" if native else _shown(one, value)
+    return Cell(f"**{text}**" if deviates else text, round(log if native else value, 6))
+
+
+# ---------------------------------------------------------------- what could not be measured
+
+
+def _failures(fleet: Fleet) -> list[Block]:
+    reasons: dict[str, dict[str, int]] = {}
+    unfinished = []
+    for of in fleet.classes:
+        for machine in of.machines:
+            if machine.partial:
+                unfinished.append(machine)
+            for reason, count in machine.failed.items():
+                reasons.setdefault(reason, {})[machine.name] = count
+    blocks: list[Block] = []
+    if unfinished:
+        blocks.append(
+            f"Runs that did not measure all that they planned: {_names(unfinished)}. "
+            "`vbench run --resume` with the folder of such a run measures the rest."
+        )
+    rows = [
+        [
+            plain(reason),
+            str(sum(of.values())),
+            ", ".join(map(code, [*of][:_NAMED]))
+            + (f" and {len(of) - _NAMED} more" if len(of) > _NAMED else ""),
+        ]
+        for reason, of in sorted(reasons.items(), key=lambda pair: -len(pair[1]))
+    ]
+    if rows:
+        blocks.append(Table(["Why", "Workloads", "Machines"], rows))
+    return blocks
