@@ -53,12 +53,15 @@ def test_the_example_of_a_vmm_that_boots_an_iso_measures(
             *("run", "--plugin", str(backend), "--backend", "my-vmm", "--boots", "1"),
             *("--rounds", "2", "--out", str(out)),
             *("--workload", "syscall-getppid", "--workload", "network-rr"),
+            *("--workload", "provisioning-second"),
         ]
     )
     assert status == 0
     (result,) = load_all([out])
     items = {item.workload: item for item in result.items}
     assert items["network-rr"].status is Status.UNSUPPORTED
+    # two of its guests are up at once, with one scratch disk
+    assert items["provisioning-second"].status is Status.OK
     assert [pair.native_s is None for pair in items["syscall-getppid"].pairs] == [False, False]
     assert result.declaration.hypervisor is not None
     assert result.launches[0].device.start == "BIOS, ISO"

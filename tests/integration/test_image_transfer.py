@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vbench import image
+from vbench.testbed import EXPORTED
 
 pytestmark = [
     pytest.mark.tcg,
@@ -42,7 +43,7 @@ TOOLS = (
 
 def test_import_and_boot_without_debian_tools_and_network(tmp_path: Path) -> None:
     exported = tmp_path / "images"
-    base = image.export_images(exported, lambda _: None)
+    base = image.export_images(exported, EXPORTED, lambda _: None)
     tools = tmp_path / "tools"
     tools.mkdir()
     for name in TOOLS:

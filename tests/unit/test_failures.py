@@ -40,6 +40,21 @@ def test_a_workload_that_fails_on_each_boot_is_one() -> None:
     assert list(made.new()) == ["cpu-x[tcg] boot 1: status 7; also on boot 2, boot 3"]
 
 
+def test_workloads_that_fail_by_the_same_evidence_are_one() -> None:
+    """Each workload with a client failed where the image lacked it, and each said so at length."""
+
+    def missing() -> WorkloadError:
+        return WorkloadError("status 127", evidence="sh: iperf3: not found")
+
+    made = failures(("net-a", 0, missing()), ("net-b", 0, missing()), ("net-a", 1, missing()))
+    assert list(made.new()) == [
+        "net-a[tcg] boot 1: status 127; also on boot 2; also net-b\n  | sh: iperf3: not found"
+    ]
+    assert made.summary() == ["net-a[tcg] boot 1: status 127 (and 2 more)"]
+    other = WorkloadError("status 127", evidence="sh: fio: not found")
+    assert len(list(failures(("net-a", 0, missing()), ("disk-a", 0, other)).new())) == 2
+
+
 def test_what_was_told_is_not_told_again() -> None:
     made = failures(("cpu-x", 0, WorkloadError("status 7")))
     assert len(list(made.new())) == 1
@@ -55,7 +70,7 @@ def test_what_was_told_is_not_told_again() -> None:
 
 def test_none_is_left_out() -> None:
     """There was a limit of 20."""
-    made = failures(*((f"cpu-{n}", 0, WorkloadError("status 7")) for n in range(50)))
+    made = failures(*((f"cpu-{n}", 0, WorkloadError(f"status {n}")) for n in range(50)))
     assert len(list(made.new())) == len(made.summary()) == len(made) == 50
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from vbench.errors import ImageError
-from vbench.image import debian, foreign, hosting
+from vbench.hypervisors.virtualbox.host import LAYER
+from vbench.image import debian, foreign
 from vbench.image.foreign import Foreign, header_packages, lay_out
 from vbench.model import ImageFiles
 
@@ -101,5 +102,5 @@ def test_an_archive_without_the_headers_says_what_to_do(
 
 
 def test_virtualbox_is_taken_without_what_draws_windows() -> None:
-    assert hosting.VIRTUALBOX.foreign is not None
-    assert not any("Qt" in each or "SDL" in each for each in hosting.VIRTUALBOX.foreign.files)
+    assert LAYER.addition.foreign is not None
+    assert not any("Qt" in each or "SDL" in each for each in LAYER.addition.foreign.files)

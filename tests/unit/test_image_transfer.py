@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from vbench import image
+from vbench.contract.layer import Addition
 from vbench.errors import ImageError
 from vbench.image import build, cache, hosting, transfer
 from vbench.model import ImageFiles
 from vbench.system.recipe import debian_key
+from vbench.testbed import EXPORTED
 
 
 def small_debian(work: Path, *_: object) -> build.Built:
@@ -37,9 +39,7 @@ def small_debian(work: Path, *_: object) -> build.Built:
     return build.Built("6.1", {"fio": "3.33"}, "cc 12", [])
 
 
-def small_hosting(
-    work: Path, base: ImageFiles, addition: hosting.Addition, _: object
-) -> dict[str, str]:
+def small_hosting(work: Path, base: ImageFiles, addition: Addition, _: object) -> dict[str, str]:
     os.link(base.kernel, work / "vmlinux")
     (work / "initramfs").write_bytes(b"base" + addition.name.encode())
     (work / "root").mkdir()
@@ -48,11 +48,11 @@ def small_hosting(
 
 @pytest.fixture
 def exported(tmp_path: Path, images_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with three small images; the cache is empty again."""
+    """A file with four small images; the cache is empty again."""
     monkeypatch.setattr(build, "build_debian", small_debian)
     monkeypatch.setattr(hosting, "build", small_hosting)
     target = tmp_path / "images.tar.gz"
-    image.export_images(target, lambda _: None)
+    image.export_images(target, EXPORTED, lambda _: None)
     monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "other machine"))
     monkeypatch.setattr(build, "build_debian", lambda *_: pytest.fail("it is built here"))
     monkeypatch.setattr(hosting, "build", lambda *_: pytest.fail("it is built here"))
@@ -75,35 +75,45 @@ def tree(folder: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def test_what_was_exported_is_there_after_the_import(exported: Path, images_folder: Path) -> None:
-    files = image.import_images(exported)
+    files = image.import_images(exported, EXPORTED)
     assert tree(cache.directory() / "images") == tree(images_folder)
     assert image.ensure() == files
-    assert image.ensure_hosting(files, hosting.XEN).initramfs
-    assert [each.ok for each in image.installed()] == [True, True, True]
+    assert image.ensure_hosting(files, EXPORTED[1]).initramfs
+    assert [each.ok for each in image.installed()] == [True] * 4
 
 
 def test_each_byte_of_kernel_and_base_is_stored_once(exported: Path) -> None:
     with tarfile.open(exported) as tar:
         sizes = {name: tar.getmember(name).size for name in tar.getnames()}
-    assert sorted(size for name, size in sizes.items() if name.endswith("vmlinux")) == [0, 0, 6000]
-    assert sorted(size for name, size in sizes.items() if name.endswith("initramfs")) == [3, 4, 4]
+    assert sorted(size for name, size in sizes.items() if name.endswith("vmlinux")) == [
+        0,
+        0,
+        0,
+        6000,
+    ]
+    assert sorted(size for name, size in sizes.items() if name.endswith("initramfs")) == [
+        3,
+        4,
+        4,
+        8,
+    ]
 
 
 def test_a_file_that_is_there_is_not_overwritten(exported: Path, images_folder: Path) -> None:
     before = exported.read_bytes()
-    image.import_images(exported)
+    image.import_images(exported, EXPORTED)
     with pytest.raises(ImageError, match="cannot be written"):
-        image.export_images(exported, lambda _: None)
+        image.export_images(exported, EXPORTED, lambda _: None)
     assert exported.read_bytes() == before
 
 
 def test_an_export_that_fails_leaves_no_file(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image.import_images(exported)
+    image.import_images(exported, EXPORTED)
     monkeypatch.setattr(tarfile.TarFile, "add", lambda *_, **__: (_ for _ in ()).throw(OSError(28)))
     with pytest.raises(ImageError, match="cannot be written"):
-        image.export_images(tmp_path / "new", lambda _: None)
+        image.export_images(tmp_path / "new", EXPORTED, lambda _: None)
     assert not (tmp_path / "new").exists()
 
 
@@ -135,7 +145,7 @@ def refused(source: Path) -> ImageError:
     folder = cache.directory() / "images"
     before = tree(folder)
     with pytest.raises(ImageError) as caught:
-        image.import_images(source)
+        image.import_images(source, EXPORTED)
     assert tree(folder) == before
     assert "\n" not in caught.value.what
     return caught.value
@@ -157,7 +167,7 @@ def test_bytes_overwritten_anywhere_are_damage(exported: Path, packed: bool) -> 
         data = whole[:at] + next(junk) + whole[at + 8 :]
         exported.write_bytes(data if packed else gzip.compress(data, 1))
         try:
-            image.import_images(exported)  # it may lie where nothing is said
+            image.import_images(exported, EXPORTED)  # it may lie where nothing is said
         except ImageError as error:
             assert "damaged" in error.what or "another version" in error.what, at  # noqa: PT017
 

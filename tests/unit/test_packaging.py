@@ -66,11 +66,9 @@ def parsed(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> tuple[str, ...]:
-    """Dotted names that `path` imports when it runs, `if TYPE_CHECKING:` left out."""
+    """Dotted names that `path` imports, those for types alone included."""
 
     def walk(node: ast.AST) -> Iterator[str]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -12,6 +12,7 @@ from shell_runs import Runs
 from vbench.contract.workload import described
 from vbench.errors import UsageError
 from vbench.model import Statistic
+from vbench.records import NetworkPath
 from vbench.results import loading, recovery
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run.collecting import collect
@@ -83,6 +84,20 @@ def test_what_a_guest_cannot_do_is_unsupported_with_the_reason(run: Runs) -> Non
     (item,) = loading.load_all([run.out])[0].items
     assert item.status == "unsupported"
     assert item.reason == "its guests have no save: vbench does not drive it"
+    assert run.guests.closed == run.guests.made
+
+
+def test_a_guest_that_takes_no_port_of_a_bridge_is_unsupported(run: Runs) -> None:
+    """It came up beside the bridge, and the scenario failed where nothing answered on it."""
+    text = (
+        "from vbench.hosts.port import at_port\n"
+        'def scenario_migration_x(lab):\n    """Says."""\n'
+        "    lab.launch(at_port(lab.host, None))\n    lab.record(1)\n"
+    )
+    assert run.guests.capabilities.network is not NetworkPath.TAP
+    assert scenario(run, text) == 0
+    (item,) = loading.load_all([run.out])[0].items
+    assert item.reason == "its guests have no card on a bridge of vbench"
     assert run.guests.closed == run.guests.made
 
 

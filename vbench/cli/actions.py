@@ -175,6 +175,7 @@ def shell(arguments: argparse.Namespace) -> int:
 
 def image(arguments: argparse.Namespace) -> int:
     from vbench import image
+    from vbench.testbed import EXPORTED
 
     def progress(line: str) -> None:
         print(line, file=sys.stderr)
@@ -182,9 +183,9 @@ def image(arguments: argparse.Namespace) -> int:
     if arguments.action == "build":
         print(image.ensure(arguments.kernel, arguments.modules, progress=progress).digest)
     elif arguments.action == "export":
-        print(image.export_images(arguments.file, progress).digest)
+        print(image.export_images(arguments.file, EXPORTED, progress).digest)
     elif arguments.action == "import":
-        print(image.import_images(arguments.file).digest)
+        print(image.import_images(arguments.file, EXPORTED).digest)
     elif arguments.action == "list":
         print(image.table(image.installed()))
     else:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from vbench.contract.guest import Guest
+from vbench.contract.host import Host
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import Attestation, Declaration
-
-if TYPE_CHECKING:
-    from vbench.contract.guest import Guest
-    from vbench.contract.host import Host
 
 
 @dataclass(frozen=True)

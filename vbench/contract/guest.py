@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from vbench.contract.host import Host
+from vbench.errors import GuestLost
 from vbench.model import ImageFiles, Output
 from vbench.records import Capabilities, DeviceSettings, Observed, Phase
-
-if TYPE_CHECKING:
-    from vbench.contract.host import Host
-    from vbench.errors import GuestLost
 
 # Where the server of a network workload listens, in a guest and natively: iperf3's own port.
 SERVER_PORT = 5201

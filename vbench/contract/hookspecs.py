@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pluggy
 
-from vbench.model import Check
-
-if TYPE_CHECKING:  # annotations only: the contract imports no room that works
-    from vbench.contract.backend import Backend
-    from vbench.contract.guest import Guest
-    from vbench.contract.host import Host
-    from vbench.model import Item
+from vbench.contract.backend import Backend
+from vbench.contract.guest import Guest
+from vbench.contract.host import Host
+from vbench.model import Check, Item
 
 PROJECT = "vbench"
 hookspec = pluggy.HookspecMarker(PROJECT)

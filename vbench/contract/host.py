@@ -6,18 +6,27 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from vbench.contract.layer import Layer
 from vbench.model import HostFacts, ImageFiles, Output, TimeBase
-
-if TYPE_CHECKING:  # a lower room than hosts
-    from vbench.hosts.connection import Stream
-    from vbench.image.hosting import Addition
 
 SCRATCH_MIB = 256  # size of the disk under test where the host has room for a file
 # What a host may hint at (`Host.launch_hints`): shell commands that make a hardware-assisted guest
 # fit to run before it loads drivers; what they print is recorded with the launch.
 HINT_EARLY = "early"
+
+
+class Stream(Protocol):
+    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def settimeout(self, timeout_s: float | None, /) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class HostProcess(Protocol):
@@ -68,27 +77,6 @@ class Scratch:
     size_mib: int
     device: bool = False
     in_memory: bool = False
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A hypervisor's software, with which a host is booted that can be booted at will.
-
-    `addition` is what the image gets for it, `modules` are loaded, `start` is a shell script that
-    starts its services. `beneath`: the command line of a hypervisor that is booted beneath the
-    kernel, whose console is then `console`; empty where none is. `hypervisor`: a file of ours
-    that is booted there in place of the addition's. `invariant_tsc`: the processor must say that
-    its time stamp counter has one frequency.
-    """
-
-    name: str
-    addition: Addition
-    modules: tuple[str, ...] = ()
-    start: str = ""
-    beneath: tuple[str, ...] = ()
-    console: str = "ttyS0"
-    hypervisor: str = ""
-    invariant_tsc: bool = False
 
 
 class Host(Protocol):
@@ -161,7 +149,8 @@ class Host(Protocol):
         """The image's files on this host, copied once by digest if they are not there yet."""
 
     def scratch(self) -> Scratch:
-        """The disk under test, made at the first call; one guest at a time uses it."""
+        """The disk under test, made at the first call. Several guests may be up with it, so it is
+        attached without a lock; one at a time uses it."""
 
     def fill_scratch(self) -> None:
         """Fill the scratch disk with random data and sync it, once: holes and unwritten extents

@@ -28,8 +28,8 @@ from vbench.guest.shell import GuestShell, Machine
 from vbench.guest.target import parse_facts
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
-from vbench.image import cpio, ensure_hosting, hosting
-from vbench.image.medium import medium, padding
+from vbench.image import cpio, ensure_hosting
+from vbench.image.medium import LOADER, medium, padding
 from vbench.model import ImageFiles
 from vbench.records import Clock, Observed, Phase
 
@@ -157,7 +157,7 @@ def write_boot_medium(
         raise Unsupported(
             "the image's kernel came unpacked (vmlinux): a BIOS starts a bzImage only"
         )
-    root = Path(ensure_hosting(image, hosting.LOADER).root)
+    root = Path(ensure_hosting(image, LOADER).root)
     loader = root / "usr/lib/ISOLINUX/isolinux.bin"
     core = root / "usr/lib/syslinux/modules/bios/ldlinux.c32"
     files = host.upload_image(image)

@@ -8,19 +8,8 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
 
+from vbench.contract.host import Stream
 from vbench.model import Output
-
-
-class Stream(Protocol):
-    """A connection that carries bytes: a socket, or a channel inside an SSH connection."""
-
-    def send(self, data: bytes, /) -> int: ...
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def settimeout(self, timeout_s: float | None, /) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class RunningCommand(Protocol):

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from vbench.contract.host import SCRATCH_MIB, Layer, Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Network, Scratch
+from vbench.contract.layer import Layer
 from vbench.errors import ConnectionLost, HostError, HostFlood, HostTimeout
 from vbench.hosts.netns import local_bridge, local_network
 from vbench.hosts.private_directory import private_directory

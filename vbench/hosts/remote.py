@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 
-from vbench.contract.host import SCRATCH_MIB, Layer, Network, Scratch
+from vbench.contract.host import SCRATCH_MIB, Network, Scratch, Stream
+from vbench.contract.layer import Layer
 from vbench.errors import (
     ConnectionLost,
     HostError,
@@ -21,7 +22,7 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
-from vbench.hosts.connection import Connection, RunningCommand, Stream, read_line, relay
+from vbench.hosts.connection import Connection, RunningCommand, read_line, relay
 from vbench.hosts.openssh import OpenSshConnection
 from vbench.hosts.private_directory import JANITOR, REMEDY
 from vbench.hosts.stream_log import StreamLog

@@ -18,8 +18,8 @@ from typing import BinaryIO, cast
 
 import paramiko
 
+from vbench.contract.host import Stream
 from vbench.errors import ConnectionLost, WorkloadError, WorkloadTimeout
-from vbench.hosts.connection import Stream
 from vbench.hosts.keys import KeyPair
 from vbench.model import Output
 from vbench.system.process import OUTPUT_LIMIT_BYTES

@@ -8,33 +8,15 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from vbench.contract.layer import Foreign
 from vbench.errors import ImageError
 from vbench.image import debian, rootfs, tools
 from vbench.image.elf import Elf, ElfError
 from vbench.model import ImageFiles
 
 _HEADERS = "usr/src/linux-headers-"
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """What is taken of a release's packages, and where it is put.
-
-    Of `folder` the `files` (patterns) come along, with the libraries that they need. `root` is
-    where they lie in the image. The `commands` among them can be called there by their names.
-    """
-
-    suite: str
-    packages: tuple[str, ...]
-    folder: str
-    files: tuple[str, ...]
-    root: str
-    commands: tuple[str, ...]
-    module_source: str  # pattern of the folder with its module's Makefile
-    module: str
 
 
 def add(

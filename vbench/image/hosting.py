@@ -11,115 +11,11 @@ import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.image import cpio, debian, rootfs, tools
-from vbench.image import foreign as other
-from vbench.image.foreign import Foreign
+from vbench.contract.layer import Addition
+from vbench.image import cpio, debian, foreign, rootfs, tools
 from vbench.model import ImageFiles
-
-
-@dataclass(frozen=True)
-class Addition:
-    """What is added to the base image."""
-
-    name: str
-    programs: Mapping[str, str]  # program -> Debian package it comes from
-    folders: Mapping[str, tuple[str, ...]]  # folder of the packages -> files of it, () for all
-    packages: tuple[str, ...] = ()  # for `folders`
-    private: str = ""  # folder of programs that are not on Debian's PATH: they get a link there
-    empty: tuple[str, ...] = ()  # folders that its programs expect
-    boot: str = ""  # a gzipped file of the packages, put unpacked beside the root as `boot`
-    foreign: Foreign | None = None  # what comes of another release
-
-    @property
-    def all_packages(self) -> list[str]:
-        return sorted({*self.programs.values(), *self.packages})
-
-
-# What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's loaders
-# (Xen is a multiboot kernel). Network cards are given no ROM.
-_BIOS = ("bios-256k.bin", "bios-microvm.bin")
-_ROMS = ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin")
-FIRMWARE = (*_BIOS, *_ROMS)
-
-QEMU = Addition(
-    "QEMU",
-    programs={"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2"},
-    folders={
-        "usr/lib/x86_64-linux-gnu/qemu": ("accel-tcg-x86_64.so",),  # TCG is a module
-        "usr/share/seabios": _BIOS,
-        "usr/share/qemu": _ROMS,
-    },
-)
-
-# What starts the image from a boot medium: see medium.py.
-LOADER = Addition(
-    "ISOLINUX",
-    programs={},
-    folders={
-        "usr/lib/ISOLINUX": ("isolinux.bin",),
-        "usr/lib/syslinux/modules/bios": ("ldlinux.c32",),
-    },
-    packages=("isolinux", "syslinux-common"),
-)
-
-_XEN_TOOLS = "xen-utils-4.17"
-XEN = Addition(
-    "Xen",
-    programs={
-        **dict.fromkeys(
-            (
-                "xl",
-                "oxenstored",
-                "xen-init-dom0",
-                "xenconsoled",
-                "xenconsole",
-                "xentrace",
-                "xenctx",
-            ),
-            _XEN_TOOLS,
-        ),
-        **dict.fromkeys(
-            [
-                *("xenstore-read", "xenstore-write", "xenstore-list", "xenstore-ls"),
-                *("xenstore-exists", "xenstore-rm", "xenstore-chmod"),
-            ],
-            "xenstore-utils",
-        ),
-        # Xen's scripts for disks and network cards use arrays, and a lock.
-        "bash": "bash",
-        "flock": "util-linux",
-        "ip": "iproute2",
-    },
-    folders={"etc/xen/scripts": (), "etc/xen": ("oxenstored.conf", "xl.conf")},
-    packages=("xen-hypervisor-4.17-amd64", "xen-utils-common"),
-    private="usr/lib/xen-4.17/bin",
-    empty=("var/log/xen", "var/lib/xen"),
-    boot="boot/xen-4.17-amd64.gz",
-)
-
-# Debian has VirtualBox in unstable's contrib alone. Of it: what runs a machine without a window.
-VIRTUALBOX = Addition(
-    "VirtualBox",
-    programs={},
-    folders={},
-    foreign=Foreign(
-        suite="sid",
-        packages=("virtualbox", "virtualbox-dkms"),
-        folder="usr/lib/virtualbox",
-        files=(
-            *("VBoxHeadless", "VBoxHeadless.so", "VBoxManage", "VBoxSVC"),
-            *("VBoxRT.so", "VBoxXPCOM*.so", "VBoxVMM.so", "VBoxDD*.so", "*.r0", "components/*"),
-        ),
-        root="opt/virtualbox",
-        commands=("VBoxManage", "VBoxHeadless"),
-        module_source="usr/src/virtualbox-*",
-        module="vboxdrv",
-    ),
-)
 
 
 def build(
@@ -141,7 +37,7 @@ def build(
     _assemble(packages, root, Path(base.root), addition)
     if addition.foreign:
         with tempfile.TemporaryDirectory(dir=work) as temporary:
-            versions |= other.add(addition.foreign, root, base, Path(temporary), keep_open)
+            versions |= foreign.add(addition.foreign, root, base, Path(temporary), keep_open)
         rootfs.set_modes(root)
     added = cpio.archive(cpio.tree(root))
     if addition.boot:  # for whoever boots it, not for its guest

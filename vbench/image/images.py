@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vbench.contract.layer import Addition
 from vbench.errors import ImageError, UsageError
 from vbench.image import build, cache, hosting
 from vbench.image.kernel import Source, host_kernel
@@ -53,7 +54,7 @@ def ensure(
 
 def ensure_hosting(
     base: ImageFiles,
-    addition: hosting.Addition = hosting.QEMU,
+    addition: Addition,
     progress: Callable[[str], None] = _say,
 ) -> ImageFiles:
     """The image `base` with what hosts need added, from the cache or built now.
@@ -62,11 +63,11 @@ def ensure_hosting(
     """
 
     def make(work: Path, lock: int) -> dict[str, Any]:
-        progress(f"adding {addition.name} to the image, for the testbed")
+        progress(f"adding {addition.name} to the image")
         started = time.monotonic()
         versions = hosting.build(work, base, addition, (lock,))
         built = build.Built(base.kernel_release, versions, "", [])
-        return _manifest(work, f"testbed ({addition.name})", built, started)
+        return _manifest(work, f"with {addition.name}", built, started)
 
     return _files(*cache.get(hosting_key(base.digest, addition), make, progress))
 
@@ -107,9 +108,9 @@ def _debian(progress: Callable[[str], None]) -> cache.Build:
     return make
 
 
-def hosting_key(base_digest: str, addition: hosting.Addition) -> str:
+def hosting_key(base_digest: str, addition: Addition) -> str:
     """The key of the image of `base_digest` with `addition`."""
-    return key(base_digest, addition.name, recipe=(*RECIPE, *HOSTING))
+    return key(base_digest, repr(addition), recipe=(*RECIPE, *HOSTING))
 
 
 def _manifest(work: Path, kernel: str, built: build.Built, started: float) -> dict[str, Any]:

@@ -13,12 +13,25 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vbench.contract.layer import Addition
+
 # ECMA-119 (ISO 9660): logical sectors of 2048 bytes, the first 16 are for the system.
 SECTOR = 2048
 _VOLUME, _BOOT_RECORD, _TERMINATOR, _PATHS_LOW, _PATHS_HIGH, _ROOT, _CATALOG, _FILES = range(16, 24)
 # What a boot loader of 4 sectors of 512 bytes needs to find the rest of itself.
 _BOOT_SECTORS = 4
 _INFO_AT, _SUM_FROM = 8, 64  # of the boot information table: the syslinux documentation
+
+
+LOADER = Addition(
+    "ISOLINUX",
+    programs={},
+    folders={
+        "usr/lib/ISOLINUX": ("isolinux.bin",),
+        "usr/lib/syslinux/modules/bios": ("ldlinux.c32",),
+    },
+    packages=("isolinux", "syslinux-common"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Images as one file, for machines that cannot build them.
 
 The file is a tar archive, compressed by gzip. First comes `index.json`: the format's version, the
-machine, vbench's version, and for each image its key and, for the testbed's, which image it
-extends. Then come the images, each below its key. Of an image that extends another only the part
-of the initramfs that it adds is stored.
+machine, vbench's version, and for each image its key and which image it extends, if any. Then come
+the images, each below its key. Of an image that extends another only the part of the initramfs
+that it adds is stored.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import platform
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from vbench import __version__
+from vbench.contract.layer import Addition
 from vbench.errors import ImageError
-from vbench.image import cache, hosting
+from vbench.image import cache
 from vbench.image.images import content_digest, ensure, ensure_hosting, hosting_key
+from vbench.image.medium import LOADER
 from vbench.model import ImageFiles
 from vbench.system.recipe import debian_key
 
 FORMAT = 1
 INDEX = "index.json"
 MACHINE = "x86_64"
-ADDITIONS = (hosting.QEMU, hosting.XEN)
 _UNREADABLE = (
     *(tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError),
     *(ValueError, KeyError, TypeError, AttributeError, OverflowError),
@@ -50,8 +51,11 @@ class _Entry:
     extends: str  # the key of the image whose initramfs this one's begins with; "" for none
 
 
-def export_images(target: Path, progress: Callable[[str], None]) -> ImageFiles:
-    """Write the image with Debian's kernel and the testbed's two to the new file `target`.
+def export_images(
+    target: Path, additions: Sequence[Addition], progress: Callable[[str], None]
+) -> ImageFiles:
+    """Write the image with Debian's kernel, what a boot medium needs, and the image with each
+    addition to the new file `target`.
 
     They are built first where the cache lacks them. Returns the first. Raises ImageError.
     """
@@ -59,7 +63,10 @@ def export_images(target: Path, progress: Callable[[str], None]) -> ImageFiles:
         with target.open("xb") as file:  # before anything is built
             try:
                 base = ensure(progress=progress)
-                all_files = [base, *(ensure_hosting(base, one, progress) for one in ADDITIONS)]
+                all_files = [
+                    base,
+                    *(ensure_hosting(base, one, progress) for one in (LOADER, *additions)),
+                ]
                 progress(f"writing {target}")
                 _write(file, [Path(files.kernel).parent for files in all_files])
             except BaseException:
@@ -107,8 +114,9 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def import_images(source: Path) -> ImageFiles:
-    """Put the images of `source` into the cache; returns the one with Debian's kernel.
+def import_images(source: Path, additions: Sequence[Addition]) -> ImageFiles:
+    """Put the images of `source` into the cache; returns the one with Debian's kernel. It holds
+    the same `additions`.
 
     Raises ImageError where the file is damaged, or of another machine or version of vbench; the
     cache then stays as it was.
@@ -122,7 +130,7 @@ def import_images(source: Path) -> ImageFiles:
     with file:
         try:
             with tarfile.open(fileobj=file, mode="r:gz") as tar:
-                _import(tar, source)
+                _import(tar, source, additions)
         except (cache.Damaged, *_UNREADABLE) as error:
             raise ImageError(
                 f"{source} is damaged, or no file of `vbench image export`",
@@ -132,7 +140,7 @@ def import_images(source: Path) -> ImageFiles:
     return ensure()
 
 
-def _import(tar: tarfile.TarFile, source: Path) -> None:
+def _import(tar: tarfile.TarFile, source: Path, additions: Sequence[Addition]) -> None:
     entries = _index(tar, source)
 
     def fill(work: Path) -> None:
@@ -152,7 +160,7 @@ def _import(tar: tarfile.TarFile, source: Path) -> None:
                 base, added = (work / key / "initramfs" for key in (entry.extends, entry.key))
                 added.write_bytes(base.read_bytes() + added.read_bytes())
         digests = [_verified_digest(work / entry.key) for entry in entries]
-        expected = [debian_key(), *(hosting_key(digests[0], one) for one in ADDITIONS)]
+        expected = [debian_key(), *(hosting_key(digests[0], one) for one in (LOADER, *additions))]
         if [entry.key for entry in entries] != expected:
             raise _other_version(source)
 

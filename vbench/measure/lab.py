@@ -19,7 +19,7 @@ from vbench.measure.interference import InterferenceMonitor
 from vbench.measure.plan import Plan
 from vbench.measure.watcher import Watcher, bring_to_life
 from vbench.model import ImageFiles, Pair
-from vbench.records import Clock, Phase
+from vbench.records import Clock, NetworkPath, Phase
 
 Launch = Callable[[Host, str], Guest]  # a host and further options of the backend
 
@@ -84,6 +84,9 @@ class Lab:
         self._enter("booting")
         guest = self._launch(at or self.host, options)
         self._guests.append(guest)
+        can = guest.capabilities
+        if at not in (None, self.host) and can.network is not NetworkPath.TAP:
+            raise Unsupported(can.no_network or "its guests have no card on a bridge of vbench")
         self._enter("measuring")
         return guest
 

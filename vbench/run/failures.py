@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -59,29 +59,42 @@ class Failures:
     def new(self) -> Iterator[str]:
         """The causes that came up since the last call, each with its evidence and remedy, and
         with how much more it took along."""
-        before = {_cause(failure) for failure in self._all[: self._printed]}
-        since = self._all[self._printed :]
-        self._printed += len(since)  # not what another lane has added since
-        for cause in dict.fromkeys(map(_cause, since)):
-            if cause not in before:
-                yield _text([failure for failure in since if _cause(failure) == cause])
+        printed = self._printed
+        self._printed = len(self._all)  # not what another lane adds meanwhile
+        for cause in _causes(self._all[: self._printed]):
+            if cause[0] not in self._all[:printed]:
+                yield _text(cause)
 
     def summary(self) -> list[str]:
         """A line for each cause, without evidence."""
-        lines = []
-        for cause in dict.fromkeys(map(_cause, self._all)):
-            first, *others = (failure for failure in self._all if _cause(failure) == cause)
-            more = f" (and {len(others)} more)" if others else ""
-            lines.append(f"{first.where}: {first.error.what}{more}")
-        return lines
+        return [
+            f"{first.where}: {first.error.what}" + (f" (and {len(others)} more)" if others else "")
+            for first, *others in _causes(self._all)
+        ]
 
 
-def _cause(failure: Failure) -> object:
-    """Equal for failures that one thing caused: a boot that did not come up raises one error for
-    all of its workloads, and a workload of a series fails on each boot for the same reason."""
-    if not failure.workload:
-        return id(failure.error)
-    return (failure.series, failure.workload, failure.error.what)
+def _causes(failures: Sequence[Failure]) -> list[list[Failure]]:
+    """Failures that one thing caused, together."""
+    causes: list[list[Failure]] = []
+    for failure in failures:
+        for cause in causes:
+            if _alike(cause[0], failure):
+                cause.append(failure)
+                break
+        else:
+            causes.append([failure])
+    return causes
+
+
+def _alike(a: Failure, b: Failure) -> bool:
+    """Whether one thing caused both: a boot that did not come up raises one error for all of its
+    workloads, a workload of a series fails on each boot for the same reason, and what a guest
+    lacks fails several workloads with the same evidence."""
+    if not (a.workload and b.workload):
+        return a.error is b.error
+    return a.series == b.series and (
+        str(a.error) == str(b.error) or (a.workload == b.workload and a.error.what == b.error.what)
+    )
 
 
 def _text(failures: list[Failure]) -> str:
@@ -90,6 +103,8 @@ def _text(failures: list[Failure]) -> str:
     if others and not first.workload:
         count = len(others)
         what += f": {count} further workload{'s' * (count > 1)} of this boot"
-    elif others:
-        what += "; also on " + ", ".join(f"boot {each.boot + 1}" for each in others)
+    elif boots := [f"boot {each.boot + 1}" for each in others if each.workload == first.workload]:
+        what += "; also on " + ", ".join(boots)
+    if also := dict.fromkeys(each.workload for each in others if each.workload != first.workload):
+        what += "; also " + ", ".join(also)
     return "\n".join([f"{first.where}: {what}", *rest])

@@ -25,7 +25,8 @@ from types import MappingProxyType
 
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import Endpoint
-from vbench.contract.host import HINT_EARLY, Layer, Network, Scratch
+from vbench.contract.host import HINT_EARLY, Network, Scratch
+from vbench.contract.layer import Layer
 from vbench.errors import ConnectionLost, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
@@ -108,7 +109,7 @@ class TestbedHost(SshHost):
         """The same machine booted once more; it ends with this one."""
         if layer == self._layer:
             return self
-        key = (layer.name, layer.hypervisor)
+        key = (layer.addition.name, layer.hypervisor)
         if key not in self._layered:
             self._layered[key] = TestbedHost(self._image, self.time_base, layer)
         return self._layered[key]

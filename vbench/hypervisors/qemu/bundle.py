@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.errors import HostError
-from vbench.image.hosting import FIRMWARE
+from vbench.hypervisors.qemu.kvm import FIRMWARE
 from vbench.image.rootfs import LIBRARIES, LOADER
 from vbench.system.facts import Reader, qemu_version, shell
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vbench.contract.host import Host, Layer
+from vbench.contract.host import Host
+from vbench.contract.layer import Addition, Layer
 from vbench.contract.undo import undone
 from vbench.errors import HostError, LaunchError
-from vbench.image import hosting
 from vbench.model import Availability
 from vbench.system import kvm_probe
 from vbench.system.facts import kvm_modules
@@ -20,8 +20,25 @@ from vbench.system.kvm_probe import HARDWARE
 # without, as QEMU's -cpu takes it.
 HINT_CPU = "kvm.cpu"
 
+# What the x86 machine types load: the BIOS (also behind -kernel), PVH's and multiboot's loaders
+# (Xen is a multiboot kernel). Network cards are given no ROM.
+_BIOS = ("bios-256k.bin", "bios-microvm.bin")
+_ROMS = ("kvmvapic.bin", "pvh.bin", "multiboot_dma.bin", "linuxboot_dma.bin")
+FIRMWARE = (*_BIOS, *_ROMS)
+
 # With which the testbed is booted for KVM's guests.
-LAYER = Layer("KVM", hosting.QEMU, ("kvm_amd", "tun", "veth", "vhost_net"))
+LAYER = Layer(
+    Addition(
+        "QEMU",
+        programs={"qemu-system-x86_64": "qemu-system-x86", "ip": "iproute2"},
+        folders={
+            "usr/lib/x86_64-linux-gnu/qemu": ("accel-tcg-x86_64.so",),  # TCG is a module
+            "usr/share/seabios": _BIOS,
+            "usr/share/qemu": _ROMS,
+        },
+    ),
+    ("kvm_amd", "tun", "veth", "vhost_net"),
+)
 
 # Asking takes up to 3 s, and every KVM backend asks.
 _known: weakref.WeakKeyDictionary[Host, Availability] = weakref.WeakKeyDictionary()

@@ -7,16 +7,36 @@ import re
 import weakref
 from collections.abc import Mapping
 
-from vbench.contract.host import Host, Layer
+from vbench.contract.host import Host
+from vbench.contract.layer import Addition, Foreign, Layer
 from vbench.errors import HostError, ImageError
 from vbench.guest.target import parse_facts
-from vbench.image import hosting
 from vbench.model import Availability
 
 VERSION_MIN = (7, 0)  # whose VBoxManage has the options that are used
 TIMEOUT_S = 60.0
 JANITOR = "vbench-janitor"
 MARK = "vbench:"  # and the folder of its launch: what a machine of ours has for a comment
+
+# Debian has VirtualBox in unstable's contrib alone. Of it: what runs a machine without a window.
+_ADDITION = Addition(
+    "VirtualBox",
+    programs={},
+    folders={},
+    foreign=Foreign(
+        suite="sid",
+        packages=("virtualbox", "virtualbox-dkms"),
+        folder="usr/lib/virtualbox",
+        files=(
+            *("VBoxHeadless", "VBoxHeadless.so", "VBoxManage", "VBoxSVC"),
+            *("VBoxRT.so", "VBoxXPCOM*.so", "VBoxVMM.so", "VBoxDD*.so", "*.r0", "components/*"),
+        ),
+        root="opt/virtualbox",
+        commands=("VBoxManage", "VBoxHeadless"),
+        module_source="usr/src/virtualbox-*",
+        module="vboxdrv",
+    ),
+)
 
 # Its programs have a root of their own, in which all else is the machine's.
 _START = """
@@ -27,7 +47,7 @@ insmod vboxdrv.ko
 """
 # Otherwise VirtualBox measures the frequency of the TSC again and again, by the time between two
 # interrupts, and its guests' clock is up to 0.5 % wrong.
-LAYER = Layer("VirtualBox", hosting.VIRTUALBOX, start=_START, invariant_tsc=True)
+LAYER = Layer(_ADDITION, start=_START, invariant_tsc=True)
 
 _ASK = """
 command -v VBoxManage >/dev/null || exit 0

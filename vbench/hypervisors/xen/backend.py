@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest
-from vbench.contract.host import Host, Layer, Scratch
+from vbench.contract.host import Host, Scratch
+from vbench.contract.layer import Layer
 from vbench.errors import AttestationError, HostError, LaunchError, UsageError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import (

@@ -5,9 +5,44 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from vbench.contract.host import Host, Layer
+from vbench.contract.host import Host
+from vbench.contract.layer import Addition, Layer
 from vbench.errors import HostError
-from vbench.image import hosting
+
+_XEN_TOOLS = "xen-utils-4.17"
+_ADDITION = Addition(
+    "Xen",
+    programs={
+        **dict.fromkeys(
+            (
+                "xl",
+                "oxenstored",
+                "xen-init-dom0",
+                "xenconsoled",
+                "xenconsole",
+                "xentrace",
+                "xenctx",
+            ),
+            _XEN_TOOLS,
+        ),
+        **dict.fromkeys(
+            [
+                *("xenstore-read", "xenstore-write", "xenstore-list", "xenstore-ls"),
+                *("xenstore-exists", "xenstore-rm", "xenstore-chmod"),
+            ],
+            "xenstore-utils",
+        ),
+        # Xen's scripts for disks and network cards use arrays, and a lock.
+        "bash": "bash",
+        "flock": "util-linux",
+        "ip": "iproute2",
+    },
+    folders={"etc/xen/scripts": (), "etc/xen": ("oxenstored.conf", "xl.conf")},
+    packages=("xen-hypervisor-4.17-amd64", "xen-utils-common"),
+    private="usr/lib/xen-4.17/bin",
+    empty=("var/log/xen", "var/lib/xen"),
+    boot="boot/xen-4.17-amd64.gz",
+)
 
 # Modules of dom0: what its tools talk to, and the back ends of disks and network cards.
 _MODULES = (
@@ -28,8 +63,7 @@ xenconsoled
 # Guests lie beside dom0 in the machine's memory. Xen writes to the serial port, and so does dom0
 # through Xen's own console.
 LAYER = Layer(
-    "Xen",
-    hosting.XEN,
+    _ADDITION,
     _MODULES,
     _START,
     beneath=("console=com1", "com1=115200,8n1", "dom0_mem=1536M,max:1536M"),
