@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import os
 import signal
@@ -18,6 +20,7 @@ from test_schedule import workload
 from vbench.contract.registry import Registry, Variant
 from vbench.errors import HostError, Interrupted, StoreError
 from vbench.hosts.local import LocalHost
+from vbench.image import cache, tools
 from vbench.measure.plan import Plan
 from vbench.model import Availability, ImageFiles, TimeBase
 from vbench.results import recovery
@@ -30,7 +33,9 @@ from vbench.run.progress import Progress
 from vbench.run.schedule import Task
 from vbench.run.series import Series
 from vbench.run.session import Session
+from vbench.system.filelock import locked
 from vbench.system.interrupts import terminated_as_interrupted
+from vbench.testbed import TestbedHost
 
 DEADLINE_S = 20.0
 
@@ -254,3 +259,77 @@ def test_a_journal_tells_what_could_not_run_beside_a_series_that_began_before(
     run.book.cannot(run.series[1], run.tasks[2:], Availability(False, "no memory", "buy some"))
     (kept,) = recovery.read(out / JOURNAL_NAME).results.values()
     assert kept.unavailable == run.book.result(run.series[0]).unavailable != ()
+
+
+@pytest.mark.parametrize("what", ["builds an image", "waits for another's build"])
+def test_a_signal_ends_a_lane_that_has_no_image_yet(
+    image: ImageFiles, out: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("VBENCH_CACHE", str(tmp_path / "cache"))
+    begun = threading.Event()
+
+    def build(*_: object) -> dict[str, Any]:
+        begun.set()
+        tools.run(["sleep", str(10 * DEADLINE_S)])
+        return {}
+
+    class Booting(ShellBackend):
+        def probe(self, host: Any, options: Any) -> Availability:
+            host.run(["true"], timeout_s=1)
+            return Availability(True)
+
+    def ensure() -> ImageFiles:
+        cache.get("key", build, lambda _: begun.set())
+        return image
+
+    run = Run(image, out, Booting("one"))
+    host = TestbedHost(ensure, TimeBase.INSTRUCTIONS)
+    run.session.book.series = {
+        each.label: dataclasses.replace(each, host=host) for each in run.series
+    }
+    run.tasks = [dataclasses.replace(task, series=run.session.series[0]) for task in run.tasks]
+    sent = []
+
+    def send() -> None:
+        begun.wait(DEADLINE_S)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with contextlib.ExitStack() as stack:
+        if what != "builds an image":
+            folder = tmp_path / "cache" / "images"
+            folder.mkdir(parents=True)
+            lock = locked(str(folder / ".lock"), mode=0o600, timeout_s=1, on_wait=lambda _: None)
+            stack.enter_context(lock)
+        sender = threading.Thread(target=send)
+        sender.start()
+        with terminated_as_interrupted(), pytest.raises(KeyboardInterrupt):
+            run(lambda lane, tasks: None)
+        took_s = time.monotonic() - sent[0]
+    sender.join()
+    assert took_s < 5
+    assert run.session.failures.summary() == []
+    assert not list((tmp_path / "cache" / "images").glob(f"{cache.BUILDING}*"))
+
+
+def test_a_second_ctrl_c_is_answered(two: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    waiting = threading.Barrier(3)
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        waiting.wait(DEADLINE_S)
+        lane.stopped.wait(DEADLINE_S)
+        time.sleep(1.5)  # what it started takes its time to end
+        raise Interrupted
+
+    def send() -> None:
+        waiting.wait(DEADLINE_S)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.6)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with terminated_as_interrupted(), pytest.raises(KeyboardInterrupt):
+        two(walk)
+    sender.join()
+    assert "it is ending already" in capfd.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from collections import Counter
 from typing import Any
 
@@ -9,11 +11,13 @@ import pytest
 from shell_runs import Runs, bench
 
 from vbench.contract.host import Host
+from vbench.errors import LaunchError
 from vbench.hosts.local import LocalHost
 from vbench.model import TimeBase
 from vbench.results import loading
-from vbench.results.journal import Journal
+from vbench.results.journal import JOURNAL_NAME, Journal
 from vbench.run import lanes, opening, runner
+from vbench.run.selection import Selection, select
 
 PLUGIN = """
 from shell_backend import ShellBackend
@@ -121,3 +125,38 @@ def test_a_signal_in_a_lane_keeps_what_is_measured_and_the_rest_is_made_later(
     results = loading.load_all([run.out])
     assert [(one.planned, one.done) for one in results] == [(16, 16)] * 4
     assert all(len(item.pairs) == 2 for result in results for item in result.items)
+
+
+def test_what_could_not_run_is_tried_again_when_the_run_is_continued(
+    run: Runs, both: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its host did not come up, or its image could not be built: that may be over."""
+
+    class Broken(CountingHost):
+        def facts(self) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                raise LaunchError("no memory for it", remedy="close some windows")
+            return super().facts()
+
+    def select_later(*given: Any, **more: Any) -> Selection:
+        """As where no hypervisor is named: the hosts are asked when they come up, in the lanes."""
+        chosen = select(*given, **more)
+        series = tuple(dataclasses.replace(each, probed=False) for each in chosen.series)
+        return dataclasses.replace(chosen, series=series)
+
+    whole = CountingHost
+    monkeypatch.setattr(opening, "select", select_later)
+    monkeypatch.setitem(globals(), "CountingHost", Broken)
+    assert both(TEXT, hosts=("testbed",), variants=("one",)) == 0
+    monkeypatch.setitem(globals(), "CountingHost", whole)
+    assert "testbed-one cannot run: no memory for it" in capfd.readouterr().err
+
+    assert runner.resume(run.out) == 0
+    said = capfd.readouterr().err
+    assert "testbed-one could not run, and is tried again: no memory for it" in said
+    for where in (run.out, run.out / JOURNAL_NAME):
+        (result,) = loading.load_all([where])
+        assert (result.planned, result.done, result.unavailable) == (4, 4, ())
+        assert all(len(item.pairs) == 2 for item in result.items)
+    assert runner.resume(run.out) == 0
+    assert "is complete" in capfd.readouterr().err

@@ -247,6 +247,7 @@ def _locked(folder: Path, progress: Progress) -> Iterator[int]:
                     mode=0o600,
                     timeout_s=tools.TIMEOUT_S,
                     on_wait=lambda _: progress("waiting for another process that builds an image"),
+                    go_on=tools.go_on,
                 )
             )
         except TimeoutError as error:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-from vbench.errors import ImageError
+from vbench.errors import ImageError, Interrupted
 from vbench.system import process
 from vbench.system.packages import package_of
 
 LAST_LINES = 15
 TIMEOUT_S = 3600.0  # packages may come over a slow network
 OUTPUT_LIMIT_BYTES = 1 << 30  # an unpacked kernel comes that way
+
+_never: Callable[[], bool] = bool
+_ended: ContextVar[Callable[[], bool]] = ContextVar("ended", default=_never)
+
+
+@contextmanager
+def ended_when(ended: Callable[[], bool]) -> Iterator[None]:
+    """What this thread builds, or waits for, raises Interrupted once `ended` says so: Ctrl-C comes
+    to another thread."""
+    token = _ended.set(ended)
+    try:
+        yield
+    finally:
+        _ended.reset(token)
+
+
+def go_on() -> None:
+    """Raises Interrupted where the build is to end."""
+    if _ended.get()():
+        raise Interrupted
 
 
 def run(
@@ -26,7 +48,7 @@ def run(
 
     `env` is added to ours. Descriptors in `keep_open` (the cache's lock) are inherited, so the
     lock is held for as long as any of the tool's processes lives, even after our own death by
-    SIGKILL. Raises ImageError if the tool is missing or fails, with its last lines.
+    SIGKILL. Raises ImageError if the tool is missing or fails, with its last lines; Interrupted.
     """
     for tool in (process.TIED[0], argv[0]):
         require(tool)
@@ -38,6 +60,7 @@ def run(
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
             pass_fds=keep_open,
             limit_bytes=OUTPUT_LIMIT_BYTES,
+            go_on=go_on,
         )
     except (TimeoutError, BufferError) as error:
         raise ImageError(f"{argv[0]} {error}", evidence=" ".join(argv)[:500]) from error

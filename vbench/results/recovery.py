@@ -10,6 +10,7 @@ Records, in their order; `series` is a series' label:
     again     the task is measured once more: its pairs of this boot do not count
     end       the task is over: `item` again, `exits`, and what a later boot needs to know
     unavailable  when the host of a series came up it could not run there: its tasks are over
+    retried   it is asked again whether the series can run: what `unavailable` said is over
     enough    a task is not measured, because the boots before it decide: it is over as well
     dropped   a boot that was not complete when the run was continued: nothing of it counts
     stopped   the run ended in order; `why` is empty if all was measured
@@ -32,6 +33,7 @@ from vbench.results.shapes import RECORDS
 from vbench.results.typed import from_json
 
 Record = Mapping[str, Any]
+Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
 NO_END = "it was killed or still goes on"
 
 
@@ -47,9 +49,10 @@ class Recovered:
     # the last record of each task, "begin" or "end"
     tasks: dict[tuple[str, str, int], Record] = field(default_factory=dict)
     enough: set[tuple[str, str, int]] = field(default_factory=set)  # tasks not worth their time
-    unavailable: dict[str, tuple[str, str, str, str]] = field(default_factory=dict)
+    unavailable: dict[str, Unavailable] = field(default_factory=dict)
     # of those, which series have it in their results: all of its host
     beside: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    withdrawn: set[Unavailable] = field(default_factory=set)  # what `retried` series had said
     stopped: str | None = None  # why it ended; None: not in order
 
     def cannot(self, label: str, record: Record) -> None:
@@ -57,6 +60,13 @@ class Recovered:
         self.unavailable[label] = record["entry"]
         self.beside[label] = record.get("beside", ())
         self.enough |= {(label, workload, boot) for workload, boot in record["tasks"]}
+
+    def retry(self, label: str) -> None:
+        """Forget that a series cannot run. All its tasks ended by that."""
+        if label in self.unavailable:
+            self.withdrawn.add(self.unavailable.pop(label))
+            self.beside.pop(label)
+        self.enough = {key for key in self.enough if key[0] != label}
 
     def drop(self, label: str, boot: int) -> None:
         """Forget all of a boot."""
@@ -105,11 +115,12 @@ class Recovered:
     def _result(self, label: str) -> Result:
         launches = [launch for where, launch in self.launches if where == label]
         result = run_of(self.series[label], self.items(label), launches)
+        known = [each for each in result.unavailable if each not in self.withdrawn]
         # what the series did not know yet when it began
         entries = [self.unavailable[one] for one, all_of in self.beside.items() if label in all_of]
         return dataclasses.replace(
             result,
-            unavailable=tuple(dict.fromkeys([*result.unavailable, *entries])),
+            unavailable=tuple(dict.fromkeys([*known, *entries])),
             sittings=tuple(self.sittings),
             done=len(self.ended()),
             stopped=NO_END if self.stopped is None else self.stopped,
@@ -166,6 +177,8 @@ def _of_series(run: Recovered, record: Record, label: str) -> None:
         run.enough.add((label, record["workload"], record["boot"]))
     elif event == "unavailable":
         run.cannot(label, record)
+    elif event == "retried":
+        run.retry(label)
     elif event == "dropped":
         run.drop(label, record["boot"])
 

@@ -200,6 +200,10 @@ class _UnavailableRecord(_Record):
     beside: NotRequired[tuple[str, ...]]
 
 
+class _RetriedRecord(_Record):
+    series: str
+
+
 class _StoppedRecord(_Record):
     why: str
 
@@ -216,6 +220,7 @@ RECORDS: Mapping[str, Any] = {
     "enough": _TaskRecord,
     "end": _EndRecord,
     "unavailable": _UnavailableRecord,
+    "retried": _RetriedRecord,
     "dropped": _DroppedRecord,
     "stopped": _StoppedRecord,
 }

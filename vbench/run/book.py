@@ -235,6 +235,9 @@ class Book:
         recorded |= {(label, launch.boot) for label, launch in run.launches}
         self._sittings = [*run.sittings, now()]
         self.note("sitting", at=self._sittings[-1])
+        for label in sorted(run.unavailable):
+            run.retry(label)
+            self.note("retried", series=label)
         for label, boot in sorted(recorded - boots):
             run.drop(label, boot)
             self.note("dropped", series=label, boot=boot)
@@ -244,9 +247,6 @@ class Book:
         for label, launch in run.launches:
             self.launches.setdefault(label, []).append(launch)
             self._earlier[label, launch.variant] = launch
-        for label, entry in run.unavailable.items():
-            if label in self.series:
-                self._is_unavailable(self.series[label].host.name, entry)
         for label in run.series:
             for item in run.items(label):
                 last = run.last(label, item.workload)

@@ -18,6 +18,7 @@ from vbench.contract.registry import probed
 from vbench.errors import Interrupted, StoreError, VbenchError
 from vbench.model import Availability
 from vbench.run.failures import Failure
+from vbench.run.options import say
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task
 from vbench.run.series import Series
@@ -141,8 +142,8 @@ class _Lanes:
                             host.interrupt()
                 if not self._alive():
                     return
-            except KeyboardInterrupt:  # once more: it ends already
-                continue
+            except KeyboardInterrupt:
+                say("vbench: it is ending already; what was measured is being kept")
 
 
 def _possible(lane: Session, tasks: Sequence[Task], progress: Progress) -> list[Task]:

@@ -47,7 +47,7 @@ def resume(directory: Path) -> int:
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         before = resuming.read(directory)
-        if before.stopped == "":
+        if before.stopped == "" and not before.unavailable:
             say(f"vbench: {directory} is complete; there is nothing to continue")
             return 0
         session = stack.enter_context(open_session(options, asked, lanes=True))

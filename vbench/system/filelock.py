@@ -14,18 +14,24 @@ _PAUSE_S = 0.1  # between two tries
 
 @contextmanager
 def locked(
-    path: str, *, mode: int, timeout_s: float, on_wait: Callable[[str], None], holder: str = ""
+    path: str,
+    *,
+    mode: int,
+    timeout_s: float,
+    on_wait: Callable[[str], None],
+    holder: str = "",
+    go_on: Callable[[], object] = bool,
 ) -> Iterator[int]:
     """Hold `path` exclusively while the context lasts; yields its descriptor.
 
     The lock lives as long as that descriptor in any process that inherited it. `holder` is
     written into the file for those who wait: `on_wait` is called once with what the present
-    holder has written. Raises OSError if `path` cannot be opened or is no regular file,
+    holder has written, and `go_on` again and again: what it raises ends the waiting. Raises OSError if `path` cannot be opened or is no regular file,
     TimeoutError with the holder's text if it is not free within `timeout_s`.
     """
     fd = _open(path, mode)
     try:
-        _acquire(fd, timeout_s, on_wait)
+        _acquire(fd, timeout_s, on_wait, go_on)
         os.ftruncate(fd, 0)
         os.pwrite(fd, holder.encode(), 0)
         yield fd
@@ -34,7 +40,9 @@ def locked(
         os.close(fd)
 
 
-def _acquire(fd: int, timeout_s: float, on_wait: Callable[[str], None]) -> None:
+def _acquire(
+    fd: int, timeout_s: float, on_wait: Callable[[str], None], go_on: Callable[[], object]
+) -> None:
     deadline = time.monotonic() + timeout_s
     waiting = False
     while True:
@@ -48,6 +56,7 @@ def _acquire(fd: int, timeout_s: float, on_wait: Callable[[str], None]) -> None:
         if not waiting:
             on_wait(holder)
             waiting = True
+        go_on()
         time.sleep(_PAUSE_S)
 
 

@@ -7,7 +7,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ KILLED_STATUSES = (124, 137, 143)
 
 # Between two looks at a child, in seconds; doubled each time, as subprocess does it.
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.0005, 0.02
+# Between two questions whether to go on.
+_ASK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,15 @@ def run(
     pass_fds: Sequence[int] = (),
     limit_bytes: int = OUTPUT_LIMIT_BYTES,
     tied: bool = True,
+    go_on: Callable[[], object] = bool,
 ) -> Completed:
     """Run `argv` to its end, in a process group of its own, and leave nothing of it behind.
 
     `stdin`: bytes, or a file that the child reads itself.
     `tied`: it dies with us, SIGKILL included; a missing program is then setpriv's to report, with
-    status 127. Raises OSError if it cannot start, TimeoutError when `timeout_s` has passed,
-    BufferError when both outputs exceed `limit_bytes`.
+    status 127. `go_on` is called again and again meanwhile; what it raises ends the child. Raises
+    OSError if it cannot start, TimeoutError when `timeout_s` has passed, BufferError when both
+    outputs exceed `limit_bytes`.
     """
     child = subprocess.Popen(
         [*(TIED if tied else ()), *argv],
@@ -75,7 +79,7 @@ def run(
     deadline = time.monotonic() + timeout_s
     try:
         stdout, stderr = _communicate(
-            child, stdin if isinstance(stdin, bytes) else b"", deadline, limit_bytes
+            child, stdin if isinstance(stdin, bytes) else b"", deadline, limit_bytes, go_on
         )
         status = wait(child, max(0.0, deadline - time.monotonic()))
         if status is None:
@@ -86,7 +90,11 @@ def run(
 
 
 def _communicate(
-    child: subprocess.Popen[bytes], stdin: bytes, deadline: float, limit_bytes: int
+    child: subprocess.Popen[bytes],
+    stdin: bytes,
+    deadline: float,
+    limit_bytes: int,
+    go_on: Callable[[], object],
 ) -> tuple[bytes, bytes]:
     """As Popen.communicate, but bounded. It waits for the end of both streams, not of `child`."""
     assert child.stdout and child.stderr  # noqa: S101, PT018 - PIPE was asked for
@@ -102,7 +110,8 @@ def _communicate(
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError("did not end in time")
-            for key, _ in selector.select(left):
+            go_on()
+            for key, _ in selector.select(min(left, _ASK_EVERY_S)):
                 if child.stdin and key.fileobj is child.stdin:
                     try:
                         unsent = unsent[os.write(key.fd, unsent[:65536]) :]

@@ -41,6 +41,7 @@ from vbench.hypervisors.qemu.kvm import HINT_CPU
 from vbench.hypervisors.qemu.kvm import LAYER as KVM_LAYER
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.image import ensure_hosting
+from vbench.image.tools import ended_when
 from vbench.model import HostFacts, HostKind, ImageFiles, TimeBase
 from vbench.records import Capabilities, DeviceSettings, NativeReference, NetworkPath
 from vbench.system.facts import LocalReader, address, machine_id, qemu_version
@@ -115,9 +116,9 @@ class TestbedHost(SshHost):
         return self._layered[key]
 
     def interrupt(self) -> None:
-        """Kill it, from another thread: whatever waits for it, or for a guest in it, fails at
-        once, and it comes up no more. To be repeated until that thread has ended: it may just be
-        booting the machine."""
+        """Kill it, from another thread: whatever waits for it, for a guest in it or for its image,
+        fails at once, and it comes up no more. To be repeated until that thread has ended: it may
+        just be booting the machine."""
         self._interrupted = True
         machine = self._qemu
         if machine is not None and machine.process.status() is None:
@@ -148,8 +149,9 @@ class TestbedHost(SshHost):
         return self._guest.ssh
 
     def _boot(self, here: LocalHost) -> BootedGuest:
-        base = self._image()
-        files = ensure_hosting(base, self._layer.addition)
+        with ended_when(lambda: self._interrupted):
+            base = self._image()
+            files = ensure_hosting(base, self._layer.addition)
         with ExitStack() as stack:
             folder, keys = stack.enter_context(here.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(here, files, folder, keys)
