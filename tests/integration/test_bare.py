@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,21 @@ def test_a_damaged_count_is_counted_again(tmp_path: Path, monkeypatch: pytest.Mo
             assert file is not None
             file.write_text(text)
         assert all(each.reason for each in bare.count([UML, QEMU]).values())
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "no-such-host.invalid"])
+def test_an_archive_that_does_not_answer_holds_up_no_run(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As with a network that drops packets: a connection is made, and nothing comes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        uri = f"http://{name}:{silent.getsockname()[1]}/debian"
+        monkeypatch.setattr(debian, "sources", lambda suite: [f"{uri} {suite}"] * 3)
+        began = time.monotonic()
+        found = bare.count([UML, QEMU, ("sid", ("virtualbox",))])
+        assert time.monotonic() - began < 10
+    assert len(found) == 3
+    assert all("InRelease cannot be had" in each.reason for each in found.values())
 
 
 def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:

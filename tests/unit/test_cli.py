@@ -110,6 +110,9 @@ def test_version(main: Main) -> None:
         (("run", "--rounds", "many"), "argument --rounds: 'many' is not a whole number"),
         (("run", "--precision", "0%"), "0% is not 0.1% to 100%"),
         (("run", "--precision", "2%", "--boots", "3"), "not allowed with argument"),
+        (("report", ".", "-o", ""), "argument -o/--output: a path must not be empty"),
+        (("report", ""), "argument PATH: a path must not be empty"),
+        (("run", "--out", ""), "argument --out: a path must not be empty"),
         (("run", "--boots", "x"), "argument --boots: 'x' is not a whole number"),
         (("run", "--seed", "x"), "argument --seed: 'x' is not a whole number"),
         (("run", "--resume", "a", "--boots", "2"), "--resume takes everything from the run"),
@@ -214,6 +217,7 @@ def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
     [
         ("1 / 0\n", "cannot be loaded: ZeroDivisionError"),
         ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
+        ("backends = []\n", "mine.py has no hook, so it adds nothing"),
         (SECOND, "mine.py calls its backend 'tcg', but the plugin tcg has a backend of that name"),
     ],
 )

@@ -17,6 +17,7 @@ from vbench.model import (
     Item,
     Pair,
     Result,
+    Status,
 )
 from vbench.records import (
     Capabilities,
@@ -184,7 +185,9 @@ def test_evidence_from_the_guest() -> None:
 
 
 def test_host_cpu_per_operation() -> None:
-    assert "`tcg`, `tcg-virtio` disk: 200 µs" in wall("Host CPU per operation")
+    assert "`tcg`, `tcg-virtio` disk: 200 µs; network: not counted" in wall(
+        "Host CPU per operation"
+    )
 
 
 def test_a_variant_with_nothing_to_say_is_left_out_beside_one_that_has() -> None:
@@ -246,3 +249,14 @@ def test_instructions_have_a_panel_of_their_own() -> None:
     clock = chapter(text, f"### Techniques: {WALL}")
     assert "instr." not in clock
     assert "kvm-virtio`, 2 boots" not in clock
+
+
+def test_a_cost_that_nobody_counted_is_not_explained_by_another_workload() -> None:
+    """The network of a guest without a disk was measured, but not what it costs the host."""
+    common: dict[str, object] = {"variant": "uml", "backend": "uml", "unit": "read"}
+    disk = {"category": "disk", "status": Status.UNSUPPORTED, "reason": "no direct I/O"}
+    measured = item("network-rr", pairs(9.0, 1e-4), **{**common, "category": "network"})
+    one = result(measured, item("disk-read", (), **common, **disk), variant="uml")
+    (row,) = (line for line in markdown(one).splitlines() if "Host CPU per operation" in line)
+    assert "network: not counted" in row
+    assert "unsupported" not in row

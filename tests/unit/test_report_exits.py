@@ -348,3 +348,19 @@ def test_exits_of_an_operation_are_one_figure_everywhere() -> None:
     assert "by reason" not in str(exits.per_operation(panel)[1])
     alone = replace(one, pairs=tuple(replace(pair, counters={}) for pair in one.pairs))
     assert exits.per_unit(alone) == "9.37"  # Xen keeps no counter
+
+
+def test_boots_that_do_not_agree_about_exits_are_said_to_differ() -> None:
+    """A mean of 0.19 and 0.45 is neither."""
+    kvm: dict[str, Any] = {"technique": Technique.HARDWARE, "category": "cpu"}
+    for counted, expected in (
+        ((0.19, 0.452), "0.321<br><sub>boots differ: 0.190 to 0.452</sub>"),
+        ((0.44, 0.452), "0.446"),
+        ((0.001, 0.004), "0"),
+    ):
+        made = [Pair(1e-6, 2e-6, boot, (), {"exits": n}) for boot, n in enumerate(counted)]
+        one = item("cpu-prime", made, exits={"INTR": 0.001}, **kvm)
+        (panel,) = gather([result(one, host=TESTBED)]).panels
+        (_, table, _) = exits.per_operation(panel)
+        assert isinstance(table, Table)
+        assert str(table.rows[0][1]) == expected

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from shell_runs import Runs
 
+from vbench.contract.guest import Migration, Saved, Terms
 from vbench.contract.workload import described
-from vbench.errors import UsageError
+from vbench.errors import AttestationError, UsageError
+from vbench.hosts.local import LocalHost
+from vbench.measure.engine import Outcome
+from vbench.measure.lab import Lab
+from vbench.measure.plan import Plan
 from vbench.model import Statistic
-from vbench.records import NetworkPath
+from vbench.records import Lifecycle, NetworkPath
 from vbench.results import loading, recovery
 from vbench.results.journal import JOURNAL_NAME
 from vbench.run.collecting import collect
@@ -192,3 +198,66 @@ def test_a_scenario_that_cannot_be_is_named_before_anything_boots(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         collect([given(tmp_path, text)])
+
+
+class Life:
+    """Guests go on as others, and nobody moves anything."""
+
+    def save(self, guest: Any, folder: str) -> Saved:
+        return Saved(guest, folder, (), {})
+
+    def restore(self, saved: Saved, host: Any) -> Any:
+        return living()
+
+    def migrate(self, guest: Any, host: Any, terms: Terms) -> Migration:
+        return Migration(living(), (), {})
+
+
+def living() -> Any:
+    can = SimpleNamespace(lifecycle=Lifecycle(None, None, None, None))
+    return SimpleNamespace(
+        capabilities=can, life=Life(), host=LocalHost(), phases=(), close=lambda: None
+    )
+
+
+@pytest.mark.parametrize("way", ["restore", "migrate"])
+@pytest.mark.parametrize("then", ["record", "end"])
+def test_a_guest_that_went_on_elsewhere_is_attested_anew(way: str, then: str) -> None:
+    """Its new machine may be another than its label says; nothing of that round is kept."""
+    asked, kept, outcome = [], [], Outcome()
+
+    def attest(guest: Any) -> None:
+        asked.append(guest)
+        if len(asked) == 2:
+            raise AttestationError("this guest is not kvm-virtio")
+
+    lab = Lab(
+        host=LocalHost(),
+        image=cast("Any", None),
+        image_s=None,
+        boot=0,
+        plan=Plan(),
+        outcome=outcome,
+        launch=lambda host, options: living(),
+        attest=attest,
+        native=lambda guest, client: None,
+        on_pair=kept.append,
+        phase=lambda name: None,
+    )
+
+    def go_on(guest: Any) -> Any:
+        if way == "restore":
+            return lab.restore(lab.save(guest), lab.host)
+        return lab.migrate(guest, lab.host, Terms(1, 1))
+
+    with lab:
+        first = go_on(lab.launch())
+        assert asked == []  # it takes time, and what comes next is timed
+        lab.record(1.0)
+        lab.record(1.0)
+        assert (asked, len(kept)) == ([first], 2)
+        second = go_on(first)
+        with pytest.raises(AttestationError):
+            lab.record(1.0) if then == "record" else lab.end(second)
+        assert asked == [first, second]
+    assert len(kept) == len(outcome.pairs) == 2

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--resume",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="continue the interrupted run in DIR; everything else is as it was asked for then",
     )
@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         listing = add(name, act, text)
         listing.add_argument("--json", action="store_true", help="for programs")
         if name == "workloads":
-            listing.add_argument("files", nargs="*", type=Path, metavar="FILE", help="of your own")
+            listing.add_argument("files", nargs="*", type=_path, metavar="FILE", help="of your own")
             _plugins(listing)
         else:
             _common(listing, hosts=1)
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         ("export", "write the images to a file, for machines that cannot build them"),
         ("import", "put the images of such a file into the cache"),
     ):
-        of_image.add_parser(action, help=text).add_argument("file", type=Path, metavar="FILE")
+        of_image.add_parser(action, help=text).add_argument("file", type=_path, metavar="FILE")
     return top
 
 
@@ -146,19 +146,19 @@ def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
     )
     command.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="a new folder for the results; default vbench-results/<time>",
     )
     command.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="workloads of your own"
+        "files", nargs="*", type=_path, metavar="FILE", help="workloads of your own"
     )
     return many
 
 
 def _compare_options(compare: argparse.ArgumentParser) -> None:
-    compare.add_argument("base", type=Path, metavar="BASE")
-    compare.add_argument("new", type=Path, metavar="NEW")
+    compare.add_argument("base", type=_path, metavar="BASE")
+    compare.add_argument("new", type=_path, metavar="NEW")
     _gate(compare)
     compare.add_argument(
         "--across",
@@ -209,7 +209,7 @@ def _plugins(command: argparse.ArgumentParser) -> None:
         "--plugin",
         action="append",
         default=[],
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="a plugin file of your own",
     )
@@ -239,6 +239,12 @@ def _positive(text: str) -> int:
     return value
 
 
+def _path(text: str) -> Path:
+    if not text:  # a shell variable that is not set; Path would take it for the current folder
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
@@ -261,16 +267,18 @@ def _share(text: str) -> float:
 
 
 def _report_options(report: argparse.ArgumentParser) -> None:
-    report.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="JSON files or folders")
     report.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
+        "paths", nargs="+", type=_path, metavar="PATH", help="JSON files or folders"
+    )
+    report.add_argument(
+        "-o", "--output", type=_path, metavar="FILE", help="default: standard output"
     )
     report.add_argument(
         "--fleet",
         action="store_true",
         help="of many machines, by class: which of them deviates from its class",
     )
-    report.add_argument("--html", type=Path, metavar="FILE", help="write it as one HTML file")
+    report.add_argument("--html", type=_path, metavar="FILE", help="write it as one HTML file")
     report.add_argument(
         "--format",
         choices=("markdown", "json", "bencher", "openmetrics", "csv"),

@@ -99,6 +99,12 @@ class Registry:
             try:
                 self._manager.register(plugin, name=name)
                 self._manager.check_pending()
+                if not self._manager.get_hookcallers(plugin):
+                    raise PluginError(
+                        f"plugin {origin} has no hook, so it adds nothing",
+                        remedy="mark a function vbench_backends, or another hook of "
+                        "vbench.contract.hookspecs, with @hookimpl",
+                    )
                 self._order.append(name)
             except BaseException:
                 if self._manager.has_plugin(name):

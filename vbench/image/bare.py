@@ -35,6 +35,10 @@ BARE = ("?essential", "apt", "init", "linux-image-amd64")
 # A count is kept so long: a release hardly changes, and the lists of packages are 10 MB.
 _DAYS = 30
 _TIMEOUT_S = 120.0
+# An archive that has not sent its first file by then is taken to be out of reach: a network that
+# drops packets must not hold up every run, and a count is no figure to wait for.
+_ANSWER_S = 5.0
+_HELPER = "/usr/lib/apt/apt-helper"
 _CONFIG = """
 Dir "{root}";
 Dir::State::status "{root}/status";
@@ -43,8 +47,12 @@ APT::Architectures {{ "amd64"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
-Acquire::http::Timeout "15";
-Acquire::https::Timeout "15";
+"""
+# After the host's own options, which ask for more patience.
+_HASTE = """
+Acquire::Retries "0";
+Acquire::http::Timeout "5";
+Acquire::https::Timeout "5";
 """
 
 
@@ -53,18 +61,28 @@ def count(wanted: Iterable[Asked]) -> dict[Asked, Installation]:
     keys = set(wanted)
     found = {key: known for key in keys if (known := _kept(key)) is not None}
     left = sorted(keys - found.keys())
-    for release in sorted({release for release, _ in left}):
-        found |= _counted([key for key in left if key[0] == release])
+    try:
+        for release in sorted({release for release, _ in left}):
+            found |= _counted([key for key in left if key[0] == release])
+    except _OutOfReachError as error:  # so is the next release
+        reason = str(error)
+        return {key: Installation(*_asked(key), reason=reason) for key in left} | found
     return found
 
 
+def _asked(key: Asked) -> Asked:
+    return key[0] or debian.SUITE, key[1]
+
+
 def _counted(keys: Sequence[Asked]) -> dict[Asked, Installation]:
-    """Those of one release."""
-    asked = {key: Installation(key[0] or debian.SUITE, key[1]) for key in keys}
+    """Those of one release. Raises _OutOfReachError."""
+    asked = {key: Installation(*_asked(key)) for key in keys}
     try:
         with tempfile.TemporaryDirectory(prefix="vbench-apt-") as root:
-            apt = _Apt(Path(root), keys[0][0] or debian.SUITE)
+            apt = _Apt(Path(root), _asked(keys[0])[0])
             found = {key: apt.count(each) for key, each in asked.items()}
+    except _OutOfReachError:
+        raise
     except (_CannotCountError, OSError) as error:
         return {key: replace(each, reason=str(error)) for key, each in asked.items()}
     for key, each in found.items():
@@ -75,6 +93,10 @@ def _counted(keys: Sequence[Asked]) -> dict[Asked, Installation]:
 
 class _CannotCountError(Exception):
     """Why, in a sentence."""
+
+
+class _OutOfReachError(_CannotCountError):
+    """The archive does not answer."""
 
 
 class _Apt:
@@ -88,12 +110,22 @@ class _Apt:
         (root / "status").touch()
         sources = [f"{source} main contrib" for source in debian.sources(release)]
         listed = "".join(f"deb [signed-by={KEYRING}] {source}\n" for source in sources)
-        options = _CONFIG.format(root=root) + debian.host_apt_options()
+        options = _CONFIG.format(root=root) + debian.host_apt_options() + _HASTE
         (root / "etc/apt/sources.list").write_text(listed, encoding="utf-8")
         (root / "apt.conf").write_text(options, encoding="utf-8")
         self._env = {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(root / "apt.conf")}
+        self._reach(debian.sources(release)[0], root / "first")
         self._ask("apt-get", "-q", "update", "--error-on=any")
         self._bare = self._installed()
+
+    def _reach(self, source: str, file: Path) -> None:
+        """Raises _OutOfReachError where a source's first file cannot be had in time."""
+        uri, _, suite = source.partition(" ")
+        url = f"{uri}/dists/{suite}/InRelease"
+        try:
+            self._ask(_HELPER, "download-file", url, str(file), timeout_s=_ANSWER_S)
+        except _CannotCountError as error:
+            raise _OutOfReachError(f"{url} cannot be had: {error}") from error
 
     def count(self, asked: Installation) -> Installation:
         try:
@@ -114,9 +146,9 @@ class _Apt:
         said = self._ask("apt-get", "-s", "-q", "install", *BARE, *packages)
         return set(re.findall(r"^Inst (\S+)", said, re.MULTILINE))
 
-    def _ask(self, *argv: str) -> str:
+    def _ask(self, *argv: str, timeout_s: float = _TIMEOUT_S) -> str:
         try:
-            done = process.run(argv, timeout_s=_TIMEOUT_S, env=self._env).text()
+            done = process.run(argv, timeout_s=timeout_s, env=self._env).text()
         except (TimeoutError, BufferError) as error:
             raise _CannotCountError(f"{argv[0]} {error}") from error
         if done.status != 0:

@@ -41,12 +41,14 @@ class Lab:
         plan: Plan,
         outcome: Outcome,
         launch: Launch,
+        attest: Callable[[Guest], object],
         native: Callable[[Guest, bool], Native | None],
         on_pair: Callable[[Pair], None],
         phase: Callable[[str], None],
     ) -> None:
         """`image_s` is how long it took until the image was there; `launch` launches, attests and
-        records a guest; `native` makes what runs beside a guest: its native partner or, if true,
+        records a guest; `attest` proves of one that went on elsewhere that it is what its label
+        says; `native` makes what runs beside a guest: its native partner or, if true,
         its client; `on_pair` and `phase` as for Measure."""
         self.host = host
         self.boot = boot
@@ -55,10 +57,12 @@ class Lab:
         self._plan = plan
         self.outcome = outcome
         self._launch = launch
+        self._attest = attest
         self._native = native
         self._on_pair = on_pair
         self._enter = phase
         self._guests: list[Guest] = []
+        self._gone_on: list[Guest] = []  # in another machine, and not attested there yet
         self._stack = ExitStack()
         self._monitor = InterferenceMonitor(host)
         self._began = self._monitor.sample()
@@ -92,6 +96,7 @@ class Lab:
 
     def end(self, guest: Guest) -> None:
         """End a guest before the scenario does."""
+        self._attest_anew(guest)
         self._guests.remove(guest)
         guest.close()
 
@@ -107,6 +112,7 @@ class Lab:
         """A guest that goes on where it was saved."""
         guest = _life(saved.guest, "restore").restore(saved, at)
         self._guests.append(guest)
+        self._gone_on.append(guest)
         self.took_all(guest.phases)
         return guest
 
@@ -123,6 +129,7 @@ class Lab:
             self.outcome.notes.add(made.lost)
         if made.guest is not None:
             self._guests[self._guests.index(guest)] = made.guest
+            self._gone_on.append(made.guest)
         return made.guest
 
     def watch(self, guest: Guest, *, mib: int = 0, mib_s: int = 0) -> Watcher:
@@ -172,10 +179,12 @@ class Lab:
 
     def record(self, seconds: float) -> None:
         """End this round: `seconds` is the figure that the scenario is about. Raises
-        WorkloadError for one that is no duration."""
+        WorkloadError for one that is no duration, AttestationError where a guest that was restored
+        or migrated is not what its label says: all is timed by then, and nothing of it is kept."""
         if not (math.isfinite(seconds) and seconds > 0):
             raise WorkloadError(f"the scenario says it took {seconds} s")
         flags = self._monitor.flags_since(self._began)
+        self._attest_anew(*self._guests)
         pair = Pair(
             None,
             seconds,
@@ -187,6 +196,11 @@ class Lab:
         self._phases, self._counts, self._began = [], {}, self._monitor.sample()
         self.outcome.pairs.append(pair)
         self._on_pair(pair)
+
+    def _attest_anew(self, *guests: Guest) -> None:
+        for guest in [each for each in self._gone_on if each in guests]:
+            self._gone_on.remove(guest)
+            self._attest(guest)
 
     # ------------------------------------------------------------ the end
 

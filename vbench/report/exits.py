@@ -21,6 +21,9 @@ _EXITS = "exits"  # QMP query-stats
 # Quantiles that are readings of the clock themselves, which a mean is not.
 _STEPPED = ("min", "p50", "p99", "max")
 _ROUNDING_S = 1e-13  # far below any clock's step
+# Boots whose counts are further apart, as a share of the largest, do not agree: the mean is of two
+# different things then.
+AGREE = 0.1
 # An event causes a VM exit if at least so many exits per event were counted.
 PER_EVENT = 0.9
 NO_EXIT = "No event that was measured here is known to have caused an exit."
@@ -335,8 +338,10 @@ def per_operation(panel: Panel) -> list[Block]:
         "**Exits per unit of work**",
         Table(["Workload", *map(code, variants)], rows),
         "The first figure is the hypervisor's own count over all timed rounds, where it keeps one "
-        "(KVM does). Reasons are counted by the kernel's tracepoints in a round of its own, which "
-        "is not timed; where that round had another number of exits, its sum stands before them. "
+        "(KVM does); *boots differ*: the least and the most of any boot, where they are more than "
+        f"{AGREE:.0%} apart, so that the mean stands for none. Reasons are counted by the kernel's "
+        "tracepoints in a round of its own, which is not timed; where that round had another "
+        "number of exits, its sum stands before them. "
         "What starting the program causes is taken off. Names are the processor's (NPF: nested "
         "page fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; "
         "EXCP_NM: floating-point unit used again); port I/O and MMIO are told apart by who "
@@ -373,6 +378,14 @@ def per_unit(item: Item) -> str:
     return number(mean) if mean >= LEAST_PER_UNIT else "0"
 
 
+def disagreement(item: Item) -> str:
+    """The least and the most of any boot, where boots do not agree; else empty."""
+    low, high = min(by_boot(item)), max(by_boot(item))
+    if high - low <= max(AGREE * high, LEAST_PER_UNIT):
+        return ""
+    return f"boots differ: {number(low)} to {number(high)}"
+
+
 def _exits_cell(item: Item) -> str:
     parts = sorted(
         exit_reasons.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0])
@@ -383,4 +396,5 @@ def _exits_cell(item: Item) -> str:
     texts += f"; also: {', '.join(inside)}" if inside else ""
     if texts and number(by_reason(item)) != per_unit(item):
         texts = f"of {number(by_reason(item))} by reason: {texts}"
-    return f"{per_unit(item)}<br>{small(texts)}" if texts else per_unit(item)
+    lines = filter(None, (disagreement(item), texts))
+    return "<br>".join([per_unit(item), *map(small, lines)])

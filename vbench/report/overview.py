@@ -178,14 +178,14 @@ def _extra(panel: Panel, variant: str, category: str) -> str:
 def _host_cpu(panel: Panel, variant: str) -> str:
     lines = []
     for category in ("disk", "network"):
-        costs = sorted(
-            cost
-            for item in panel.of(variant, category)
-            if _is_operations(item) and (cost := cells.counter(item, "host_cpu_s")) is not None
-        )
+        items = [item for item in panel.of(variant, category) if _is_operations(item)]
+        known = (cells.counter(item, "host_cpu_s") for item in items)
+        costs = sorted(cost for cost in known if cost is not None)
         if costs:
             shown = span([duration(cost, panel.host.time_base) for cost in (costs[0], costs[-1])])
             lines.append(f"{category}: {shown}")
+        elif items:  # measured, by a hypervisor whose CPU time vbench does not know
+            lines.append(f"{category}: not counted")
     return "; ".join(lines) or _missing(panel, variant, "disk", "network")
 
 

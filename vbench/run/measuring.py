@@ -121,9 +121,10 @@ class MeasureFactory:
         boot: int,
         plan: Plan,
         launch: Launch,
+        attest: Callable[[Guest], object],
         on_pair: Callable[[Pair], None],
     ) -> Lab:
-        """For a scenario, whose guests `launch` launches."""
+        """For a scenario, whose guests `launch` launches and `attest` attests."""
         return Lab(
             host=host,
             image=self._image,
@@ -132,6 +133,7 @@ class MeasureFactory:
             plan=plan,
             outcome=state.outcome,
             launch=launch,
+            attest=attest,
             native=self._beside,
             on_pair=on_pair,
             phase=self._phases.enter,

@@ -185,6 +185,7 @@ class Session(AbstractContextManager["Session"]):
             task.boot,
             self.plan(task.series),
             lambda at, more: launch(at, ",".join(filter(None, (options, more)))),
+            task.series.variant.backend.attest,
             lambda pair: self.book.pair(task, pair),
         )
 

@@ -26,8 +26,9 @@ def locked(
 
     The lock lives as long as that descriptor in any process that inherited it. `holder` is
     written into the file for those who wait: `on_wait` is called once with what the present
-    holder has written, and `go_on` again and again: what it raises ends the waiting. Raises OSError if `path` cannot be opened or is no regular file,
-    TimeoutError with the holder's text if it is not free within `timeout_s`.
+    holder has written, and `go_on` again and again: what it raises ends the waiting. Raises
+    OSError if `path` cannot be opened or is no regular file, TimeoutError with the holder's text
+    if it is not free within `timeout_s`.
     """
     fd = _open(path, mode)
     try:
