@@ -165,3 +165,24 @@ def test_usage(main: Main, words: tuple[str, ...], said: str) -> None:
     status, _, error = main(*words)
     assert status == 2
     assert said in error
+
+
+def test_boots_that_one_side_lost_are_said(run: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    """B has no first boot: what A had of it counts nowhere, also not in A's own figure."""
+    text = WORKLOAD.replace(
+        "    def command",
+        "    boot = measure.boot\n"
+        "    if boot == LOST[measure.guest.endpoint.vcpus]: raise RuntimeError('lost')\n"
+        "    def command",
+        1,
+    ).replace("300_000", "300_000 << 9 * (boot == 0 and endpoint.scratch == '/dev/null')")
+    assert run("LOST = {1: -1, 2: 0}\n" + text, **A_B) == 1
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("regress")]
+    assert "only BASE has boot 1, which is left out" in row
+    assert "+10.0 %" in row
+    assert "\u00d71.00" in row  # A's own, without its first boot
+
+    # of two boots each side lost another one: nothing is left to compare
+    assert run("LOST = {1: 0, 2: 1}\n" + text, **{**A_B, "boots": 2}, out=run.out / "two") == 4
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("no usable")]
+    assert "only BASE has boot 2, which is left out; only NEW has boot 1" in row

@@ -241,12 +241,35 @@ def _quantile(name: str) -> _Logs:
 
 
 def _row(blank: Row, base: Machines, new: Machines, paired: bool) -> Row:
+    notes = []
+    if paired:
+        base, new, notes = _partners(base, new)
     found = change.change(base, new, paired=paired)
     if found is None:
-        return blank
+        return replace(blank, note="; ".join(notes))
     old = change.typical(base)
-    note = "" if found.df else "one boot on a side: the next may differ by more"
-    return replace(blank, base=old, new=old * found.ratio, change=found, note=note)
+    if not found.df:
+        notes.append("one boot on a side: the next may differ by more")
+    return replace(blank, base=old, new=old * found.ratio, change=found, note="; ".join(notes))
+
+
+def _partners(base: Machines, new: Machines) -> tuple[Machines, Machines, list[str]]:
+    """The boots of which both sides have samples, and a sentence for those of one side alone."""
+    sides = {"BASE": base, "NEW": new}
+    boots = {where: {boot for of in side.values() for boot in of} for where, side in sides.items()}
+    shared = boots["BASE"] & boots["NEW"]
+    alone = {where: sorted(of - shared) for where, of in boots.items()}
+    notes = [
+        f"only {where} has boot {', '.join(str(boot + 1) for boot in of)}, which is left out"
+        for where, of in alone.items()
+        if of
+    ]
+    old, young = (
+        {machine: kept for machine, of in side.items()
+         if (kept := {boot: logs for boot, logs in of.items() if boot in shared})}
+        for side in (base, new)
+    )  # fmt: skip
+    return old, young, notes
 
 
 def _counted(blank: Row, base: Count | None, new: Count | None) -> Row | None:
