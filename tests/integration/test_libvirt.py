@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from xml.etree.ElementTree import tostring
 
 import pytest
 
@@ -18,18 +19,24 @@ from tests.integration.conftest import Vbench, until
 from tests.integration.libvirt_daemon import daemons
 from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 from vbench import image
+from vbench.contract.registry import Registry
 from vbench.errors import AttestationError, GuestLost, LaunchError
 from vbench.guest.booted import BootedGuest
 from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
+from vbench.hosts.pinning import Placement, placement
 from vbench.hosts.remote import SshHost
+from vbench.hypervisors.libvirt import tuning
 from vbench.hypervisors.libvirt.backend import LibvirtOptions
 from vbench.hypervisors.libvirt.doctor import checks
 from vbench.hypervisors.libvirt.machine import LibvirtMachine
 from vbench.hypervisors.libvirt.virsh import Virsh
 from vbench.hypervisors.qemu.truth import engine
+from vbench.measure.comparability import check
 from vbench.plugins.libvirt import BACKENDS
 from vbench.plugins.tcg_virtio import BACKEND as TCG_VIRTIO
+from vbench.run.measuring import MeasureFactory
+from vbench.run.phases import Phases
 
 pytestmark = pytest.mark.libvirt
 QEMU = next(each for each in BACKENDS if each.type == "qemu")
@@ -150,6 +157,29 @@ def test_a_domain_of_virt_installs_with_its_tuning(host: LocalHost) -> None:
         assert "iothread1" in " ".join(tuned.argv)
         assert tuned.device.further["iothread"] == "on"
         assert "graphics" in tuned.device.further["left out"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+def test_native_runs_on_the_cpus_that_the_file_gives_the_guest(
+    host: LocalHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vbench itself takes the first core last, so it would choose another."""
+    first = min(os.sched_getaffinity(0))
+    assert placement(host, 1).vcpus != (first,)
+    made = tuning.own(
+        "qemu", vcpus=1, memory_mib=256, cache="none", aio="threads", places=Placement((first,))
+    )
+    file = tmp_path / "pinned.xml"
+    file.write_bytes(tostring(made.root))
+    factory = MeasureFactory(Registry(), image.ensure(), Phases())
+    with QEMU.launch(host, image.ensure(), LibvirtOptions(xml=str(file))) as pinned:
+        assert pinned.endpoint.cpus == (first,)
+        native = factory._native(host, pinned.endpoint)
+        ask = "sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status"
+        assert succeed(native, ask, timeout_s=20).strip() == str(first)
+        assert "cpus_differ" not in check("cpu", pinned, native, [], [])
+        monkeypatch.setattr(native, "cpus", (first + 1,))
+        assert "cpus_differ" in check("cpu", pinned, native, [], [])
 
 
 def test_what_virt_install_prints_here_boots(host: LocalHost, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ class Endpoint:
     port: int
     vcpus: int
     pinned: bool = False  # each vCPU has a CPU of its host for itself; so has native
+    # where its vCPUs may run if somebody else decided that; native is to run there too
+    cpus: tuple[int, ...] = ()
     floating: str = ""  # what serves its network and could not be kept off those CPUs
 
 

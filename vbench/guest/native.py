@@ -9,7 +9,7 @@ from vbench.contract.guest import SERVER_PORT, Endpoint
 from vbench.contract.host import Host, HostProcess, Scratch
 from vbench.errors import HostError, HostFlood, HostTimeout, WorkloadError, WorkloadTimeout
 from vbench.guest.target import ALIKE, ENVIRONMENT
-from vbench.hosts.pinning import placement
+from vbench.hosts.pinning import beside, placement
 from vbench.model import ImageFiles, Output
 
 SCRATCH_IN_ROOT = "/scratch/disk"
@@ -86,11 +86,13 @@ class Native:
         address: str = "127.0.0.1",
         scratch: Scratch | None = None,
         pin: bool = True,
+        cpus: tuple[int, ...] = (),
         client: bool = False,
     ) -> None:
         """`image` is already placed on `host`; `prefix` enters a network namespace and `address`
         is how a client reaches this one. It has the CPUs of a guest with `vcpus`; the `client` of
-        a server has others, where there are any; without `pin` all that there are.
+        a server has others, where there are any; without `pin` all that there are. `cpus`: where
+        somebody else put the guest.
 
         Raises HostError where the host lets no program of the image run.
         """
@@ -99,8 +101,8 @@ class Native:
         self.prefix = prefix
         # a device is there as it is, in /dev
         self._file = scratch.path if scratch and not scratch.device else ""
-        places = placement(host, vcpus)
-        self.cpus = (places.clients if client else places.vcpus) if pin else ()
+        places = beside(host, cpus) if cpus else placement(host, vcpus)
+        self.cpus = (places.clients if client else places.vcpus) if pin or cpus else ()
         self._way = self._probe()
         path = scratch.path if scratch else ""
         if self._way and self._file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from vbench.contract.host import Host
@@ -52,9 +52,23 @@ _known: weakref.WeakKeyDictionary[Host, list[Cpu]] = weakref.WeakKeyDictionary()
 
 def placement(host: Host, vcpus: int) -> Placement:
     """The CPUs of `host` for guests with `vcpus`, the same at each call. Raises HostError."""
+    return place(_allowed(host), vcpus)
+
+
+def beside(host: Host, cpus: Collection[int]) -> Placement:
+    """As `placement`, for a guest whose vCPUs somebody else put on `cpus`: native gets those of
+    them that we may use, clients get the others. Raises HostError."""
+    numbers = [cpu.number for cpu in _allowed(host)]
+    return Placement(
+        vcpus=tuple(number for number in numbers if number in cpus),
+        clients=tuple(number for number in numbers if number not in cpus),
+    )
+
+
+def _allowed(host: Host) -> list[Cpu]:
     if host not in _known:
         _known[host] = _cpus(host)
-    return place(_known[host], vcpus)
+    return _known[host]
 
 
 def place(cpus: Sequence[Cpu], vcpus: int) -> Placement:

@@ -33,6 +33,9 @@ def check(
     if native is None:
         return found
     found |= conditions.differences(native, guest, category)
+    theirs, ours = (sorted(of) for of in (guest.endpoint.cpus, native.cpus))
+    if theirs and theirs != ours:
+        found["cpus_differ"] = f"the guest's vCPUs may run on CPUs {theirs}, native on {ours}"
     if category == "network":
         used, differs = tcp.align(guest, [native, *clients])
         own = guest.observed.tcp_congestion_control

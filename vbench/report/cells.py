@@ -42,6 +42,7 @@ FLAGS = {
     "reference_is_guest": "the reference that the user named is itself a virtual machine: the "
     "ratio is to that, not to a machine without a hypervisor",
     "cpu_differs": "native ran on another CPU model than the guest: no word",
+    "cpus_differ": "the guest's vCPUs are pinned to CPUs that native may not use: no word",
     "disk_differs": "native and guest used disks of their own: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "
     "results: no ratio; the launch facts say whose",
@@ -53,7 +54,7 @@ FLAGS = {
     "this round",
 }
 # Differences that decide a figure: it gets no word.
-UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "disk_differs")
+UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "cpus_differ", "disk_differs")
 
 
 def no_word(item: Item) -> bool:

@@ -241,7 +241,7 @@ def _quantile(name: str) -> _Logs:
 
 
 def _row(blank: Row, base: Machines, new: Machines, paired: bool) -> Row:
-    notes = []
+    notes: list[str] = []
     if paired:
         base, new, notes = _partners(base, new)
     found = change.change(base, new, paired=paired)

@@ -44,7 +44,7 @@ class MeasureFactory:
         self._phases = phases
         self._counts: dict[tuple[Native, str], NativeCount] = {}
         self._warm: set[tuple[Host, str]] = set()  # where a workload was run natively
-        self._natives: dict[tuple[Host, int, bool, tuple[str, ...], bool, str], Native] = {}
+        self._natives: dict[tuple[object, ...], Native] = {}
 
     def make(
         self,
@@ -155,13 +155,14 @@ class MeasureFactory:
         client: bool = False,
     ) -> Native:
         scratch = host.scratch()  # another one after a connection that was lost
-        key = (host, guest.vcpus, guest.pinned, prefix, client, scratch.path)
+        key = (host, guest.vcpus, guest.pinned, guest.cpus, prefix, client, scratch.path)
         if key not in self._natives:
             self._natives[key] = Native(
                 host,
                 host.upload_image(self._image),
                 vcpus=guest.vcpus,
                 pin=guest.pinned,
+                cpus=guest.cpus,
                 prefix=prefix,
                 address=address,
                 scratch=scratch,

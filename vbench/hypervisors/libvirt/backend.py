@@ -25,7 +25,7 @@ from vbench.guest.launch import (
     write_initramfs,
 )
 from vbench.guest.shell import GuestShell
-from vbench.hosts.pinning import UNPINNED, Placement, placement
+from vbench.hosts.pinning import UNPINNED, Placement, parse_list, placement
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.libvirt import network, truth, tuning
 from vbench.hypervisors.libvirt.domain import NAME_PREFIX, Supplied
@@ -214,6 +214,7 @@ class LibvirtBackend(OnAskedHost):
                     port=SERVER_PORT if measuring else machine.forwarded_port(SERVER_PORT),
                     vcpus=plan.vcpus,
                     pinned=bool(places.vcpus),
+                    cpus=() if places.vcpus else _cpus(machine),
                 ),
                 capabilities=Capabilities(
                     native=NativeReference.LAUNCHING_HOST,
@@ -315,6 +316,13 @@ def _qemu_version(machine: LibvirtMachine) -> str:
     version = machine.query("query-version") or {}
     numbers = version.get("qemu", {})
     return ".".join(str(numbers.get(key, "")) for key in ("major", "minor", "micro"))
+
+
+def _cpus(machine: LibvirtMachine) -> tuple[int, ...]:
+    """Where its vCPUs may run, whoever decided that: the file, libvirt, a control group."""
+    process = qemu_truth.Process.of(machine.host, machine.pid)
+    allowed = (process.cpus.get(thread, "") for thread in machine.vcpu_threads)
+    return tuple(sorted({number for each in allowed for number in parse_list(each)}))
 
 
 def _device(plan: Tuning, options: LibvirtOptions, virsh: Virsh) -> DeviceSettings:
