@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from vbench.errors import Unsupported
+from vbench.errors import HostError, Unsupported
+from vbench.hosts.local import LocalHost
 from vbench.plugins import kvm_exits
 from vbench.records import Observed
 from vbench.results import exit_reasons
@@ -115,3 +116,39 @@ def test_a_guest_that_detected_no_hypervisor_makes_no_hypercall(
     with nullcontext() if measured else pytest.raises(Unsupported, match="no hypervisor answers"):
         bench_exit.bench_exit_hypercall(made)
     assert len(calls) == measured
+
+
+@pytest.fixture
+def tracing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files in place of the kernel's."""
+    for name in kvm_exits.HISTOGRAMS:
+        (tmp_path / f"events/kvm/{name}").mkdir(parents=True)
+        (tmp_path / f"events/kvm/{name}/hist").write_text(HISTOGRAM)
+    monkeypatch.setattr(kvm_exits, "TRACING", str(tmp_path))
+    return tmp_path / "events/kvm"
+
+
+def guest_here() -> Any:
+    return SimpleNamespace(host=LocalHost())
+
+
+def test_exits_that_the_kernel_left_out_are_not_taken_for_none(tracing: Path) -> None:
+    with kvm_exits._counting(guest_here(), frozenset({512})) as read:
+        assert read()["CPUID"] == 2000
+        hist = tracing / "kvm_exit" / "hist"
+        hist.write_text(HISTOGRAM.replace("Dropped: 0", "Dropped: 3"))
+        with pytest.raises(HostError, match="left 3 exits out"):
+            read()
+    assert (tracing / "kvm_exit" / "trigger").read_text().startswith("!hist:")
+
+
+def test_a_trigger_that_was_set_before_another_failed_is_removed(tracing: Path) -> None:
+    """It would slow every later exit of the run, and of the machine until it reboots."""
+    first, second = kvm_exits.HISTOGRAMS
+    (tracing / second / "trigger").mkdir()  # cannot be written
+    with (
+        pytest.raises(HostError, match="refuses to count exits"),
+        kvm_exits._counting(guest_here(), frozenset({512})),
+    ):
+        raise AssertionError
+    assert (tracing / first / "trigger").read_text().startswith("!hist:")

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from vbench.cli import commands
 from vbench.errors import UnavailableError
 from vbench.hosts import lock
 from vbench.run.lock import measuring_alone
+from vbench.run.options import RunOptions
 
 _HOLDER = """
 import sys
@@ -161,3 +163,11 @@ def test_an_error_of_the_run_is_not_taken_for_the_locks() -> None:
 def test_the_testbed_is_a_part_of_this_machine(path: Path) -> None:
     with measuring_alone(("testbed", "local"), pytest.fail):
         assert f"pid {os.getpid()}: " in path.read_text()
+
+
+def test_exec_waits_for_a_run_as_well(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be measured, whatever it does."""
+    monkeypatch.setattr(lock, "TIMEOUT_S", 0.2)
+    with holder(path) as first, pytest.raises(UnavailableError) as caught:
+        commands.execute(RunOptions(), "native", ["true"])
+    assert f"pid {first.pid}" in str(caught.value)

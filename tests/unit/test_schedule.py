@@ -141,3 +141,12 @@ def test_a_name_that_nothing_has() -> None:
     check_names(("cpu-*", "cpu/*"), infos)
     with pytest.raises(UsageError, match=r"'cpu-aa'; did you mean 'cpu-a'\? there are: cpu-a, "):
         check_names(("cpu-aa",), infos)
+
+
+def test_any_variant_names_a_file_of_its_own() -> None:
+    long = "tcg,extra=" + "-device usb-tablet " * 40
+    texts = ["tcg,qemu=/opt/qemu", "tcg,qemu=_opt_qemu", "tcg,qemu=../opt/qemu", long, long + "x"]
+    labels = [series(Place("ssh://root@box:22"), text).label for text in texts]
+    assert len(set(labels)) == len(texts)
+    assert all(label.isprintable() and "/" not in label for label in labels)
+    assert max(map(len, labels)) < 250  # the longest name of a file is 255
