@@ -12,7 +12,7 @@ import pytest
 from sample_results import TESTBED, item, pairs, result
 
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Technique
-from vbench.report import attribution, claims, exits, markdown, render, verdicts
+from vbench.report import attribution, cells, claims, exits, markdown, render, verdicts
 from vbench.report.document import Block, Document, Table
 from vbench.report.gather import Panel, gather
 from vbench.report.published import likely_cause
@@ -364,3 +364,14 @@ def test_boots_that_do_not_agree_about_exits_are_said_to_differ() -> None:
         (_, table, _) = exits.per_operation(panel)
         assert isinstance(table, Table)
         assert str(table.rows[0][1]) == expected
+
+
+def test_counts_are_means_of_boots_whatever_their_rounds() -> None:
+    """One boot of three rounds weighs no more than one of a single round."""
+    counters = [{"host_cpu_s": 3e-6, "vcpu_cpu_s": 2e-6}] * 3 + [
+        {"host_cpu_s": 9e-6, "vcpu_cpu_s": 4e-6}
+    ]
+    made = [Pair(1e-6, 2e-6, int(i == 3), (), each) for i, each in enumerate(counters)]
+    one = item("disk-read", made, category="disk")
+    assert cells.counter(one, "host_cpu_s") == pytest.approx(6e-6)
+    assert attribution._io_threads(one) == pytest.approx(3e-6)

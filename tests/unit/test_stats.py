@@ -202,7 +202,7 @@ def test_geometric_mean_by_hand() -> None:
     assert got.overhead.ratio == pytest.approx(4.0)  # boot 2 lacks `a`, so it does not count
     assert (got.overhead.boots, got.workloads) == (2, 2)
     assert got.smallest == ("a", pytest.approx(2.0))
-    assert got.largest[0] == "b"
+    assert got.largest == ("b", pytest.approx(8.0))  # of the same boots
 
 
 def test_geometric_mean_of_one_boot_adds_the_variances_of_its_workloads() -> None:
