@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from vbench import image
+from vbench.hosts.local import LocalHost
+from vbench.model import ImageFiles
 from vbench.testbed import TestbedHost
 
 
@@ -40,6 +42,29 @@ def processes(folder: Path) -> list[str]:
         if str(folder) in line and int(path.parent.name) != os.getpid():
             found.append(f"{path.parent.name}: {line}")
     return found
+
+
+@pytest.fixture(scope="session")
+def files() -> ImageFiles:
+    return image.ensure()
+
+
+@pytest.fixture(scope="module")
+def tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("vbench")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBENCH_TMP", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def host(tmp: Path) -> Iterator[LocalHost]:
+    """This machine, which is left as it was."""
+    made = LocalHost()
+    yield made
+    made.close()
+    assert list(tmp.iterdir()) == []
+    assert processes(tmp) == []
 
 
 @dataclasses.dataclass

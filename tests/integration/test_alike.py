@@ -9,17 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from vbench import image
 from vbench.guest import conditions, tcp
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
 from vbench.model import ImageFiles
-
-
-@pytest.fixture(scope="module")
-def files() -> ImageFiles:
-    return image.ensure()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import processes, until
-from vbench import image
 from vbench.contract.guest import Guest
 from vbench.contract.registry import Registry
 from vbench.errors import AttestationError, GuestLost, LaunchError, WorkloadError, WorkloadTimeout
@@ -28,28 +27,6 @@ from vbench.records import Place
 
 pytestmark = pytest.mark.tcg
 BOTH = ("tcg", "tcg-virtio")
-
-
-@pytest.fixture(scope="module")
-def files() -> ImageFiles:
-    return image.ensure()
-
-
-@pytest.fixture(scope="module")
-def tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("vbench")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBENCH_TMP", str(path))
-        yield path
-
-
-@pytest.fixture(scope="module")
-def host(tmp: Path) -> Iterator[LocalHost]:
-    made = LocalHost()
-    yield made
-    made.close()
-    assert list(tmp.iterdir()) == []
-    assert processes(tmp) == []
 
 
 def backend(name: str) -> QemuBackend:

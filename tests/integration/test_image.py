@@ -30,11 +30,6 @@ READY = re.compile(r"VBENCH-READY userspace=\d+\.\d\d ready=\d+\.\d\d")
 BOOT_LIMIT_S = 60.0
 
 
-@pytest.fixture(scope="session")
-def files() -> ImageFiles:
-    return image.ensure()
-
-
 @dataclass
 class Machine:
     """A QEMU process; its console's lines up to the one of readiness or failure."""

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Vbench, processes, until
-from vbench import image
 from vbench.contract.guest import Guest, Life, Migration, Terms
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
@@ -34,28 +33,6 @@ pytestmark = pytest.mark.tcg
 FAST = Terms(bandwidth_mib_s=128, limit_s=60)
 SLOW = Terms(bandwidth_mib_s=10, limit_s=60)
 BRIDGE = "10.79.0.1"
-
-
-@pytest.fixture(scope="module")
-def files() -> ImageFiles:
-    return image.ensure()
-
-
-@pytest.fixture(scope="module")
-def tmp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("vbench")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBENCH_TMP", str(path))
-        yield path
-
-
-@pytest.fixture(scope="module")
-def host(tmp: Path) -> Iterator[LocalHost]:
-    made = LocalHost()
-    yield made
-    made.close()
-    assert list(tmp.iterdir()) == []
-    assert processes(tmp) == []
 
 
 @pytest.fixture(scope="module")
