@@ -22,8 +22,9 @@ from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
 from vbench.hosts.lock import local_lock
 from vbench.measure import parsers
-from vbench.measure.engine import Measure, Outcome, Sizes
+from vbench.measure.engine import Measure, Sizes
 from vbench.measure.plan import Plan
+from vbench.measure.recorder import Outcome, Recorder
 from vbench.model import ImageFiles, Output, Pair
 from vbench.records import Capabilities, NativeReference, NetworkPath
 from vbench.results import stats
@@ -87,13 +88,9 @@ class Control:
             guest=cast(Guest, Side(target, self._host, self._slow_percent)),
             native=cast(Native, Side(target, self._host)),
             clients={},
-            boot=boot,
-            plan=self._plan,
+            recorder=Recorder(boot, self._plan, Outcome(), self.pairs.append, lambda _: None),
             sizes=self._sizes,
-            outcome=Outcome(),
-            on_pair=self.pairs.append,
             counters=lambda _: {},
-            phase=lambda _: None,
         )(lambda steps, _: f"vbench-probe spin {steps}", read=parsers.probe, initial_units=100_000)
 
     @property

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from vbench.contract.guest import Endpoint
 from vbench.measure import execution, parsers
-from vbench.measure.engine import Measure, Outcome, Sizes
+from vbench.measure.engine import Measure, Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
+from vbench.measure.recorder import Outcome, Recorder
 from vbench.model import Output, Pair, TimeBase
 from vbench.records import Capabilities, NativeReference, NetworkPath, UsageScope
 
@@ -84,7 +86,7 @@ class Bench:
         self.changes = changes
 
     def measure(self, boot: int = 0, **changes: Any) -> Measure:
-        arguments: dict[str, Any] = {
+        given: dict[str, Any] = {
             "guest": self.guest,
             "native": self.native,
             "clients": {NATIVE: self.client, GUEST: self.client},
@@ -95,8 +97,11 @@ class Bench:
             "on_pair": self.pairs.append,
             "counters": lambda _: {},
             "phase": self.phases.append,
+            **self.changes,
+            **changes,
         }
-        return Measure(**{**arguments, **self.changes, **changes})
+        recorder = Recorder(**{each.name: given.pop(each.name) for each in fields(Recorder)})
+        return Measure(recorder=recorder, **given)
 
     def __call__(self, boot: int = 0, **changes: Any) -> None:
         self.measure(boot, **changes)(lambda units, _: f"spin {units}", read=parsers.probe)

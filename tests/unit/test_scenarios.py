@@ -14,9 +14,9 @@ from vbench.contract.guest import Migration, Saved, Terms
 from vbench.contract.workload import described
 from vbench.errors import AttestationError, UsageError
 from vbench.hosts.local import LocalHost
-from vbench.measure.engine import Outcome
 from vbench.measure.lab import Lab
 from vbench.measure.plan import Plan
+from vbench.measure.recorder import Outcome, Recorder
 from vbench.model import Statistic
 from vbench.records import Lifecycle, NetworkPath
 from vbench.results import loading, recovery
@@ -235,14 +235,10 @@ def test_a_guest_that_went_on_elsewhere_is_attested_anew(way: str, then: str) ->
         host=LocalHost(),
         image=cast("Any", None),
         image_s=None,
-        boot=0,
-        plan=Plan(),
-        outcome=outcome,
+        recorder=Recorder(0, Plan(), outcome, kept.append, lambda name: None),
         launch=lambda host, options: living(),
         attest=attest,
         native=lambda guest, client: None,
-        on_pair=kept.append,
-        phase=lambda name: None,
     )
 
     def go_on(guest: Any) -> Any:

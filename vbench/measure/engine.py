@@ -6,11 +6,10 @@ what a workload function is given.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vbench.contract.guest import Guest, Target
 from vbench.errors import ConnectionLost, HostError, Unsupported, WorkloadError
@@ -18,7 +17,8 @@ from vbench.guest.native import Native
 from vbench.measure.execution import Command, Execution, Server, client_of, serving
 from vbench.measure.interference import IdleMonitor, InterferenceMonitor
 from vbench.measure.parsers import Reader
-from vbench.measure.plan import GUEST, NATIVE, Plan, calibrate, order
+from vbench.measure.plan import GUEST, NATIVE, calibrate, order
+from vbench.measure.recorder import Recorder, duration, phase_s
 from vbench.model import TAKEN_OFF, Pair, Reading, TimeBase
 from vbench.records import UsageScope
 
@@ -37,17 +37,6 @@ class Sizes:
 
     guest: int = 0
     native: int = 0
-
-
-@dataclass
-class Outcome:
-    """What one item brought, filled while it runs, so that an abort loses nothing."""
-
-    pairs: list[Pair] = field(default_factory=list)
-    flags: set[str] = field(default_factory=set)
-    commands: dict[str, str] = field(default_factory=dict)
-    notes: set[str] = field(default_factory=set)  # what was lost on the way, in words
-    exits: dict[str, float] = field(default_factory=dict)  # by reason, per unit of work
 
 
 @dataclass
@@ -91,24 +80,22 @@ class Measure:
         guest: Guest,
         native: Native | None,
         clients: Mapping[str, Native],
-        boot: int,
-        plan: Plan,
+        recorder: Recorder,
         sizes: Sizes,
-        outcome: Outcome,
-        on_pair: Callable[[Pair], None],
         counters: Callable[[Guest], Mapping[str, int]],
-        phase: Callable[[str], None],
         histogram: Callable[[Guest], ExitHistogram | None] = lambda guest: None,
         monitor: InterferenceMonitor | None = None,
         native_count: NativeCount | None = None,
         native_warm: bool = True,
     ) -> None:
         """`native` None: no native counterpart; `clients` run the clients of network workloads,
-        by side; `on_pair` is called at once for each pair (the journal); `phase` names what
-        comes. With `native_count` native is sampled only if that has no sample yet. Not
+        by side. With `native_count` native is sampled only if that has no sample yet. Not
         `native_warm`: native was not run since this run began or was continued."""
         self.guest = guest
-        self.boot = boot
+        self.boot = recorder.boot
+        self.plan = recorder.plan
+        self.outcome = recorder.outcome
+        self._recorder = recorder
         self._native_count = native_count or NativeCount()
         self._keeps_native = native_count is not None
         self._native_warm = native_warm
@@ -116,13 +103,9 @@ class Measure:
         if native is not None and self._native_count.reading is None:
             self._targets = {NATIVE: native, GUEST: guest}
         self.clients = clients
-        self.plan = plan
         self._sizes = sizes
-        self.outcome = outcome
-        self._on_pair = on_pair
         self._counters = counters
         self._exit_histogram = histogram
-        self._phase = phase
         self._monitor = monitor or InterferenceMonitor(guest.host)
         self._idle = IdleMonitor(guest.host)
         self.round = 0
@@ -169,8 +152,8 @@ class Measure:
                 )
             if fixed_units:
                 self._sizes.guest = self._sizes.native = fixed_units
-                self._phase("measuring")
-                self._record(self._pair(runs))
+                self._recorder.phase("measuring")
+                self._recorder.record(self._pair(runs))
             else:
                 self._measure(runs, initial_units, min_units, max_units)
 
@@ -178,7 +161,7 @@ class Measure:
         self, runs: dict[str, Execution], initial_units: int, min_units: int, max_units: int
     ) -> None:
         began = time.monotonic()
-        self._phase("calibrating")
+        self._recorder.phase("calibrating")
         for side in tuple(runs):
             try:
                 self._warm_up(runs[side], side, max(initial_units, min_units), min_units, max_units)
@@ -187,21 +170,17 @@ class Measure:
                     raise
                 self._without_native(runs, error)
         start = self._counted(runs[GUEST], max(1, self._sizes.guest // _PART))
-        self._phase("measuring")
+        self._recorder.phase("measuring")
         for taken in range(self.plan.rounds):
             if taken and time.monotonic() - began > self.plan.budget_s:
                 self.outcome.flags.add("budget")
                 break
-            self._record(self._pair(runs, start))
+            self._recorder.record(self._pair(runs, start))
         if not self.outcome.exits:
             try:
                 self._count_exits(runs[GUEST])
             except (HostError, ConnectionLost) as error:
                 self.outcome.notes.add(f"exits were not counted: {error.what}")
-
-    def _record(self, pair: Pair) -> None:
-        self.outcome.pairs.append(pair)
-        self._on_pair(pair)
 
     def _take(self, run: Execution, side: str, units: int) -> Reading:
         # Guest and native halves of the scratch disk change sides from round to round, and where
@@ -245,9 +224,7 @@ class Measure:
     def absolute(self, seconds: float) -> None:
         """Record a duration that was measured elsewhere and has no native counterpart. Raises
         WorkloadError for one that is no duration."""
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise WorkloadError(f"the workload says it took {seconds} s")
-        self._record(Pair(None, seconds, self.boot))
+        self._recorder.record(Pair(None, duration(seconds, "workload"), self.boot))
 
     def _warm_up(
         self, run: Execution, side: str, initial_units: int, min_units: int, max_units: int
@@ -384,11 +361,3 @@ class Measure:
             )
         mean = reading.elapsed_s / reading.units
         return mean if self._wall else reading.quantiles.get("p50", mean)
-
-
-def phase_s(guest: Guest, operation: str, phase: str) -> float:
-    """Seconds of a phase of a guest's life. Raises Unsupported where nobody timed it."""
-    for each in guest.phases:
-        if (each.operation, each.phase) == (operation, phase):
-            return each.seconds
-    raise Unsupported(f"nothing timed {operation} to {phase} of this guest")

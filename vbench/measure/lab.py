@@ -14,9 +14,8 @@ from vbench.errors import Unsupported, VbenchError, WorkloadError
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.port import at_port
-from vbench.measure.engine import Outcome, phase_s
 from vbench.measure.interference import InterferenceMonitor
-from vbench.measure.plan import Plan
+from vbench.measure.recorder import Recorder, duration, phase_s
 from vbench.measure.watcher import Watcher, bring_to_life
 from vbench.model import ImageFiles, Pair
 from vbench.records import Clock, NetworkPath, Phase
@@ -37,30 +36,23 @@ class Lab:
         host: Host,
         image: ImageFiles,
         image_s: float | None,
-        boot: int,
-        plan: Plan,
-        outcome: Outcome,
+        recorder: Recorder,
         launch: Launch,
         attest: Callable[[Guest], object],
         native: Callable[[Guest, bool], Native | None],
-        on_pair: Callable[[Pair], None],
-        phase: Callable[[str], None],
     ) -> None:
         """`image_s` is how long it took until the image was there; `launch` launches, attests and
         records a guest; `attest` proves of one that went on elsewhere that it is what its label
-        says; `native` makes what runs beside a guest: its native partner or, if true,
-        its client; `on_pair` and `phase` as for Measure."""
+        says; `native` makes what runs beside a guest: its native partner or, if true, its
+        client."""
         self.host = host
-        self.boot = boot
+        self.boot = recorder.boot
         self.image = image
         self.image_s = image_s
-        self._plan = plan
-        self.outcome = outcome
+        self._recorder = recorder
         self._launch = launch
         self._attest = attest
         self._native = native
-        self._on_pair = on_pair
-        self._enter = phase
         self._guests: list[Guest] = []
         self._gone_on: list[Guest] = []  # in another machine, and not attested there yet
         self._stack = ExitStack()
@@ -74,7 +66,7 @@ class Lab:
     @property
     def rounds(self) -> range:
         """How often a boot's figures are taken."""
-        return range(self._plan.rounds)
+        return range(self._recorder.plan.rounds)
 
     def ports(self, count: int) -> Sequence[Host]:
         """The host as guests on the ports of one bridge see it: each for one guest at a time."""
@@ -85,13 +77,13 @@ class Lab:
 
     def launch(self, at: Host | None = None, options: str = "") -> Guest:
         """One more guest, on the host or on a port; with further `options` of its backend."""
-        self._enter("booting")
+        self._recorder.phase("booting")
         guest = self._launch(at or self.host, options)
         self._guests.append(guest)
         can = guest.capabilities
         if at not in (None, self.host) and can.network is not NetworkPath.TAP:
             raise Unsupported(can.no_network or "its guests have no card on a bridge of vbench")
-        self._enter("measuring")
+        self._recorder.phase("measuring")
         return guest
 
     def end(self, guest: Guest) -> None:
@@ -126,7 +118,7 @@ class Lab:
             **made.counts, converged=float(moved or bool(made.lost)), survived=float(not made.lost)
         )
         if made.lost:
-            self.outcome.notes.add(made.lost)
+            self._recorder.outcome.notes.add(made.lost)
         if made.guest is not None:
             self._guests[self._guests.index(guest)] = made.guest
             self._gone_on.append(made.guest)
@@ -181,8 +173,7 @@ class Lab:
         """End this round: `seconds` is the figure that the scenario is about. Raises
         WorkloadError for one that is no duration, AttestationError where a guest that was restored
         or migrated is not what its label says: all is timed by then, and nothing of it is kept."""
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise WorkloadError(f"the scenario says it took {seconds} s")
+        duration(seconds, "scenario")
         flags = self._monitor.flags_since(self._began)
         self._attest_anew(*self._guests)
         pair = Pair(
@@ -194,8 +185,7 @@ class Lab:
             phases=tuple(self._phases),
         )
         self._phases, self._counts, self._began = [], {}, self._monitor.sample()
-        self.outcome.pairs.append(pair)
-        self._on_pair(pair)
+        self._recorder.record(pair)
 
     def _attest_anew(self, *guests: Guest) -> None:
         for guest in [each for each in self._gone_on if each in guests]:

@@ -12,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import vbench
 from vbench.errors import StoreError, Unsupported, VbenchError
-from vbench.measure.engine import Outcome, Sizes
+from vbench.measure.engine import Sizes
+from vbench.measure.recorder import Outcome
 from vbench.model import CATEGORIES, Availability, Item, Launch, Pair, Result, Status, WorkloadInfo
 from vbench.records import Installation
 from vbench.results import identity, recovery, stats, store

@@ -11,12 +11,12 @@ from vbench.contract.registry import Registry
 from vbench.errors import PluginError, Unsupported
 from vbench.guest.native import Native
 from vbench.measure.comparability import check
-from vbench.measure.engine import ExitHistogram, Measure, NativeCount, Outcome, Sizes
+from vbench.measure.engine import ExitHistogram, Measure, NativeCount, Sizes
 from vbench.measure.lab import Lab, Launch
-from vbench.measure.plan import GUEST, NATIVE, Plan
-from vbench.model import ImageFiles, Pair, Statistic, TimeBase, WorkloadInfo
+from vbench.measure.plan import GUEST, NATIVE
+from vbench.measure.recorder import Outcome, Recorder
+from vbench.model import ImageFiles, Statistic, TimeBase, WorkloadInfo
 from vbench.records import DiskPath, NativeReference, NetworkPath
-from vbench.run.phases import Phases
 
 
 @dataclass
@@ -34,14 +34,11 @@ class State:
 class MeasureFactory:
     """Makes the `Measure` of a workload; knows what of its host was made for earlier ones."""
 
-    def __init__(
-        self, registry: Registry, image: ImageFiles, phases: Phases, image_s: float | None = None
-    ) -> None:
+    def __init__(self, registry: Registry, image: ImageFiles, image_s: float | None = None) -> None:
         """`image_s` is how long it took until the image was there."""
         self._registry = registry
         self._image = image
         self._image_s = image_s
-        self._phases = phases
         self._counts: dict[tuple[Native, str], NativeCount] = {}
         self._warm: set[tuple[Host, str]] = set()  # where a workload was run natively
         self._natives: dict[tuple[object, ...], Native] = {}
@@ -50,9 +47,7 @@ class MeasureFactory:
         self,
         guest: Guest,
         state: State,
-        boot: int,
-        plan: Plan,
-        on_pair: Callable[[Pair], None],
+        recorder: Recorder,
     ) -> Measure:
         """Native runs where the guest says; a guest without such a host gets absolute values.
 
@@ -94,14 +89,10 @@ class MeasureFactory:
             guest=guest,
             native=native,
             clients=clients,
-            boot=boot,
-            plan=plan,
+            recorder=recorder,
             sizes=state.sizes,
-            outcome=state.outcome,
-            on_pair=on_pair,
             counters=self._counters,
             histogram=self._exit_histogram,
-            phase=self._phases.enter,
             native_count=self._native_count(native, state.info),
             native_warm=warm,
         )
@@ -117,26 +108,19 @@ class MeasureFactory:
     def lab(
         self,
         host: Host,
-        state: State,
-        boot: int,
-        plan: Plan,
+        recorder: Recorder,
         launch: Launch,
         attest: Callable[[Guest], object],
-        on_pair: Callable[[Pair], None],
     ) -> Lab:
         """For a scenario, whose guests `launch` launches and `attest` attests."""
         return Lab(
             host=host,
             image=self._image,
             image_s=self._image_s,
-            boot=boot,
-            plan=plan,
-            outcome=state.outcome,
+            recorder=recorder,
             launch=launch,
             attest=attest,
             native=self._beside,
-            on_pair=on_pair,
-            phase=self._phases.enter,
         )
 
     def _beside(self, guest: Guest, client: bool) -> Native | None:

@@ -25,6 +25,7 @@ from vbench.errors import (
 )
 from vbench.measure.lab import Lab
 from vbench.measure.plan import Plan
+from vbench.measure.recorder import Recorder
 from vbench.model import ImageFiles, TimeBase
 from vbench.results import stats
 from vbench.run.book import Book
@@ -64,7 +65,7 @@ class Session(AbstractContextManager["Session"]):
         self._plans = dict(plans or {})
         self._hosts: tuple[Host, ...] | None = None  # of a lane
         self.broker = Broker(image, self.phases, book, self._not_ended)
-        self._factory = MeasureFactory(registry, image, self.phases, image_s)
+        self._factory = MeasureFactory(registry, image, image_s)
 
     def lane(self, host: Host) -> Session:
         """A session for the tasks on `host`, whose guests come up beside those of this one. Its
@@ -130,13 +131,7 @@ class Session(AbstractContextManager["Session"]):
                 guest = self.broker.guest(task.series, task.boot, task.workload.info.options)
                 launched = True
                 launch = self.book.launches[task.series.label][-1]
-                measure = self._factory.make(
-                    guest,
-                    state,
-                    launch.boot,
-                    self.plan(task.series),
-                    lambda pair: self.book.pair(task, pair),
-                )
+                measure = self._factory.make(guest, state, self._recorder(task, state, launch.boot))
                 self.book.begin(task, launch.id)
                 call(measure)
             if len(state.outcome.pairs) == before:
@@ -181,12 +176,18 @@ class Session(AbstractContextManager["Session"]):
         options = task.workload.info.options
         return self._factory.lab(
             task.series.host,
-            state,
-            task.boot,
-            self.plan(task.series),
+            self._recorder(task, state, task.boot),
             lambda at, more: launch(at, ",".join(filter(None, (options, more)))),
             task.series.variant.backend.attest,
+        )
+
+    def _recorder(self, task: Task, state: State, boot: int) -> Recorder:
+        return Recorder(
+            boot,
+            self.plan(task.series),
+            state.outcome,
             lambda pair: self.book.pair(task, pair),
+            self.phases.enter,
         )
 
     def _ended(self, task: Task, error: VbenchError | None) -> VbenchError | None:
