@@ -88,20 +88,59 @@ def report(arguments: argparse.Namespace) -> int:
 
 def _fleet_report(arguments: argparse.Namespace) -> int:
     from vbench import report
-    from vbench.report import html, markdown
     from vbench.results import loading
-    from vbench.results.journal import write_atomic
 
     if arguments.format != "markdown":
         raise UsageError("--fleet has no --format", remedy="-o FILE and --html FILE")
-    made = report.fleet(loading.load_each(arguments.paths, _left_out))
-    if arguments.html:
-        write_atomic(arguments.html, html.render(made, {}))
-    if arguments.output:
-        write_atomic(arguments.output, markdown.render(made, plots=None))
-    elif not arguments.html:
-        sys.stdout.write(markdown.render(made, plots=None))
+    _write_document(report.fleet(loading.load_each(arguments.paths, _left_out)), arguments)
     return 0
+
+
+def history(arguments: argparse.Namespace) -> int:
+    from vbench import report
+    from vbench.results import loading
+    from vbench.results.journal import write_atomic
+
+    for option, written in (
+        ("-o", arguments.output),
+        ("--html", arguments.html),
+        ("--csv", arguments.csv),
+    ):
+        if written:
+            _spare_results(written, option)
+    line = report.timeline(
+        loading.load_each(arguments.paths, _left_out), by_class=arguments.by_class
+    )
+    if arguments.csv:
+        write_atomic(arguments.csv, line.csv)
+    if arguments.otava:
+        _new_folder(arguments.otava)
+        for name, text in line.otava.items():
+            write_atomic(arguments.otava / name, text)
+    _write_document(line.document, arguments)
+    return 0
+
+
+def _new_folder(path: Path) -> None:
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be made: {error.strerror}", remedy="name a new folder"
+        ) from error
+
+
+def _write_document(document: Any, arguments: argparse.Namespace) -> None:
+    """As Markdown to -o or standard output, and as HTML where that is asked for."""
+    from vbench.report import html, markdown
+    from vbench.results.journal import write_atomic
+
+    if arguments.html:
+        write_atomic(arguments.html, html.render(document, {}))
+    if arguments.output:
+        write_atomic(arguments.output, markdown.render(document, plots=None))
+    elif not arguments.html:
+        sys.stdout.write(markdown.render(document, plots=None))
 
 
 def _left_out(path: Path) -> None:

@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     _gate(ab)
     _common(ab, hosts=1)
     _report_options(add("report", actions.report, "write the report of result files"))
+    _history_options(add("history", actions.history, "say what changed over the runs of months"))
     _compare_options(add("compare", actions.compare, "find regressions between two results"))
     doctor = add("doctor", actions.doctor, "what this host can do, why not, and what to do")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -266,19 +267,37 @@ def _share(text: str) -> float:
     return value / 100
 
 
-def _report_options(report: argparse.ArgumentParser) -> None:
-    report.add_argument(
+def _history_options(history: argparse.ArgumentParser) -> None:
+    _written(history)
+    history.add_argument(
+        "--by-class",
+        action="store_true",
+        help="machines of one CPU model and number of CPUs are one: runners of a cloud",
+    )
+    history.add_argument("--csv", type=_path, metavar="FILE", help="write every point as CSV")
+    history.add_argument(
+        "--otava", type=_path, metavar="DIR", help="a new folder for what Apache Otava reads"
+    )
+
+
+def _written(command: argparse.ArgumentParser) -> None:
+    """What is read, and where a document goes."""
+    command.add_argument(
         "paths", nargs="+", type=_path, metavar="PATH", help="JSON files or folders"
     )
-    report.add_argument(
+    command.add_argument(
         "-o", "--output", type=_path, metavar="FILE", help="default: standard output"
     )
+    command.add_argument("--html", type=_path, metavar="FILE", help="write it as one HTML file")
+
+
+def _report_options(report: argparse.ArgumentParser) -> None:
+    _written(report)
     report.add_argument(
         "--fleet",
         action="store_true",
         help="of many machines, by class: which of them deviates from its class",
     )
-    report.add_argument("--html", type=_path, metavar="FILE", help="write it as one HTML file")
     report.add_argument(
         "--format",
         choices=("markdown", "json", "bencher", "openmetrics", "csv"),

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from vbench.errors import StoreError
 from vbench.model import Result
-from vbench.report import chapters, data, exports, fleet_page, markdown, terminal
+from vbench.report import chapters, data, exports, fleet_page, markdown, terminal, timeline_page
 from vbench.report.document import Document
 from vbench.report.fleet import Fleet
 from vbench.report.gather import Gathered, gather
+from vbench.report.timeline import Timeline
 from vbench.results.journal import write_atomic
 
 
@@ -63,6 +64,25 @@ def fleet(results: Iterable[Result]) -> Document:
             remedy="vbench report without --fleet",
         )
     return fleet_page.document(many)
+
+
+@dataclass(frozen=True)
+class History:
+    """What `timeline` found: a document, its points as CSV, and files for Apache Otava by name."""
+
+    document: Document
+    csv: str
+    otava: Mapping[str, str]
+
+
+def timeline(results: Iterable[Result], *, by_class: bool) -> History:
+    """What changed over the runs of months. Raises StoreError without anything measured."""
+    line = Timeline(results, by_class=by_class)
+    if not line.lines:
+        raise StoreError("nothing was measured in these runs", remedy="name folders of other runs")
+    return History(
+        timeline_page.document(line), timeline_page.table(line), timeline_page.otava(line)
+    )
 
 
 def _json(gathered: Gathered) -> str:

@@ -161,8 +161,11 @@ def overhead(pairs: Iterable[Pair], counted: bool = False) -> Overhead | None:
     `counted`: it is the ratio of instruction counts, with its range.
     """
     boots = log_ratios(pairs)
-    if not boots:
-        return None
+    return figure(boots, counted) if boots else None
+
+
+def figure(boots: Mapping[int, Sequence[float]], counted: bool = False) -> Overhead:
+    """The geometric mean of what was logged, an overhead or seconds, with its 95 % interval."""
     return _overhead(of_boots(boots, counted), sum(map(len, boots.values())), len(boots))
 
 
