@@ -30,7 +30,10 @@ HISTOGRAMS = {
     "kvm_userspace_exit": "hist:keys=common_pid,reason:size=4096",
 }
 # What is mounted stays: without a trigger it costs nothing.
-_MOUNT = f"test -d {TRACING}/events || mount -t tracefs t {TRACING}"
+_READY = f"""
+test -d {TRACING}/events || mount -t tracefs t {TRACING} || exit
+test -w {TRACING}/events/kvm/kvm_exit/trigger
+"""
 _TIMEOUT_S = 20.0
 
 
@@ -61,9 +64,7 @@ def vbench_exit_histogram(
     if not (machine.query("query-kvm") or {}).get("enabled"):
         return None
     threads = [int(cpu["thread-id"]) for cpu in machine.query("query-cpus-fast") or ()]
-    if not threads or not _shell(guest, _MOUNT):
-        return None
-    if not _shell(guest, f"test -w {TRACING}/events/kvm/kvm_exit/trigger"):
+    if not threads or not _shell(guest, _READY):
         return None
     return _counting(guest, frozenset(threads))
 
@@ -76,7 +77,11 @@ def _counting(guest: Guest, threads: frozenset[int]) -> Iterator[Callable[[], Ma
         return f"echo {shlex.quote(sign + HISTOGRAMS[name])} >{files[name]}/trigger"
 
     def read() -> Mapping[str, int]:
-        text = "".join(guest.host.read(f"{path}/hist") for path in files.values())
+        paths = [f"{path}/hist" for path in files.values()]
+        done = guest.host.run(["cat", *paths], timeout_s=_TIMEOUT_S)
+        if done.status != 0:
+            raise HostError("the kernel's histogram cannot be read", evidence=done.stderr)
+        text = done.stdout
         dropped = sum(map(int, re.findall(r"^ *Dropped: *(\d+)", text, re.MULTILINE)))
         if dropped:
             raise HostError(f"the kernel left {dropped} exits out of its histogram")
@@ -85,11 +90,10 @@ def _counting(guest: Guest, threads: frozenset[int]) -> Iterator[Callable[[], Ma
     # one by one: what was set before another failed is removed as well
     remove = "\n".join(f"{trigger(name, '!')} 2>/dev/null || :" for name in HISTOGRAMS)
     with undone(guest.host, remove):
-        for name in HISTOGRAMS:
-            if not _shell(guest, trigger(name)):
-                raise HostError(
-                    "the kernel refuses to count exits", remedy="another tracer may be active"
-                )
+        if not _shell(guest, " && ".join(map(trigger, HISTOGRAMS))):
+            raise HostError(
+                "the kernel refuses to count exits", remedy="another tracer may be active"
+            )
         yield read
 
 

@@ -216,8 +216,8 @@ class SshHost:
 
     def run(self, argv: Sequence[str], *, timeout_s: float, stdin: bytes = b"") -> Output:
         limit = ("timeout", "-s", "KILL", f"{max(1.0, timeout_s):.0f}")
-        command = shlex.join([*self._kept_by_a_shell(), *limit, *self.tied, *argv])
-        output = self._shell(f"exec {command}", timeout_s=timeout_s, stdin=stdin)
+        command = self._kept_by_a_shell([*limit, *self._tied(argv)])
+        output = self._shell(command, timeout_s=timeout_s, stdin=stdin)
         if output.status in KILLED_STATUSES:
             raise HostTimeout(
                 f"{argv[0]} was ended on {self.name}, probably after {timeout_s:g} s",
@@ -245,7 +245,7 @@ class SshHost:
         if network and network.tap_fd is not None:
             raise HostError(f"an open tap cannot be handed on to {self.name}")
         timeout_s = CONNECT_TIMEOUT_S * self.timeout_scale
-        command = self._start(_script(_START, *self.tied, *argv))
+        command = self._start(_script(_START, *self._tied(argv)))
         return RemoteProcess(self.connection, command, argv, timeout_s, self.deadline_clock)
 
     def _start(self, command: str) -> RunningCommand:
@@ -255,11 +255,10 @@ class SshHost:
             raise HostTimeout(error.what, evidence=error.evidence) from error
 
     def interact(self, argv: Sequence[str], terminal: str) -> int:
-        # Not by the login shell itself: the testbed's would take its own command of that name.
-        return self.connection.interact(terminal, shlex.join([*self.tied, *argv]))
+        return self.connection.interact(terminal, shlex.join(self._tied(argv)))
 
     def pass_through(self, argv: Sequence[str]) -> int:
-        command = self._start(f"exec {shlex.join([*self._kept_by_a_shell(), *argv])}")
+        command = self._start(self._kept_by_a_shell(self._tied(argv)))
         try:
             status = relay(command, _GRACE_S * self.timeout_scale)
         finally:
@@ -270,10 +269,15 @@ class SshHost:
             raise lost
         return status
 
-    def _kept_by_a_shell(self) -> tuple[str, ...]:
-        """What runs an argv under a shell that stays: SSH has no exit status for what a signal
+    def _tied(self, argv: Sequence[str]) -> list[str]:
+        """`argv` so that it ends with the connection."""
+        return [*self.tied, *argv]
+
+    def _kept_by_a_shell(self, argv: Sequence[str]) -> str:
+        """What runs `argv` under a shell that stays: SSH has no exit status for what a signal
         ended, and the shell makes one of it."""
-        return (*self.tied, "sh", "-c", '"$@"; exit $?', "vbench", *self.tied)
+        shell = self._tied(["sh", "-c", '"$@"; exit $?', "vbench", *self._tied(argv)])
+        return f"exec {shlex.join(shell)}"
 
     def connect(self, address: str, port: int, timeout_s: float) -> Stream:
         return self.connection.forward(address, port, timeout_s * self.timeout_scale)

@@ -38,14 +38,18 @@ class Execution:
         timeout_s: float,
         client: Native | None = None,
     ) -> None:
-        """`guest` is paused while native runs. With `client`, the command runs there and
-        `target` is what it connects to."""
+        """`guest` is paused while native runs, but for a guest of another machine where
+        instructions are counted. With `client`, the command runs there and `target` is what it
+        connects to."""
         self._side = side
         self._target = target
         self._runs_on: Target = client or target
         self._command = command
         self._read = read
         self._guest = guest
+        beside = isinstance(target, Native) and target.host is guest.host
+        wall = guest.host.time_base is TimeBase.WALL
+        self._pauses = side == NATIVE and (beside or wall)
         self._timeout_s = timeout_s
         self.flags: set[str] = set()  # of the last run
         self.line = ""  # the last command
@@ -58,7 +62,7 @@ class Execution:
         self.flags = set()
         self.line = self._command(units, self._endpoint(first_half))
         began = time.monotonic()
-        if self._side == NATIVE:
+        if self._pauses:
             self._guest.pause()
             try:
                 text = self._run()

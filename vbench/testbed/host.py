@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shlex
 import signal
 import socket
 import time
@@ -224,6 +225,15 @@ class TestbedHost(SshHost):
             ),
             extra=ICOUNT if self.time_base is TimeBase.INSTRUCTIONS else (),
         )
+
+    def _tied(self, argv: Sequence[str]) -> list[str]:
+        """By its path, as the image's shell would prefer its own command of that name. It needs no
+        tie: it ends with the testbed, which ends with us."""
+        program, *arguments = argv
+        return [program if "/" in program else f"/usr/bin/{program}", *arguments]
+
+    def _kept_by_a_shell(self, argv: Sequence[str]) -> str:
+        return f"{shlex.join(argv)}; exit $?"
 
     def _end(self) -> None:
         guest, self._guest, self._network = self._guest, None, None
