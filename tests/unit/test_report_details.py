@@ -12,6 +12,7 @@ from test_report import TECHNIQUES, cell, chapter, markdown
 
 from vbench import report
 from vbench.model import (
+    NO_EXITS,
     ON_DEVICES,
     Launch,
     Pair,
@@ -139,6 +140,8 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
     devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
     assert "all but `disk/*`, `network/*`, `boot/*`" in devices
     assert "| `--backend tcg` |" in devices
+    exits = markdown(result(item("a", pairs(2.0)), reduced_to=NO_EXITS))
+    assert "`tcg`: `exit/*` | none of these events" in exits
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:

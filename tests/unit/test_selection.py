@@ -12,7 +12,7 @@ from vbench.contract.backend import OnAskedHost
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import ConnectionLost, HostError, UnavailableError
-from vbench.model import ON_DEVICES, Availability, TimeBase
+from vbench.model import NO_EXITS, ON_DEVICES, Availability, TimeBase
 from vbench.records import Declaration
 from vbench.run.collecting import collect
 from vbench.run.selection import Selection, in_testbed, select
@@ -30,7 +30,7 @@ PRICED = {
     *("exit-port-kernel", "exit-port-qemu", "exit-mmio-qemu"),
 }
 SHIPPED = Registry.load().backends
-IN_TESTBED = [variant.text for variant, _ in in_testbed(Registry.load())]
+IN_TESTBED = [variant.text for variant, part in in_testbed(Registry.load()) if not part.left_out]
 NAMES = ("kvm-emulated", "kvm-virtio", "tcg", "tcg-virtio", "virtualbox", "xen-pv", "xen-pvh")
 
 
@@ -114,18 +114,22 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
         f"testbed-{variant}" for variant in IN_TESTBED
     ]
     local, there = chosen.series[0], {one.variant.text: one for one in chosen.series[2:]}
-    assert (local.workloads, local.boots) == ((), 0)
+    assert (local.workloads, local.boots) == (NO_EXITS, 0)
     assert {text: names(one) for text, one in there.items()} == {
         "kvm-emulated": {*REDUCED, *PRICED},
-        "kvm-virtio": {*REDUCED, *(name for name in WORKLOADS if name.startswith("exit-"))},
+        "kvm-virtio": {*REDUCED, *(name for name in WORKLOADS if name.startswith("exit-"))}
+        - {"boot-firmware"},  # kvm-emulated boots by firmware for both
         "kvm-virtio,nested_paging=off": {"memory-pagefault"},
-        "tcg-virtio": {name for name in REDUCED if not name.startswith("boot-")},
         "xen-pv": {*REDUCED, *PRICED},
         "xen-pvh": {*REDUCED, *PRICED},
         "virtualbox": {*REDUCED, *PRICED},
     }
     once = {text for text, one in there.items() if one.boots == 1}
-    assert once == {"tcg-virtio", "virtualbox"}
+    assert once == {"virtualbox"}
+    ((text, _, why, how),) = chosen.unavailable["testbed"]
+    assert text == "tcg-virtio"
+    assert "leaves it out" in why
+    assert how == "vbench run --host testbed --backend tcg-virtio"
     assert {entry[0] for entry in chosen.unavailable["local"]} == {
         "kvm-emulated", "kvm-virtio", "virtualbox", "xen-pv", "xen-pvh"
     }  # fmt: skip
@@ -147,13 +151,17 @@ def test_a_quick_run_in_the_testbed_measures_a_part_of_any_variant() -> None:
 def test_what_only_differs_in_its_devices_measures_those() -> None:
     machine = Machine(kvm=True)
     of = {one.variant.text: one.workloads for one in machine().series}
-    assert of["tcg"] == of["kvm-emulated"] == of["kvm-virtio"] == ()
+    assert of["kvm-emulated"] == of["kvm-virtio"] == ()
+    assert of["tcg"] == NO_EXITS
     assert of["tcg-virtio"] == ON_DEVICES
-    assert machine("tcg", "tcg-virtio").series[1].workloads == ()  # it was asked for
+    devices = next(one for one in machine().series if one.variant.text == "tcg-virtio")
+    assert devices.takes(WORKLOADS["boot-command"])
+    assert not devices.takes(WORKLOADS["boot-firmware"])
+    assert [one.workloads for one in machine("tcg", "tcg-virtio").series] == [(), ()]  # asked for
     assert {one.workloads for one in machine(all_workloads=True).series} == {()}
 
     alone = Machine(kvm=False, broken="tcg")
-    assert alone(hosts=("local",)).series[0].workloads == ()  # nothing else has its processor
+    assert alone(hosts=("local",)).series[0].workloads == NO_EXITS  # nothing else has its processor
 
 
 def test_with_kvm_there_is_no_testbed() -> None:
@@ -230,7 +238,7 @@ def test_where_instructions_are_counted_each_hypervisor_has_a_host() -> None:
     chosen = select((), [], machine.registry, find, machine.said.append, lanes=True)
     there = {one.variant.text: one.host for one in chosen.series if one.host.name == "testbed"}
     assert there["kvm-virtio"] is there["kvm-emulated"] is there["kvm-virtio,nested_paging=off"]
-    assert len({id(host) for host in there.values()}) == 4  # KVM, QEMU, VirtualBox, Xen
+    assert len({id(host) for host in there.values()}) == 3  # KVM, VirtualBox, Xen
     (local,) = (host for host in made if host.name == "local")
     assert local.closed == 0
 
@@ -250,4 +258,4 @@ def test_a_quick_run_counts_what_is_representative_of_each_technique() -> None:
     there = [series for series in machine(quick=True).series if series.host.name == "testbed"]
     assert [one.variant.text for one in there] == ["kvm-virtio", "xen-pv"]
     assert [one.boots for one in there] == [1, 1]
-    assert [names(one) for one in there] == [REDUCED, REDUCED]
+    assert [names(one) - {"boot-firmware"} for one in there] == [REDUCED - {"boot-firmware"}] * 2

@@ -19,7 +19,9 @@ class CountedRun:
     `options` make the variant, "" is the backend's own. Of each category it measures the
     workloads that are marked as representative; of `whole` categories all, and with `only` no
     other category. `boots` bounds those of the plan (0: it does not). `quick`: a quick run takes
-    the representative ones of it along, on one boot.
+    the representative ones of it along, on one boot. Without `own_guests` it measures nothing that
+    wants a guest of its own. `left_out`: why it is not taken there after
+    all, unless somebody asks for it.
     """
 
     options: str = ""
@@ -27,6 +29,8 @@ class CountedRun:
     whole: tuple[str, ...] = ()
     boots: int = 0
     quick: bool = False
+    own_guests: bool = True
+    left_out: str = ""
 
 
 class OnAskedHost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, Item, Statistic, Status
+from vbench.model import CATEGORIES, NO_EXITS, ON_DEVICES, SCENARIOS, Item, Statistic, Status
 from vbench.report import cells
 from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
@@ -285,6 +285,13 @@ def unmeasured(gathered: Gathered) -> list[Block]:
                 )
                 how = f"--backend {variant}"
             what = f"{code(variant)}: all but {', '.join(map(code, globs))}"
+            if globs == NO_EXITS:
+                what = f"{code(variant)}: {code('exit/*')}"
+                why = (
+                    "none of these events makes such a guest leave for a hypervisor; a run that "
+                    "names no backend leaves them out"
+                )
+                how = f"--backend {variant}"
             rows.append([host, what, why, code(how)])
         by_reason: dict[tuple[str, str, str], list[str]] = {}
         for item in panel.items:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,8 @@ from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry, Variant, probed
 from vbench.errors import ConnectionLost, UnavailableError, UsageError, VbenchError
-from vbench.model import CATEGORIES, ON_DEVICES, Availability, Technique, TimeBase
+from vbench.model import CATEGORIES, NO_EXITS, ON_DEVICES, Availability, Technique, TimeBase
+from vbench.records import HypervisorType
 from vbench.run.book import Unavailable
 from vbench.run.lanes import at_once
 from vbench.run.series import Series
@@ -74,10 +75,11 @@ def select(
                 lanes=lanes,
                 stay=len(names) <= 1,
             )
-            others = set() if all_workloads or named else {one.text for _, one in able}
+            everything_of = all_workloads or bool(named)
+            others = {one.text for _, one in able}
             for place, variant in able:
-                again = variant.declaration.processor_of in others
-                made = Series(place, variant, ON_DEVICES if again else ())
+                globs = () if everything_of else _by_default(variant, others)
+                made = Series(place, variant, globs)
                 if quick and not all_workloads:
                     counts = place.time_base is TimeBase.INSTRUCTIONS
                     part = parts.get(variant.text) if counts else None
@@ -90,7 +92,9 @@ def select(
         if not names and not named and not hardware:
             say("vbench: KVM is unusable here; the testbed is tried")
             known = [
-                registry.variant(text) for text, part in parts.items() if part.quick or not quick
+                registry.variant(text)
+                for text, part in parts.items()
+                if not part.left_out and (part.quick or not quick)
             ]
             try:
                 able, not_able = _on("testbed", known, find, stack, lanes=lanes, later=lanes)
@@ -100,7 +104,8 @@ def select(
                 for place, variant in able:
                     made = _part(place, variant, parts, quick=quick)
                     series.append(replace(made, probed=not lanes))
-                unavailable |= not_able
+                left = _left_out(registry, parts)
+                unavailable |= {host: (*entries, *left) for host, entries in not_able.items()}
                 say("vbench: a reduced set of workloads is measured in the testbed too")
         if not series:
             raise UnavailableError(
@@ -124,6 +129,34 @@ def select(
             raise UsageError("a variant is named twice, or a host")
         stack.pop_all()
         return Selection(tuple(series), unavailable)
+
+
+def _by_default(variant: Variant, others: Container[str]) -> tuple[str, ...]:
+    """Globs of the workloads that a run which names no backend measures; empty: all. Of one that
+    has the processor of one of `others`, what goes through devices. Where the guest is a program as
+    any other on the host's kernel, no event makes it leave for a hypervisor."""
+    declared = variant.declaration
+    if declared.processor_of in others:
+        return ON_DEVICES
+    ports = declared.hypervisor is not None and declared.hypervisor.type is HypervisorType.TWO
+    technique = variant.backend.technique
+    if technique is Technique.FULL or (technique is Technique.PARA and ports):
+        return NO_EXITS
+    return ()
+
+
+def _left_out(registry: Registry, parts: Mapping[str, CountedRun]) -> tuple[Unavailable, ...]:
+    """Variants that a run which names no host leaves out."""
+    return tuple(
+        (
+            text,
+            registry.variant(text).backend.technique.value,
+            f"a run that names no host leaves it out: {part.left_out}",
+            f"vbench run --host testbed --backend {text}",
+        )
+        for text, part in parts.items()
+        if part.left_out
+    )
 
 
 def _on(

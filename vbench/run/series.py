@@ -9,7 +9,7 @@ from hashlib import sha256
 from vbench.contract.backend import CountedRun
 from vbench.contract.host import Host
 from vbench.contract.registry import Variant
-from vbench.model import Technique, WorkloadInfo
+from vbench.model import ON_DEVICES, Technique, WorkloadInfo
 
 _LONGEST = 120  # characters of a variant in a file's name, which has 255 at most
 
@@ -33,6 +33,8 @@ class Series:
         """Whether it measures a workload, unless somebody asks for others."""
         if self.workloads and not any(map(info.matches, self.workloads)):
             return False
+        if info.options and not self._own_guests:
+            return False
         if self.part is None:
             return True
         if self.part.only and info.category not in self.part.only:
@@ -41,6 +43,11 @@ class Series:
         if info.category == "exit" and self.variant.backend.technique is Technique.FULL:
             return False
         return info.representative or info.category in self.part.whole
+
+    @property
+    def _own_guests(self) -> bool:
+        """Not of what differs from another variant in its devices only: it boots like that."""
+        return self.workloads != ON_DEVICES and (self.part is None or self.part.own_guests)
 
     @property
     def label(self) -> str:
