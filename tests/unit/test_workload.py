@@ -70,7 +70,6 @@ def test_only_functions_that_measure_are_workloads(infos: Infos) -> None:
     found = infos("""
         pytestmark = workload(unit="x")
         def bench_b(measure): ...
-        def bench_no(): ...
         def helper(measure): ...
         def bench_a(measure): ...
         """)
@@ -98,6 +97,16 @@ def test_workloads_that_say_too_little_or_wrong(infos: Infos, mark: str, said: s
 def test_a_file_without_a_workload_is_an_error(infos: Infos) -> None:
     with pytest.raises(UsageError, match=r"bench_0\.py holds no workload"):
         infos("def spin(measure): ...\n")
+
+
+def test_a_function_that_would_never_be_called_is_named(infos: Infos) -> None:
+    good = "@workload(unit='x')\ndef bench_a(measure): ...\n"
+    with pytest.raises(UsageError, match=r"bench_b in .*bench_0\.py takes no `measure`"):
+        infos(good + "@workload(unit='x')\ndef bench_b(meassure): ...\n")
+    with pytest.raises(UsageError, match="takes no `lab`"):
+        infos(good + "def scenario_migration_x(): ...\n")
+    # one that another module has, and is only imported
+    assert set(infos(good + "from vbench.workloads.bench_cpu import *\n")) >= {"a"}
 
 
 def test_a_file_that_cannot_be_loaded(infos: Infos) -> None:

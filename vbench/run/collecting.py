@@ -80,8 +80,15 @@ def _module(file: Path) -> ModuleType:
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
     for name, each in vars(module).items():
         gets = next((gets for prefix, gets in _GETS.items() if name.startswith(prefix)), None)
-        if isinstance(each, FunctionType) and gets in inspect.signature(each).parameters:
+        if gets is None or not isinstance(each, FunctionType):
+            continue
+        if gets in inspect.signature(each).parameters:
             yield each
+        elif each.__module__ == module.__name__:  # else it would just never be measured
+            raise UsageError(
+                f"{name} in {module.__file__} takes no `{gets}`",
+                remedy=f"def {name}({gets}), or another name if it is no workload",
+            )
 
 
 def _callable_by_us(workload: Workload) -> None:
