@@ -263,3 +263,13 @@ def test_order_of_files_does_not_matter() -> None:
     a = run(item("a", pairs(1.5)), item("b", pairs(2.0)))
     b = run(item("a", pairs(1.9), variant="tcg,vcpus=2"))
     assert compare([*a, *b], [*b, *a], 5) == compare([*b, *a], [*a, *b], 5)
+
+
+def test_boots_that_were_lost_are_said_beside_what_the_others_show() -> None:
+    """What was lost may be what became slower."""
+    reason = "TCP used reno on both sides; boot 2: the guest was lost; boot 4: it hung"
+    base = result(item("a", pairs(2.0)))
+    new = result(item("a", pairs(2.0), reason=reason))
+    (row,) = compare([base], [new], None).rows
+    assert row.note == "NEW lost boot 2: the guest was lost; NEW lost boot 4: it hung"
+    assert compare([base], [base], None).rows[0].note == ""

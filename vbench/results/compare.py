@@ -10,6 +10,7 @@ is no overhead (boots, latencies, networks without a native partner) and the CPU
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
@@ -27,6 +28,9 @@ from vbench.results.stats import CONFIDENCE
 _QUANTILES = ("p50", "p99")
 # What "no difference" means where no limit is given: the two sides differ by less than this.
 EQUIVALENT_PERCENT = 5.0
+
+# What an item with samples says of a boot that it lost.
+_LOST = re.compile(r"(?:^|; )(boot \d+: [^;]+)")
 
 _Logs = Callable[[Item], Mapping[int, Sequence[float]]]
 
@@ -192,7 +196,14 @@ def _class_rows(
     first = next(iter(after.values()))
     exits = base.exits(), new.exits()
     changed = tuple(change.changed_exits(*exits)) if all(exits) else None
-    blank = replace(blank, counts=(len(before), len(after)), exits=changed)
+    lost = [
+        f"{where} lost {each}"
+        for where, of in (("BASE", before), ("NEW", after))
+        for item in of.values()
+        for each in _LOST.findall(item.reason)
+    ]
+    counts = (len(before), len(after))
+    blank = replace(blank, counts=counts, exits=changed, note="; ".join(lost))
     items = [*before.values(), *after.values()]
     repeats = all(item.counted and item.time_base is TimeBase.INSTRUCTIONS for item in items)
     rows = []
@@ -202,7 +213,8 @@ def _class_rows(
         row = replace(blank, quantity=quantity)
         counted = _counted(row, *map(change.count, sides)) if repeats else None
         rows.append(counted or _row(row, sides[0], sides[1], paired))
-    return rows or [replace(blank, note="no overhead, and seconds are of unknown or unlike CPUs")]
+    why = "no overhead, and seconds are of unknown or unlike CPUs"
+    return rows or [replace(blank, note=_and(blank.note, why))]
 
 
 def _machines(items: Mapping[tuple[str, ...], Item], logs: _Logs) -> Machines:
@@ -241,16 +253,21 @@ def _quantile(name: str) -> _Logs:
 
 
 def _row(blank: Row, base: Machines, new: Machines, paired: bool) -> Row:
-    notes: list[str] = []
+    note = blank.note
     if paired:
-        base, new, notes = _partners(base, new)
+        base, new, alone = _partners(base, new)
+        note = _and(note, *alone)
     found = change.change(base, new, paired=paired)
     if found is None:
-        return replace(blank, note="; ".join(notes))
+        return replace(blank, note=note)
     old = change.typical(base)
     if not found.df:
-        notes.append("one boot on a side: the next may differ by more")
-    return replace(blank, base=old, new=old * found.ratio, change=found, note="; ".join(notes))
+        note = _and(note, "one boot on a side: the next may differ by more")
+    return replace(blank, base=old, new=old * found.ratio, change=found, note=note)
+
+
+def _and(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 def _partners(base: Machines, new: Machines) -> tuple[Machines, Machines, list[str]]:
@@ -279,7 +296,7 @@ def _counted(blank: Row, base: Count | None, new: Count | None) -> Row | None:
     ratio = new.value / base.value
     row = replace(blank, base=base.value, new=new.value, smallest=EXACT)
     if abs(ratio - 1) <= EXACT:
-        return replace(row, verdict=Verdict.SAME, note="to 0.1 %")
+        return replace(row, verdict=Verdict.SAME, note=_and(row.note, "to 0.1 %"))
     return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT)
 
 
