@@ -83,6 +83,7 @@ CATEGORIES = (
     "syscall",
     "interrupt",
     "exit",
+    "smp",
     "disk",
     "network",
     "boot",
@@ -142,6 +143,7 @@ class WorkloadInfo:
     cause: Cause | None = None  # the event whose cost it shows, of category "exit"
     fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
+    cpus: int = 1  # so many the guest must have: with fewer it is measured only if it is named
 
     @property
     def scenario(self) -> bool:

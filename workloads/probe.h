@@ -26,6 +26,7 @@ struct command {
 
 extern const struct command CPU_COMMANDS[];    /* probe_cpu.c */
 extern const struct command MEMORY_COMMANDS[]; /* probe_memory.c */
+extern const struct command SMP_COMMANDS[];    /* probe_smp.c */
 extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
 extern const struct command NET_COMMANDS[];    /* probe_net.c */
 extern const struct command LIFE_COMMANDS[];   /* probe_life.c */

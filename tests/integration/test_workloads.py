@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from vbench import workloads
 
 pytestmark = pytest.mark.tcg
 
+SEVERAL_CPUS = ("smp-wakeup", "smp-lock", "smp-shootdown", "smp-parallel", "smp-messages")
 # What a guest under QEMU's translator does not have, or what a host may not have natively.
 MAY_BE_UNSUPPORTED = {
     "exit-hypercall": "no hypervisor answers a hypercall here",
     "exit-interrupt-processor": "needs two CPUs",
+    **dict.fromkeys(SEVERAL_CPUS, "needs two CPUs"),
 }
 # They need a network of their own between guest and host, which not every host may make.
 NETWORK = {"network-receive", "network-send", "network-rr"}
@@ -61,3 +64,17 @@ def test_every_shipped_workload_is_measured_in_a_real_guest(vbench: Vbench) -> N
             measured[name]["counters"][key] for key in ("vcpu_cpu_s", "vcpu_wait_s")
         )
         assert on_cpu_s + waited_s == pytest.approx(guest_s, rel=0.25), name
+
+
+def test_several_cpus_are_measured_against_as_many_native_ones(vbench: Vbench) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has one CPU")
+    chosen = ("--workload", "smp/*", "--quick", "--boots", "1", "--rounds", "1")
+    done = vbench.run(*("run", "--backend", "tcg-virtio,vcpus=2", "--out", vbench.out, *chosen))
+    assert done.returncode == 0, done.stderr
+    measured = {
+        entry["extra_info"]["vbench"]["workload"]: entry["extra_info"]["vbench"]["pairs"]
+        for entry in vbench.json()["benchmarks"]
+    }
+    assert set(measured) == set(SEVERAL_CPUS)
+    assert all(native_s > 0 and guest_s > 0 for ((native_s, guest_s),) in measured.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -28,6 +29,23 @@ def run(probe: Path, *arguments: str) -> dict[str, float]:
     )
     result: dict[str, float] = json.loads(done.stdout)
     return result
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("command", ["wakeup", "lock", "shootdown", "parallel", "messages"])
+def test_several_cpus_do_what_they_are_asked_and_end(probe: Path, command: str) -> None:
+    units = {"parallel": 1_000_000, "messages": 1600}.get(command, 1000)
+    result = run(probe, command, str(units))
+    assert result["units"] == units
+    assert result["elapsed_ns"] > 0
+
+
+@pytest.mark.parametrize("command", ["wakeup", "lock", "shootdown", "parallel", "messages"])
+def test_one_cpu_is_too_few_for_several(probe: Path, command: str) -> None:
+    alone = ["taskset", "-c", str(min(os.sched_getaffinity(0))), probe, command, "100"]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "two CPUs" in done.stderr
 
 
 @pytest.mark.parametrize(

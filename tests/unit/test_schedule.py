@@ -57,6 +57,20 @@ def test_host_by_host_then_boot_by_boot_then_series_by_series() -> None:
     assert len({task.key for task in tasks}) == len(tasks) == 48
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    vcpus: int
+
+
+def test_a_guest_with_too_few_cpus_is_left_out_unless_it_is_named() -> None:
+    backend: Any = None
+    of = [workload("cpu-a"), workload("smp-b", cpus=2)]
+    for vcpus, expected in ((1, ["cpu-a"]), (2, ["cpu-a", "smp-b"])):
+        there = Series(Place("local"), Variant("kvm", backend, Options(vcpus)))
+        assert sorted(set(names(planned(there, workloads=of)))) == expected
+        assert set(names(planned(there, workloads=of, globs=("smp/*",)))) == {"smp-b"}
+
+
 def test_the_seed_decides_and_repeats() -> None:
     here = Place("local")
     one = planned(series(here), series(here, "uml"))

@@ -21,7 +21,7 @@ from vbench.records import Cause
 PREFIX, SCENARIO_PREFIX = "bench_", "scenario_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
-    "cause": None, "fresh": False, "representative": False,
+    "cause": None, "fresh": False, "representative": False, "cpus": 1,
 }  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     its guest gets beside the variant's own; `boots` to measure at most; `counted=False` where no
     exact count of instructions is to be had; `cause`, the event whose cost it shows; `fresh`: it is
     the first on each boot;
-    `representative`: a reduced run measures it of its category.
+    `representative`: a reduced run measures it of its category; `cpus`: guests with fewer are left
+    out, unless it is named.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. A scenario need state nothing: its name says its kind, which is its
@@ -86,8 +87,9 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             raise UsageError(
                 f"{where}: there is no {key} {values[key]!r}", remedy=f"one of {', '.join(known)}"
             )
-    if not values["boots"].isdecimal():
-        raise UsageError(f"{where}: boots is a number, not {values['boots']!r}")
+    for key in ("boots", "cpus"):
+        if not values[key].isdecimal():
+            raise UsageError(f"{where}: {key} is a number, not {values[key]!r}")
     if values["counted"] not in ("True", "False"):
         raise UsageError(f"{where}: counted is True or False, not {values['counted']!r}")
     cause = stated.get("cause")
@@ -107,6 +109,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         cause=cause,
         fresh=stated.get("fresh") is True,
         representative=stated.get("representative") is True,
+        cpus=int(values["cpus"]),
     )
 
 

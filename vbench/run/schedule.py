@@ -121,7 +121,9 @@ def _chosen(
     for workload in workloads:
         info = workload.info
         wanted = series.takes(info) and (not globs or any(map(info.matches, globs)))
-        if (info.options or info.scenario) and not globs:
-            wanted = wanted and plan.own_guests
+        if not globs:
+            wanted = wanted and (plan.own_guests or not (info.options or info.scenario))
+            # of a guest whose CPUs are not an option's the workload itself finds out
+            wanted = wanted and getattr(series.variant.options, "vcpus", info.cpus) >= info.cpus
         if wanted and boot < plan.boots_of(info):
             yield workload
