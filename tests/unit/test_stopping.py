@@ -70,6 +70,19 @@ def test_what_ends_it_is_wider_than_what_is_shown() -> None:
     assert not settled(just)
 
 
+@pytest.mark.parametrize(
+    ("category", "flag", "ends"),
+    [("syscall", "kernel_differs", True), ("cpu", "kernel_differs", False),
+     ("disk", "not_direct", True), ("disk", "nested", False)],
+)  # fmt: skip
+def test_what_gets_no_word_ends_after_three(category: str, flag: str, ends: bool) -> None:
+    aside = math.log(2) - 0.05
+    one = replace(boots(aside, aside + 0.04, aside - 0.04), category=category, flags=(flag,))
+    assert settled(one) is ends
+    assert not settled(one, precision=0.02)
+    assert not settled(replace(one, pairs=one.pairs[:2]))
+
+
 def test_counts_and_durations() -> None:
     counted = boots(3.0, 3.0, 3.0, time_base=TimeBase.INSTRUCTIONS)
     assert not settled(counted)  # their two boots are the plan's

@@ -246,8 +246,8 @@ class Measure:
         if initial_units >= max_units:
             self._take(run, side, max_units)
             return max_units
-        # A first start reads its files and would look like slow work.
-        self._take(run, side, initial_units)
+        if self._wall:  # a first start reads its files and would look like slow work
+            self._take(run, side, initial_units)
         # A guest can take long for what native does in a sample, but not for a part of it.
         begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
         steps = calibrate(max(initial_units, begin), self.plan.target_s, max_units, min_units)

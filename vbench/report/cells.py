@@ -53,21 +53,6 @@ FLAGS = {
     "throttled": "a CPU quota of vbench's control group, or of one above it, held it back during "
     "this round",
 }
-# Differences that decide a figure: it gets no word.
-UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "cpus_differ", "disk_differs")
-
-
-def no_word(item: Item) -> bool:
-    """Whether a word would judge the kernels' difference as well as the virtualization: in all
-    that runs more than the user's own instructions."""
-    faults = "fault" in f"{item.workload} {item.unit}"
-    alone = item.category == "cpu" or (item.category == "memory" and not faults)
-    return "kernel_differs" in item.flags and not alone
-
-
-def judged(item: Item) -> bool:
-    """Whether a word about this item would judge nothing but the virtualization."""
-    return not no_word(item) and not any(flag in UNLIKE for flag in item.flags)
 
 
 def no_ratio(item: Item) -> bool:
@@ -85,9 +70,9 @@ def word(value: Overhead, items: Iterable[Item]) -> str:
     items = list(items)
     if any(item.time_base is TimeBase.INSTRUCTIONS for item in items):
         return ""  # the heading says what the numbers are
-    if any(map(no_word, items)):
+    if any(map(stats.no_word, items)):
         return "<sup>k</sup>"
-    unlike = sorted({flag for item in items for flag in item.flags if flag in UNLIKE})
+    unlike = sorted({flag for item in items for flag in item.flags if flag in stats.UNLIKE})
     if unlike:
         return f"no word ({', '.join(unlike)})"
     found = stats.word(value)

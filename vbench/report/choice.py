@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vbench.model import Launch, Technique
 from vbench.records import DeviceModel
-from vbench.report import cells, reference
+from vbench.report import reference
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.report.verdicts import default_variants
@@ -66,7 +66,7 @@ class Choice:
             value = self.mean(each)
             items = reference.measured(self.panel, self.variant, each)
             word = None if value is None else stats.word(value)
-            if word not in _WORDS or not all(map(cells.judged, items)):
+            if word not in _WORDS or not all(map(stats.judged, items)):
                 return ""
             found.append(_WORDS.index(word))
         low, high = _WORDS[min(found)], _WORDS[max(found)]

@@ -97,7 +97,7 @@ def _series(panel: Panel, item: Item) -> dict[str, Any]:
         "reason": item.reason,
         "native_s": cells.native_s(item),
         "guest_s": cells.guest_s(item),
-        "overhead": _overhead(value, value if cells.judged(item) else None),
+        "overhead": _overhead(value, value if stats.judged(item) else None),
         "host_cpu_s": cells.counter(item, "host_cpu_s"),
         "vcpu_wait_s": cells.counter(item, "vcpu_wait_s"),
         "exits": {name: n for name, n in sorted(item.exits.items()) if n > 0},
@@ -131,7 +131,7 @@ def _means(panel: Panel) -> list[dict[str, Any]]:
             mean = stats.geometric_mean(items)
             if mean is None:
                 continue
-            judged = mean.overhead if all(map(cells.judged, items)) else None
+            judged = mean.overhead if all(map(stats.judged, items)) else None
             out.append(
                 {
                     "mean_of": each.title,

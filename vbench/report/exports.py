@@ -80,7 +80,7 @@ def table(gathered: Gathered) -> str:
     for panel in gathered.panels:
         for item in panel.items:
             value = panel.overheads.get(item.name)
-            word = stats.word(value) if value is not None and cells.judged(item) else None
+            word = stats.word(value) if value is not None and stats.judged(item) else None
             writer.writerow(
                 [
                     panel.host.identity,

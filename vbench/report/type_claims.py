@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from vbench.model import Technique
 from vbench.records import HypervisorType, Place
-from vbench.report import cells, hypervisors, reference
+from vbench.report import hypervisors, reference
 from vbench.report.choice import CPU, Choice
 from vbench.report.gather import Panel
 from vbench.report.hypervisors import Measured
@@ -112,7 +112,7 @@ def _speed(panel: Panel, variant: str, judge: _Judge) -> Part | None:
     for of in CPU:
         value = Choice(panel, variant).mean(of)
         if value is not None:
-            fair = all(map(cells.judged, reference.measured(panel, variant, of)))
+            fair = all(map(stats.judged, reference.measured(panel, variant, of)))
             judged += [value] if fair else []
             mark = "" if fair else ", not judged: kernels or machines differ"
             texts.append(f"{of.title} {times(value.ratio)} {interval(value)}{mark}")

@@ -24,6 +24,8 @@ CONFIDENCE = 0.95
 LOW_MAX = 1.10
 MEDIUM_MAX = 2.0
 
+# Differences that decide a figure: it gets no word.
+UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "cpus_differ", "disk_differs")
 # When further boots of an item are not worth their time (see `settled`). Student's t of two boots
 # is 12.7, of three 4.3: an interval of two is hardly one.
 MIN_BOOTS = 3
@@ -204,6 +206,19 @@ def word(value: Overhead) -> str | None:
     return "between"
 
 
+def no_word(item: Item) -> bool:
+    """Whether a word would judge the kernels' difference as well as the virtualization: in all
+    that runs more than the user's own instructions."""
+    faults = "fault" in f"{item.workload} {item.unit}"
+    alone = item.category == "cpu" or (item.category == "memory" and not faults)
+    return "kernel_differs" in item.flags and not alone
+
+
+def judged(item: Item) -> bool:
+    """Whether a word about this item would judge nothing but the virtualization."""
+    return not no_word(item) and not any(flag in UNLIKE for flag in item.flags)
+
+
 def equivalent(value: Overhead) -> bool:
     """Whether guest and native are equivalent within LOW_MAX: two one-sided tests at 2.5 % each,
     which hold together exactly where the 95 % interval lies within 1 / 1.10 and 1.10."""
@@ -218,15 +233,15 @@ def settled(item: Item, most: int, precision: float | None = None) -> bool:
     After MIN_BOOTS boots at least, its interval decides the word, or is not wider than
     PRECISION to either side; or it is so wide that it would not decide after `most` boots either,
     if they are like those so far. With a `precision` of the user's that alone counts. A duration
-    without a native counterpart (a boot) has no word: unless the user asks for a precision,
-    MIN_BOOTS do.
+    without a native counterpart (a boot) has no word, nor has what was measured under unlike
+    conditions: unless the user asks for a precision, MIN_BOOTS do.
     """
     ratios = log_ratios(item.pairs) if item.statistic is Statistic.RATIO else {}
     logs = ratios or log_guest(item.pairs)
     boots = len(logs)
     if is_counted(item) or boots < MIN_BOOTS:
         return False
-    if item.statistic is Statistic.ABSOLUTE and precision is None:
+    if precision is None and (item.statistic is Statistic.ABSOLUTE or not judged(item)):
         return True
     estimate = of_boots(logs)
     value = _overhead(estimate, boots, boots, STOPPING_CONFIDENCE)
