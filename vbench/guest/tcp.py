@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 
 from vbench.contract.guest import Target
-from vbench.guest.target import parse_facts, succeed
+from vbench.guest.target import succeed
 
 # The kernel's Documentation/networking/ip-sysctl.rst: those of a network namespace that change
 # how fast one connection sends or receives.
@@ -28,7 +28,7 @@ def align(guest: Target, others: Iterable[Target]) -> tuple[str, str]:
     Returns the congestion control on both sides, and a sentence about what still differs, or "".
     Raises WorkloadError, GuestLost.
     """
-    wanted, others = _read(guest), list(others)
+    wanted, others = _set(guest, {}), list(others)
     if any(_set(other, wanted)[_CONGESTION] != wanted[_CONGESTION] for other in others):
         wanted = _set(guest, {_CONGESTION: _ALWAYS_THERE})
     left: dict[str, str] = {}
@@ -39,24 +39,25 @@ def align(guest: Target, others: Iterable[Target]) -> tuple[str, str]:
     return wanted[_CONGESTION], "; ".join(left.values())
 
 
-def _read(target: Target) -> Mapping[str, str]:
-    return _set(target, {})
+# One program reads them all: in an emulated guest each that is started takes a while. (The shell
+# itself reads a byte at a time, of which these files give one.)
+_READ = f"cd /proc/sys/net/ipv4; grep -s '' {' '.join(SETTINGS)}; :"
+
+
+def _read(target: Target, first: str = "") -> Mapping[str, str]:
+    """The settings, "" where the kernel has none; `first` is run before."""
+    text = succeed(target, first + _READ, timeout_s=_TIMEOUT_S)
+    found = {name: value for name, _, value in (line.partition(":") for line in text.splitlines())}
+    # tabs between the numbers of a setting become blanks
+    return {name: " ".join(found.get(name, "").split()) for name in SETTINGS}
 
 
 def _set(target: Target, wanted: Mapping[str, str]) -> Mapping[str, str]:
-    """Set what differs from `wanted`; the settings after it, "" where the kernel has none."""
+    """Set what differs from `wanted`; the settings after it."""
+    found = _read(target)
     steps = [
-        f'[ "$(value {name})" = {shlex.quote(value)} ] || '
-        f"echo {shlex.quote(value)} >/proc/sys/net/ipv4/{name}"
+        f"( echo {shlex.quote(value)} >/proc/sys/net/ipv4/{name} ) 2>/dev/null\n"
         for name, value in wanted.items()
-        if value
+        if value and found[name] != value
     ]
-    script = "\n".join(
-        [
-            # tabs between the numbers of a setting become blanks
-            "value() { echo $(cat /proc/sys/net/ipv4/$1 2>/dev/null); }",
-            *(f"( {step} ) 2>/dev/null" for step in steps),
-            *(f'echo "{name}=$(value {name})"' for name in SETTINGS),
-        ]
-    )
-    return parse_facts(succeed(target, script, timeout_s=_TIMEOUT_S))
+    return _read(target, "".join(steps)) if steps else found
