@@ -5,7 +5,7 @@ import pytest
 from vbench.measure.lab import Lab
 from vbench.records import Clock
 
-pytestmark = pytest.mark.workload(boots=2)
+pytestmark = pytest.mark.workload(boots=1)
 
 
 def scenario_provisioning_guest(lab: Lab) -> None:

@@ -5,7 +5,7 @@ import pytest
 from vbench.measure.lab import Lab
 from vbench.records import Clock
 
-pytestmark = pytest.mark.workload(boots=2)
+pytestmark = pytest.mark.workload(boots=1)
 _MIB = 128  # memory that is looked at, page by page, before and after
 
 
