@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from vbench.pytest_plugin import Replay
 from vbench.run.collecting import PYTEST_WAY
+from vbench.system.filelock import locked
 
 # ------------------------------------------------------------------ the replay timer
 
@@ -107,3 +108,41 @@ def test_usage_errors_are_pytests(tmp_path: Path, words: tuple[str, ...], said: 
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_probed_while_another_run_measures(tmp_path: Path) -> None:
+    """A probe keeps a CPU busy, and so does the building of an image."""
+    probed, file, taken = tmp_path / "probed", tmp_path / "mine.py", str(tmp_path / "lock")
+    file.write_text(
+        textwrap.dedent(f"""
+        import dataclasses, pathlib
+        from vbench.contract.hookspecs import hookimpl
+        from vbench.plugins.tcg import BACKEND
+
+        class Probed(type(BACKEND)):
+            def probe(self, host, options):
+                pathlib.Path({str(probed)!r}).touch()
+                raise SystemExit(3)
+
+        @hookimpl
+        def vbench_backends():
+            fields = {{f.name: getattr(BACKEND, f.name) for f in dataclasses.fields(BACKEND)}}
+            return [Probed(**{{**fields, "name": "probed"}})]
+        """)
+    )
+    words = ["-p", "no:cacheprovider", "--backend", "probed", "--plugin", str(file)]
+    workloads = Path(__file__).parents[2] / "workloads"
+    with locked(taken, mode=0o600, timeout_s=1, on_wait=print, holder="pid 1: somebody"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", str(workloads), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "VBENCH_LOCK": taken},
+        )
+        assert process.stdout is not None
+        assert "pid 1: somebody" in process.stdout.readline()
+        assert not probed.exists()
+    with process:
+        process.stdout.read()
+    assert probed.exists()
