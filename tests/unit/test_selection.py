@@ -255,7 +255,13 @@ def test_what_the_testbed_can_run_may_be_asked_later() -> None:
 
 def test_a_quick_run_counts_what_is_representative_of_each_technique() -> None:
     machine = Machine(kvm=False)
-    there = [series for series in machine(quick=True).series if series.host.name == "testbed"]
+    chosen = machine(quick=True)
+    there = [series for series in chosen.series if series.host.name == "testbed"]
     assert [one.variant.text for one in there] == ["kvm-virtio", "xen-pv"]
     assert [one.boots for one in there] == [1, 1]
     assert [names(one) - {"boot-firmware"} for one in there] == [REDUCED - {"boot-firmware"}] * 2
+    (left,) = [each for each in chosen.unavailable["local"] if each[0] == "tcg-virtio"]
+    assert "quick run leaves it out" in left[2]
+    assert left[3] == "vbench run --backend tcg-virtio"
+    named = Machine(kvm=False)("tcg-virtio", quick=True)
+    assert labels(named) == ["local-tcg-virtio"]

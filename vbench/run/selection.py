@@ -75,19 +75,16 @@ def select(
                 lanes=lanes,
                 stay=len(names) <= 1,
             )
-            everything_of = all_workloads or bool(named)
-            others = {one.text for _, one in able}
-            for place, variant in able:
-                globs = () if everything_of else _by_default(variant, others)
-                made = Series(place, variant, globs)
-                if quick and not all_workloads:
-                    counts = place.time_base is TimeBase.INSTRUCTIONS
-                    part = parts.get(variant.text) if counts else None
-                    made = replace(made, part=part or CountedRun())
-                series.append(made)
+            made, left = _on_host(
+                able,
+                parts,
+                whole=all_workloads or bool(named),
+                quick=quick and not all_workloads,
+            )
+            series += made
             if quick and not all_workloads:
                 say(f"vbench: --quick: what is representative on {name}; --workload '*' has all")
-            unavailable |= not_able
+            unavailable |= {host: (*entries, *left) for host, entries in not_able.items()}
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
             say("vbench: KVM is unusable here; the testbed is tried")
@@ -102,8 +99,8 @@ def select(
                 say(f"vbench: no testbed: {error}")
             else:
                 for place, variant in able:
-                    made = _part(place, variant, parts, quick=quick)
-                    series.append(replace(made, probed=not lanes))
+                    part = _part(place, variant, parts, quick=quick)
+                    series.append(replace(part, probed=not lanes))
                 left = _left_out(registry, parts)
                 unavailable |= {host: (*entries, *left) for host, entries in not_able.items()}
                 say("vbench: a reduced set of workloads is measured in the testbed too")
@@ -129,6 +126,33 @@ def select(
             raise UsageError("a variant is named twice, or a host")
         stack.pop_all()
         return Selection(tuple(series), unavailable)
+
+
+def _on_host(
+    able: Sequence[tuple[Host, Variant]],
+    parts: Mapping[str, CountedRun],
+    *,
+    whole: bool,
+    quick: bool,
+) -> tuple[list[Series], tuple[Unavailable, ...]]:
+    """Those that can run on one host, and what is left out of a `quick` run. Not `whole`: nobody
+    named backends or workloads."""
+    series: list[Series] = []
+    left: list[Unavailable] = []
+    others = {variant.text for _, variant in able}
+    for place, variant in able:
+        made = Series(place, variant, () if whole else _by_default(variant, others))
+        if quick and made.workloads == ON_DEVICES:
+            why = "a quick run leaves it out: only its devices differ from those of another variant"
+            technique = variant.backend.technique.value
+            left.append((variant.text, technique, why, f"vbench run --backend {variant.text}"))
+            continue
+        if quick:
+            counts = place.time_base is TimeBase.INSTRUCTIONS
+            part = parts.get(variant.text) if counts else None
+            made = replace(made, part=part or CountedRun())
+        series.append(made)
+    return series, tuple(left)
 
 
 def _by_default(variant: Variant, others: Container[str]) -> tuple[str, ...]:
