@@ -59,9 +59,9 @@ def test_boots_that_may_decide_nothing_count_in_part(series: Series) -> None:
     made = Estimate(planned)
     for task in planned[:3]:
         made.took(task, 5.0, 10.0)
-    assert made.left() == (pytest.approx(0.4 * (10 + 5) * 2), True)
+    assert made.left() == (pytest.approx(0.2 * (10 + 5) * 2), True)
     made.skip(planned[3])
-    assert made.left() == (pytest.approx(0.8 / 3 * 15), True)
+    assert made.left() == (pytest.approx(0.4 / 3 * 15), True)
     made.skip(planned[4])
     assert made.left() == (0, True)
 

@@ -11,7 +11,7 @@ from vbench.run.schedule import Task, counts
 # Until a run has shown it: how much of its first boot, which calibrates, a task takes on a later
 # one, and which share of the tasks that may decide nothing is measured.
 _LATER_SHARE = 0.7
-_MEASURED_SHARE = 0.4
+_MEASURED_SHARE = 0.2
 
 
 class Estimate:
