@@ -144,6 +144,12 @@ def test_a_control_that_leaves_for_the_same_reason_is_none() -> None:
         assert (found is not None) is known
 
 
+def test_a_share_of_all_is_no_more_than_all() -> None:
+    assert attribution.share(0.3) == "30%"
+    assert attribution.share(1.004) == "100%"
+    assert attribution.share(1.01) == "more than all (101%)"
+
+
 def test_attribution_adds_up_and_keeps_the_sign_of_the_rest() -> None:
     (one,) = attribution.attributions(panel_of(kvm_result()))
 

@@ -100,6 +100,23 @@ def test_a_sentence_says_no_more_than_its_interval(value: stats.Overhead, told: 
     assert sentences.cost(value, wall=True) == told
 
 
+def test_a_cell_states_what_its_variant_is_and_not_its_opposite() -> None:
+    def backend(name: str, windows: str, overhead: float) -> Result:
+        made = item("cpu-aes", pairs(overhead), backend=name, variant=name,
+                    technique=Technique.HARDWARE)  # fmt: skip
+        return result(made, variant=name, facts={"windows": {"text": windows, "source": "s"}})
+
+    rows = table(screen(backend("a", "yes", 1.1), backend("b", "no: it has no firmware", 1.2)))
+    assert rows[1][3].endswith("`a`")
+    assert rows[3][3] == "yes"
+
+
+def test_a_remedy_that_is_a_command_looks_like_one() -> None:
+    lacking = ("b", "paravirtualization", "not there", "vbench run --backend b")
+    text = screen(result(item("cpu-aes", pairs(1.1)), unavailable=(lacking,)))
+    assert "- `b`: `vbench run --backend b`." in text
+
+
 def three(computing: tuple[Pair, ...], **calls: Any) -> Result:
     return result(
         item("cpu-aes", computing),

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from sample_results import TESTBED, full_run, item, pairs, result
+from test_report_exits import kvm_result
 
 from vbench import report
 from vbench.model import Result, TimeBase
 from vbench.records import Declaration, Hypervisor, HypervisorType
+from vbench.report import attribution
+from vbench.report.gather import gather
+from vbench.results.formatting import number
 
 KVM = Declaration(hypervisor=Hypervisor("KVM", "kernel.org", HypervisorType.HYBRID, "test"))
 
@@ -35,8 +39,11 @@ def timed(variant: str, **ratios: float) -> Result:
 
 def test_an_application_finds_its_kinds_of_work_and_the_dearest() -> None:
     text = answers(timed("a", computing=2.0, disk=5.0, net=3.0))
-    assert "| `a` | ×2.00‡ | — | — | ×5.00‡ | ×3.00 |" in " ".join(text.split())
-    assert "- `a` costs most in small disk operations (×5.00) and least in computing" in text
+    assert "| KVM, translating `a` | ×2.00‡ | — | — | ×5.00‡ | ×3.00 |" in " ".join(text.split())
+    assert (
+        "- KVM, translating `a` costs most in small disk operations (×5.00) and least in computing"
+        in text
+    )
 
 
 def test_the_cheapest_for_each_kind_of_work_is_what_to_use() -> None:
@@ -58,7 +65,40 @@ def test_evidence_says_how_often_it_was_measured_and_what_repeats() -> None:
     )
     shaky = item("cpu-aes", pairs(1.5), host=TESTBED.identity, time_base=TimeBase.INSTRUCTIONS)
     text = answers(result(steady, shaky, host=TESTBED)).partition("**Can I trust it?**")[2]
-    assert "2 ratios, from 5 boots each; of 2 counted on several boots, 1 repeats" in text
+    assert "2 ratios came from 5 boots each; of 2 counted on several boots, 1 repeats" in text
+
+
+def test_evidence_says_how_wide_intervals_are() -> None:
+    made = result(item("cpu-prime", pairs(1.5)), item("cpu-aes", pairs(1.5)))
+    widths = sorted(o.half_width or 0 for o in gather([made]).panels[0].overheads.values())
+    text = answers(made).partition("**Can I trust it?**")[2]
+    assert f"half of their intervals reach {number(50 * sum(widths))} % or less" in text
+    assert "half of" not in answers(result(item("cpu-prime", pairs(1.5, boots=1))))
+
+
+def test_what_exits_explain_is_what_the_chapter_says() -> None:
+    (one,) = (a for a in attribution.attributions(gather([kvm_result()]).panels[0])
+              if a.item.workload == "disk-randread-qd1")  # fmt: skip
+    why = answers(kvm_result()).partition("**Why?**")[2]
+    assert one.io_threads
+    exits_are, threads = one.share(one.predicted), one.share(one.io_threads)
+    assert f"exits explain {attribution.share(exits_are)} of the overhead of disk-" in why
+    assert f"randread-qd1 (device threads: up to {attribution.share(threads)})" in why
+    assert "explain" not in answers(timed("a", computing=2.0, disk=5.0, net=3.0))
+
+
+def test_a_ratio_means_time_or_instructions_as_it_was_measured() -> None:
+    def meaning(*results: Result) -> str:
+        return report.render(results, plots_dir=None).markdown.partition("## How to read this")[2]
+
+    counted = item("cpu-aes", pairs(1.5), host=TESTBED.identity, time_base=TimeBase.INSTRUCTIONS)
+    timed_alone = result(item("cpu-prime", pairs(2.0)))
+    counted_alone = result(counted, host=TESTBED)
+    assert "takes twice as long" in meaning(timed_alone)
+    assert "twice as many" not in meaning(timed_alone)
+    assert "takes twice as long" not in meaning(counted_alone)
+    assert "executes twice as many instructions" in meaning(counted_alone)
+    assert "Where instructions were counted, it executes" in meaning(timed_alone, counted_alone)
 
 
 def test_without_a_ratio_there_is_nothing_to_answer() -> None:

@@ -173,7 +173,8 @@ def test_a_hypervisor_has_a_column_for_each_technique() -> None:
     made = of_type("xen", ONE)
     para = replace(made, variant="xen-pv", items=tuple(
         replace(i, variant="xen-pv", technique=Technique.PARA) for i in made.items))  # fmt: skip
-    (head,) = (line for line in chapter(made, para).splitlines() if line.startswith("| |"))
+    lines = chapter(made, para).splitlines()
+    (head,) = (line for line in lines if line.startswith("| Operation or event |"))
     columns = [cell.strip() for cell in head.split("|")[2:-1]]
     assert columns == ["XEN (type 1)<br>`xen`", "XEN (type 1, paravirtual)<br>`xen-pv`"]
 

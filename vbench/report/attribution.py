@@ -118,8 +118,8 @@ def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
 
 
 def share(part: float) -> str:
-    """A share of the overhead; more than all of it is no share."""
-    return f"{part:.0%}" if part <= 1 else f"more than all ({part:.0%})"
+    """A share of the overhead; what is more than all of it, as shown, is no share."""
+    return f"{part:.0%}" if round(part, 2) <= 1 else f"more than all ({part:.0%})"
 
 
 def _shares(one: Attribution) -> str:

@@ -11,6 +11,9 @@ from vbench.results.formatting import NOTHING, TIMES, interval, number, plural, 
 from vbench.results.stats import Overhead
 
 NOT_MEASURED = "not measured"
+# In place of a word, and of a ratio; below the table stands why.
+KERNELS_DIFFER = "kernels differ"
+NO_RATIO = "no ratio: NAT"
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
@@ -66,12 +69,12 @@ def overhead(item: Item) -> Overhead | None:
 
 
 def word(value: Overhead, items: Iterable[Item]) -> str:
-    """The verdict on an overhead of these items: bold where there is one, else a footnote."""
+    """The verdict on an overhead of these items: bold, or why there is none."""
     items = list(items)
     if any(item.time_base is TimeBase.INSTRUCTIONS for item in items):
         return ""  # the heading says what the numbers are
     if any(map(stats.no_word, items)):
-        return "<sup>k</sup>"
+        return KERNELS_DIFFER
     unlike = sorted({flag for item in items for flag in item.flags if flag in stats.UNLIKE})
     if unlike:
         return f"no word ({', '.join(unlike)})"
@@ -94,7 +97,7 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
     if item.statistic is Statistic.ABSOLUTE:
         return f"{NOTHING} (no native counterpart)"
     if no_ratio(item):
-        return f"{NOTHING} <sup>s</sup>"
+        return f"{NOTHING} ({NO_RATIO})"
     if value is None:
         return f"{NOTHING} (no native partner)"
     return f"{times(value.ratio)} {interval(value)} {verdict(value, [item])}".strip()

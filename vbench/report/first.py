@@ -90,19 +90,30 @@ def _short(text: str) -> str:
     return plain(text.removeprefix("modification "))
 
 
-def _stated(gathered: Gathered, technique: Technique, row: str) -> str:
+def _stated(gathered: Gathered, technique: Technique, row: str, variant: str = "") -> str:
+    """Of the backend of this variant, or of the one that stands for the technique: others of the
+    technique may state the opposite. Of all where that one states nothing."""
     known = gathered.facts.get(technique, {})
-    texts = dict.fromkeys(_short(facts[row]["text"]) for facts in known.values() if row in facts)
-    return ", ".join(texts) or NOTHING
+    if not variant and (found := _standing(gathered, technique)) is not None:
+        variant = found.variant
+    own = known.get(variant.partition(",")[0], {})
+    of = [own] if row in own else [facts for facts in known.values() if row in facts]
+    return ", ".join(dict.fromkeys(_short(facts[row]["text"]) for facts in of)) or NOTHING
+
+
+def _standing(gathered: Gathered, technique: Technique) -> Choice | None:
+    """The variant whose overhead the table shows, or one that ran at all."""
+    return choose(gathered.panels, technique, CPU) or launched(gathered, technique)
 
 
 def _guest_os(gathered: Gathered, technique: Technique) -> str:
     """What is stated, and what was observed of it in a guest."""
-    text = _stated(gathered, technique, "guest_os")
     for panel in gathered.panels:
         for launch in panel.started_otherwise(technique):
             start = plain(launch.device.start.partition(",")[0])
+            text = _stated(gathered, technique, "guest_os", launch.variant)
             return f"{text}: booted by {start} {code(launch.variant.partition(',')[0])}"
+    text = _stated(gathered, technique, "guest_os")
     found = launched(gathered, technique)
     if found is not None and found.launch is not None:
         interface = found.launch.observed.hypervisor
@@ -112,7 +123,7 @@ def _guest_os(gathered: Gathered, technique: Technique) -> str:
 
 
 def _technology(gathered: Gathered, technique: Technique) -> str:
-    found = choose(gathered.panels, technique, CPU) or launched(gathered, technique)
+    found = _standing(gathered, technique)
     if found is None or found.launch is None:
         return _stated(gathered, technique, "technology")
     return f"{plain(found.launch.attestation.summary.partition(';')[0])} {code(found.variant)}"
@@ -133,7 +144,8 @@ def _next_steps(gathered: Gathered) -> list[Block]:
         for entry in panel.unavailable:
             if entry.backend in timed:
                 continue
-            names = remedies.setdefault(plain(entry.remedy), [])
+            command = entry.remedy.startswith("vbench ")
+            names = remedies.setdefault((code if command else plain)(entry.remedy), [])
             name = code(entry.backend) + (f" {COUNTED}" if entry.backend in counted else "")
             if name not in names:
                 names.append(name)

@@ -157,8 +157,8 @@ def _absolute(panel: Panel, items: Sequence[Item]) -> str:
     """What can be said without a ratio: the guest's own figures."""
     base = panel.host.time_base
     texts = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
-    mark = "<sup>s</sup>" if any(map(cells.no_ratio, items)) else ""
-    return f"no ratio {mark}<br>" + small("guest: " + "; ".join(texts))
+    why = cells.NO_RATIO if any(map(cells.no_ratio, items)) else "no ratio"
+    return f"{why}<br>" + small("guest: " + "; ".join(texts))
 
 
 def _is_operations(item: Item) -> bool:
@@ -275,15 +275,15 @@ def _technology(gathered: Gathered, panel: Panel, technique: Technique) -> str:
 
 def _footnotes(text: str, panel: Panel) -> list[str]:
     notes = []
-    if "<sup>k</sup>" in text:
+    if cells.KERNELS_DIFFER in text:
         notes.append(
-            "<sup>k</sup> No word: native ran under another kernel than the guest, and kernels "
-            "differ in what this measures. Where the file of the host's kernel is installed, "
-            "`--kernel host` removes this difference."
+            f"*{cells.KERNELS_DIFFER}*: no word, because native ran under another kernel than the "
+            "guest, and kernels differ in what this measures. Where the file of the host's kernel "
+            "is installed, `--kernel host` removes this difference."
         )
-    if "<sup>s</sup>" in text:
+    if cells.NO_RATIO in text:
         notes.append(
-            f"<sup>s</sup> No ratio: the guest's network passes {_whose_nat(panel)}. A ratio would "
+            f"*{cells.NO_RATIO}*: the guest's network passes {_whose_nat(panel)}. A ratio would "
             "measure that stack."
         )
     return notes

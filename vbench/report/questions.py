@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from itertools import product
 
 from vbench.model import Technique
-from vbench.report import exits, hypervisors
+from vbench.report import attribution, exits, hypervisors, reference
 from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, brief, choose
 from vbench.report.document import Block, Table, link
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
 from vbench.report.sentences import NAMES, rated
-from vbench.results.formatting import code, plain, plural, span
+from vbench.results.formatting import code, number, plain, plural, span
 
 TITLE = "Questions people ask"
 # The kinds of work that a program mixes. Memory is named by what costs there: see reference.py.
@@ -50,7 +51,10 @@ def _chosen(gathered: Gathered) -> Iterator[Choice]:
 
 
 def _marked(choice: Choice) -> str:
-    return code(choice.variant) + ("" if choice.panel.wall else f" {COUNTED}")
+    """The variant after its hypervisor, which people ask for."""
+    kind = choice.panel.declared(choice.variant).hypervisor
+    name = f"{plain(kind.name)}{hypervisors.how(choice)} " if kind is not None else ""
+    return name + code(choice.variant) + ("" if choice.panel.wall else f" {COUNTED}")
 
 
 def _application(chosen: Sequence[Choice]) -> list[Block]:
@@ -94,6 +98,7 @@ def _why(gathered: Gathered) -> list[Block]:
         and (text := _technology(gathered, technique))
     ]
     found = [text for p in gathered.panels if (text := exits.sentence(p)) != exits.NO_EXIT]
+    found += filter(None, map(_explained, gathered.panels))
     where = f"Disk and network cost what their devices cost: {link('Disk and network')}."
     if found:
         where = f"What each event costs is in {link('VM exits')}. {where}"
@@ -107,10 +112,27 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
     return next(iter(texts), "")
 
 
+def _explained(panel: Panel) -> str:
+    """How much of an operation's overhead its exits are, in the variant that stands for KVM."""
+    chosen = choose([panel], Technique.HARDWARE, (DISK_OPERATIONS, NETWORK_OPERATIONS))
+    if chosen is None:
+        return ""
+    of = reference.measured(panel, chosen.variant, DISK_OPERATIONS, NETWORK_OPERATIONS)
+    texts = []
+    for one in attribution.worth_explaining(panel):
+        if one.item in of:
+            exits_are = attribution.share(one.share(one.predicted))
+            text = f"{exits_are} of the overhead of {plain(one.item.workload)}"
+            if one.io_threads:
+                text += f" (device threads: up to {attribution.share(one.share(one.io_threads))})"
+            texts.append(text)
+    return f"Under {_marked(chosen)} exits explain {', '.join(texts)}." if texts else ""
+
+
 def _trust(panels: Sequence[Panel]) -> list[Block]:
     texts = [_evidence(panel) for panel in panels if panel.overheads]
     return [
-        "**Can I trust it?** "
+        "**Can I trust it?** Yes, as far as a figure's brackets reach, and for this machine alone. "
         + " ".join(texts)
         + f" Each figure has its flags in {link('Every workload')}; versions and command lines "
         f"are in {link('Provenance')}. Run it again: `vbench compare` says what changed."
@@ -121,8 +143,12 @@ def _evidence(panel: Panel) -> str:
     values = list(panel.overheads.values())
     boots = sorted({value.boots for value in values})
     over = f"{span([str(boots[0]), str(boots[-1])])} {'boot' if boots[-1] == 1 else 'boots'} each"
-    text = f"On {code(panel.host.identity)} {plural(len(values), 'ratio')}, from {over}"
+    text = f"On {code(panel.host.identity)} {plural(len(values), 'ratio')} came from {over}"
     if panel.wall:
+        several = [value.half_width for value in values if value.boots > 1]
+        if widths := list(filter(None, several)):
+            typical = number(100 * statistics.median(widths))
+            text += f"; half of their intervals reach {typical} % or less to either side"
         disturbed = sum(bool(_DISTURBED & set(panel.flags[name])) for name in panel.overheads)
         text += f"; {disturbed or 'none'} of them had a disturbed round"
         under = panel.host.facts.get("virtualization", "")

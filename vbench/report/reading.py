@@ -86,8 +86,7 @@ _WORDS = (
 def section(panels: Sequence[Panel]) -> list[Block]:
     """The rules behind the numbers, with one figure of this report worked out."""
     return [
-        f"An overhead of {TIMES}2.00 means that the guest takes twice as long as the host itself "
-        "for the same work with the same program.",
+        _meaning(panels),
         *_example(panels),
         f"**Words.** *low*: the whole interval is at or below {stats.LOW_MAX:.2f}. *medium*: above "
         f"that, at or below {stats.MEDIUM_MAX:g}. *high*: above {stats.MEDIUM_MAX:g}. *between*: "
@@ -100,6 +99,19 @@ def section(panels: Sequence[Panel]) -> list[Block]:
         "workload.",
         f"Unknown words are in the {link(GLOSSARY, 'glossary')}.",
     ]
+
+
+def _meaning(panels: Sequence[Panel]) -> str:
+    """What a ratio is by each clock that this report has."""
+    timed = any(panel.wall for panel in panels)
+    takes = "takes twice as long as" if timed else "executes twice as many instructions as"
+    text = (
+        f"An overhead of {TIMES}2.00 means that the guest {takes} the host itself for the same "
+        "work with the same program."
+    )
+    if timed and not all(panel.wall for panel in panels):
+        text += " Where instructions were counted, it executes twice as many."
+    return text
 
 
 def _example(panels: Sequence[Panel]) -> list[Block]:

@@ -154,7 +154,7 @@ def _same_machine(panel: Panel) -> Table | None:
         f"{plain(e.kind.name)} ({type_name(e.kind.type)}{hypervisors.how(c)})<br>{code(c.variant)}"
         for e, c in chosen
     ]
-    return Table(["", *headings], rows)
+    return Table(["Operation or event", *headings], rows)
 
 
 def _text(cell: Cell | str) -> str:
