@@ -137,6 +137,7 @@ class NetworkPath(StrEnum):
     TAP = "tap"  # through the host's kernel, bridges included
     NAT = "NAT"
     PASSED_THROUGH = "passed through"
+    OWN = "its own"  # whatever lies between it and its client
     NONE = "none"
 
 
@@ -173,9 +174,10 @@ class Lifecycle:
 class Capabilities:
     """What a guest can do and be compared with. Code asks these, never which backend it is.
 
-    `native` NONE: absolute values only. `network_by` says whose tap or NAT it is. Where `network`
-    or `disk` is NONE, `no_network` and `no_disk` may say why. Not `relaunchable`: its rounds are
-    one boot, however many were asked for. `usage` None: its CPU time is unknown.
+    `native` NONE: absolute values only. `network_by` says whose tap or NAT it is, or what lies
+    between. Where `network` or `disk` is NONE, `no_network` and `no_disk` may say why. Not
+    `relaunchable`: its rounds are one boot, however many were asked for. `usage` None: its CPU time
+    is unknown.
     """
 
     native: NativeReference

@@ -17,6 +17,7 @@ from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 from tests.integration.test_docs import example
 from vbench import image
 from vbench.contract.console import kernel_arguments
+from vbench.contract.guest import SERVER_PORT
 from vbench.contract.host import HINT_EARLY, Host
 from vbench.guest.launch import LaunchKeys, log_in, write_initramfs
 from vbench.guest.shell import GuestShell
@@ -36,7 +37,8 @@ from vbench.results.loading import load_all
 from vbench.testbed import TestbedHost
 
 MACHINE = BACKENDS[0]
-NIC = Nic("virtio-net-pci", "user,restrict=on,hostfwd=tcp:127.0.0.1:0-:22", "52:54:00:76:62:07")
+FORWARDS = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (22, SERVER_PORT))
+NIC = Nic("virtio-net-pci", f"user,restrict=on,{FORWARDS}", "52:54:00:76:62:07")
 
 
 FLOCK = Path("/usr/bin/flock")
@@ -47,7 +49,8 @@ class Machine:
     """A guest that somebody else started, with the keys to it."""
 
     shell: GuestShell
-    port: int
+    port: int  # that its SSH is forwarded to
+    server_port: int  # likewise its SERVER_PORT
     keys: LaunchKeys
 
 
@@ -92,7 +95,8 @@ def started(
         port = qemu.forwarded_port(22)
         ssh = log_in(host, "127.0.0.1", port, keys, timeout_s=60, machine=qemu)
         stack.callback(ssh.close)
-        yield Machine(GuestShell(qemu, ssh, host), port, keys)
+        served = qemu.forwarded_port(SERVER_PORT)
+        yield Machine(GuestShell(qemu, ssh, host), port, served, keys)
 
 
 def smbios(vendor: str, product: str) -> tuple[str, str]:
@@ -209,7 +213,7 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
     (result,) = load_all([out])
     items = {item.workload: item for item in result.items}
     assert items["boot-command"].status is items["network-rr"].status is Status.UNSUPPORTED
-    assert "no native partner is on the same path" in items["network-rr"].reason
+    assert "option network=ADDRESS allows it" in items["network-rr"].reason
     calls = items["syscall-getppid"]
     assert len(calls.pairs) == 4
     assert {(pair.native_s, pair.boot) for pair in calls.pairs} == {(None, 0)}
@@ -223,16 +227,25 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
 @pytest.mark.tcg
 def test_a_reference_gives_a_ratio_and_a_reboot_is_a_boot(vbench: Vbench, tmp_path: Path) -> None:
     with machine("max", reboots=True) as made:
-        address = f"address=root@127.0.0.1:{made.port}"
+        address = f"address=root@127.0.0.1:{made.port},network=localhost:{made.server_port}"
         out = tmp_path / "out"
         done = vbench.run(
             *("run", "--backend", f"machine-translated,{address},reference=local,reboot=on"),
             *("--boots", "1", "--rounds", "1", "--out", out, "--workload", "syscall-getppid"),
+            *("--workload", "network-rr", "--workload", "network-receive"),
+            *("--workload", "network-send"),
             PATH=by_ssh(made, tmp_path),
         )
     assert done.returncode == 0, done.stderr
     (result,) = load_all([out])
-    (item,) = result.items
+    items = {item.workload: item for item in result.items}
+    item = items.pop("syscall-getppid")
+    assert len(items) == 3
+    for each in items.values():  # nothing native is on its way
+        assert each.status is Status.OK
+        assert each.pairs[0].guest_s > 0
+        assert each.pairs[0].native_s is None
+        assert "own_network" in each.flags
     assert all(pair.native_s for pair in item.pairs)
     assert {"other_machine", "cpu_differs"} <= set(item.flags)
     with closing(LocalHost()) as host:
@@ -243,6 +256,7 @@ def test_a_reference_gives_a_ratio_and_a_reboot_is_a_boot(vbench: Vbench, tmp_pa
     assert [phase.name for phase in launch.phases] == ["launch to command"]
     assert launch.capabilities is not None
     assert launch.capabilities.relaunchable
+    assert launch.capabilities.network_by == f"to 127.0.0.1:{made.server_port} from local, dev lo"
 
 
 HANGS = '''

@@ -55,7 +55,11 @@ class Guest(Target, Protocol):
 
     @property
     def host(self) -> Host:
-        """Where it runs: its clock, and the clients of its servers."""
+        """Where it runs: its clock, and what it is driven from."""
+
+    @property
+    def client_host(self) -> Host:
+        """Where the clients of its servers run: `host`, nearly always."""
 
     @property
     def reference(self) -> Host | None:
@@ -63,7 +67,7 @@ class Guest(Target, Protocol):
 
     @property
     def client_prefix(self) -> tuple[str, ...]:
-        """argv prefix of a client on `host` that reaches its server."""
+        """argv prefix of a client on `client_host` that reaches its server."""
 
     @property
     def image(self) -> ImageFiles:

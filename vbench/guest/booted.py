@@ -42,6 +42,10 @@ class BootedGuest(AbstractContextManager["BootedGuest"]):
         return self.shell.machine
 
     @property
+    def client_host(self) -> Host:
+        return self.host
+
+    @property
     def argv(self) -> tuple[str, ...]:
         return self.machine.argv
 

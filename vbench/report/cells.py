@@ -49,6 +49,8 @@ FLAGS = {
     "disk_differs": "native and guest used disks of their own: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "
     "results: no ratio; the launch facts say whose",
+    "own_network": "packets crossed what lies between the machine and its client, where nothing "
+    "native is: no ratio; the launch facts say where the client was",
     "steal": "the host's own hypervisor took CPU time away during this round",
     "tcp_differs": "TCP is set differently in the guest and beside it: no word",
     "tcp_reno": "TCP used reno on both sides, because the host's kernel allows the guest's own "

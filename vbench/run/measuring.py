@@ -18,6 +18,9 @@ from vbench.measure.recorder import Outcome, Recorder
 from vbench.model import ImageFiles, Statistic, TimeBase, WorkloadInfo
 from vbench.records import DiskPath, NativeReference, NetworkPath
 
+# Where nothing native has packets on such a path: the flag that says so.
+_NO_PARTNER = {NetworkPath.NAT: "nat", NetworkPath.OWN: "own_network"}
+
 
 @dataclass
 class State:
@@ -64,11 +67,10 @@ class MeasureFactory:
         if state.info.category == "network":
             if can.network is NetworkPath.NONE:
                 raise Unsupported(can.no_network or "its guests have no network for measuring")
-            clients[GUEST] = self._native(guest.host, at, guest.client_prefix, client=True)
-            network = reference.network() if reference else None
-            if can.network is NetworkPath.NAT:
-                state.outcome.flags.add("nat")
-            elif reference is not None and network is not None:
+            clients[GUEST] = self._native(guest.client_host, at, guest.client_prefix, client=True)
+            if flag := _NO_PARTNER.get(can.network):
+                state.outcome.flags.add(flag)
+            elif reference is not None and (network := reference.network()) is not None:
                 clients[NATIVE] = self._native(reference, at, network.peer_prefix, client=True)
                 native = self._native(reference, at, network.native_prefix, network.native_address)
         elif reference is not None and state.info.statistic is not Statistic.ABSOLUTE:
@@ -126,7 +128,7 @@ class MeasureFactory:
     def _beside(self, guest: Guest, client: bool) -> Native | None:
         """A guest's native partner, if it has one, or what runs its `client`."""
         if client:
-            return self._native(guest.host, guest.endpoint, guest.client_prefix, client=True)
+            return self._native(guest.client_host, guest.endpoint, guest.client_prefix, client=True)
         return self._native(guest.reference, guest.endpoint) if guest.reference else None
 
     def _native(

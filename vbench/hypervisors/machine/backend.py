@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 from vbench.contract.backend import CountedRun
-from vbench.contract.guest import Guest
+from vbench.contract.guest import Endpoint, Guest
 from vbench.contract.host import Host
 from vbench.errors import (
     AttestationError,
@@ -39,9 +41,19 @@ from vbench.records import (
 # A server's firmware tests its memory for minutes.
 REBOOT_TIMEOUT_S = 600.0
 _NO_NETWORK = (
-    "a server there would listen on a network that is not vbench's, and no native partner is on "
-    "the same path"
+    "a server there would listen on a network that is not vbench's: option network=ADDRESS allows "
+    "it, and names where the machine's port 5201 is reached"
 )
+_PORT = re.compile(r"(?P<name>[^:\s]+)(:(?P<port>\d{1,5}))?")
+# $1 name: its address, and the way there by the kernel's routes. The probe and iperf3 speak IPv4.
+_ROUTE = """
+PATH=$PATH:/usr/sbin:/sbin
+case $1 in *[!0-9.]*) address=$(getent ahostsv4 "$1" | sed 's/ .*//; q');; *) address=$1;; esac
+[ "$address" ] || { echo "$1 has no IPv4 address there" >&2; exit 1; }
+echo "$address"
+ip -o route get "$address"
+"""
+_HOP = re.compile(r"\b((?:via|dev) \S+)")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # As root, or as somebody who may. The command must end before the machine does.
 _REBOOT = "(sleep 3; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
@@ -51,15 +63,20 @@ _REBOOT = "(sleep 3; reboot || sudo -n reboot) >/dev/null 2>&1 </dev/null &"
 class MachineOptions:
     """Options of the variant string. `address`: `user@machine[:port]`. `reference`: where native
     runs, `ssh://user@host` or `local`; empty: nowhere, so there are no ratios. `reboot`: each boot
-    of the plan reboots the machine; else all rounds are one boot."""
+    of the plan reboots the machine; else all rounds are one boot. `network`: `address[:port]` by
+    which the reference, or without one this machine, reaches port 5201 of the machine. Servers of
+    network workloads listen there while they are measured; empty: none does."""
 
     address: str = ""
     reference: str = ""
     reboot: bool = False
+    network: str = ""
 
     def __post_init__(self) -> None:
         if self.reference not in ("", "local") and not self.reference.startswith("ssh://"):
             raise ValueError("reference is local or ssh://user@host[:port]")
+        if self.network and not _PORT.fullmatch(self.network):
+            raise ValueError("network is an address or a name, and :port where it is forwarded")
 
 
 @dataclass(frozen=True)
@@ -92,10 +109,11 @@ class MachineBackend:
         return SshHost(_url(options))
 
     def machines(self, options: MachineOptions) -> tuple[str, ...]:
-        """The machine and its reference."""
+        """The machine, its reference, and where its client is."""
         if not options.address:
             return ()
-        return tuple(filter(None, (options.reference, _url(options))))
+        client = "local" if options.network else ""
+        return tuple(filter(None, (options.reference or client, _url(options))))
 
     def probe(self, host: Host, options: MachineOptions) -> Availability:
         """It answers, and so does the reference. Raises ConnectionLost."""
@@ -125,6 +143,10 @@ class MachineBackend:
                 cpus = int(machine.facts().facts.get("cpus", "1"))
                 shell = Native(machine, files, vcpus=cpus, scratch=scratch, pin=False)
                 observed, evidence = look_inside(shell)
+                endpoint, between = shell.endpoint, ""
+                client = reference or stack.enter_context(closing(LocalHost()))
+                if options.network:
+                    endpoint, between = _reached(client, options.network, endpoint)
             except (HostError, ValueError) as error:
                 raise LaunchError(
                     f"{machine.name} cannot be measured: {error}",
@@ -132,12 +154,15 @@ class MachineBackend:
                 ) from error
             return MachineGuest(
                 host=machine,
+                client_host=client,
                 shell=shell,
+                endpoint=endpoint,
                 reference=reference,
                 capabilities=Capabilities(
                     native=NativeReference.OTHER_HOST if reference else NativeReference.NONE,
-                    network=NetworkPath.NONE,
-                    no_network=_NO_NETWORK,
+                    network=NetworkPath.OWN if options.network else NetworkPath.NONE,
+                    network_by=between,
+                    no_network="" if options.network else _NO_NETWORK,
                     disk=DiskPath.OWN,
                     relaunchable=options.reboot,
                 ),
@@ -188,6 +213,19 @@ def _systemd(machine: SshHost) -> str:
 def _url(options: MachineOptions) -> str:
     address = options.address
     return address if address.startswith("ssh://") else f"ssh://{address}"
+
+
+def _reached(client: Host, network: str, endpoint: Endpoint) -> tuple[Endpoint, str]:
+    """Where `client` reaches the servers of the machine, and the way there. Raises HostError."""
+    found = _PORT.fullmatch(network)
+    assert found  # noqa: S101 - the options have seen to it
+    done = client.run(["sh", "-c", _ROUTE, "vbench-route", found["name"]], timeout_s=30)
+    address, _, way = done.stdout.strip().partition("\n")
+    if done.status != 0:
+        raise HostError(f"{client.name} cannot reach {network}", evidence=done.stderr)
+    port = int(found["port"] or endpoint.port)
+    between = ", ".join([f"to {address}:{port} from {client.name}", *_HOP.findall(way)])
+    return dataclasses.replace(endpoint, address=address, port=port), between
 
 
 def _reboot(machine: SshHost) -> tuple[Phase, ...]:

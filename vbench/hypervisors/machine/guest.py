@@ -29,7 +29,9 @@ class MachineGuest:
     """
 
     host: SshHost
+    client_host: Host
     shell: Native
+    endpoint: Endpoint
     cleanup: ExitStack
     reference: Host | None
     capabilities: Capabilities
@@ -44,10 +46,6 @@ class MachineGuest:
     @property
     def image(self) -> ImageFiles:
         return self.shell.image
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.shell.endpoint
 
     @property
     def argv(self) -> tuple[str, ...]:
