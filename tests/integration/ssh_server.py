@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.conftest import until
+from vbench.testbed import TestbedHost
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
 
@@ -64,6 +65,29 @@ def ssh_program(folder: Path, config: str) -> str:
     program.write_text(f'#!/bin/sh\nexec {real} -F "{folder}/ssh_config" "$@"\n')
     program.chmod(0o755)
     return f"{programs}:{os.environ['PATH']}"
+
+
+def reached_by_ssh(testbed: TestbedHost, folder: Path) -> tuple[str, str]:
+    """A running testbed as a machine of the user's own, who logged in once by hand: its address,
+    and a PATH whose `ssh` knows it."""
+    keys = folder / ".ssh"
+    keys.mkdir(mode=0o700)
+    public = key_pair(keys / "id_ed25519").encode()
+    add = "echo >> /root/.ssh/authorized_keys; cat >> /root/.ssh/authorized_keys; mkdir -p /var/tmp"
+    assert testbed.run(["sh", "-c", add], timeout_s=20, stdin=public).status == 0
+    assert testbed._guest is not None
+    port = testbed._guest.machine.forwarded_port(22)
+    config = f"IdentityFile {keys}/id_ed25519\nUserKnownHostsFile {keys}/known_hosts\n"
+    path = ssh_program(folder, config)
+    by_hand = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new")
+    subprocess.run(
+        [*by_hand, "-p", str(port), "root@127.0.0.1", "true"],
+        env={**os.environ, "PATH": path},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    return f"ssh://root@127.0.0.1:{port}", path
 
 
 @contextmanager

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import until
+from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
 from vbench.contract.guest import Guest, Target
-from vbench.contract.host import Host
-from vbench.errors import AttestationError
+from vbench.contract.host import Host, Scratch
+from vbench.errors import AttestationError, LaunchError
+from vbench.guest.booted import BootedGuest
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
+from vbench.hosts.remote import SshHost
+from vbench.hypervisors.virtualbox import host as vbox
+from vbench.hypervisors.virtualbox import machine as vbox_machine
 from vbench.hypervisors.virtualbox.host import LAYER
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
+from vbench.model import ImageFiles
 from vbench.plugins.virtualbox import BACKEND
 from vbench.testbed import TestbedHost
+from vbench.testbed.scripts import FILES, SCRATCH_MIB
 
 pytestmark = pytest.mark.virtualbox
 
@@ -105,3 +119,111 @@ def test_many_disk_operations(guest: Guest) -> None:
     reads = f"vbench-probe disk {guest.endpoint.scratch} 0 64 randread 4 1 8192"
     said = json.loads(succeed(guest, reads, timeout_s=120))
     assert said["units"] == 8192
+
+
+class There(SshHost):
+    """The testbed with VirtualBox as a machine of the user's own, over SSH. What is special about
+    an emulated machine, and where its files are, only its own class knows."""
+
+    timeout_scale = TestbedHost.timeout_scale
+    launch_hints = TestbedHost.launch_hints
+
+    def upload_image(self, image: ImageFiles) -> ImageFiles:
+        return dataclasses.replace(
+            image, initramfs="/dev/vdb", bzimage=f"{FILES}/vmlinuz", root="/"
+        )
+
+    def scratch(self) -> Scratch:
+        return Scratch("/dev/ram0", SCRATCH_MIB, device=True, in_memory=True)
+
+
+# A vbench that is killed.
+LIVES = """
+import sys, time
+from tests.integration.test_virtualbox import BACKEND, There, image
+with BACKEND.launch(There(sys.argv[1]), image.ensure(), BACKEND.options) as guest:
+    print(guest.run("echo up", timeout_s=60).stdout, flush=True)
+    time.sleep(600)
+"""
+# $1 folder, $2 name, $3 comment: a machine that boots nothing, started by nobody who waits for it.
+STARTED = """
+set -e
+mkdir -p "$1"
+export HOME="$1" VBOX_USER_HOME="$1/home" VBOX_IPC_SOCKETID="$2"
+exec </dev/null >/dev/null 2>"$1/errors"
+VBoxManage -q createvm --name "$2" --ostype Linux_64 --basefolder "$1" --register
+VBoxManage -q modifyvm "$2" --memory 32 --graphicscontroller vboxvga --vram 9 --audio-enabled off
+setsid VBoxHeadless --comment "$3" --startvm "$2" --vrde off &
+until VBoxManage -q list runningvms | grep -q "$2"; do sleep 0.2; done
+"""
+
+
+def machines(host: Host) -> dict[str, str]:
+    """The machines that run: pid by comment."""
+    script = "cd /proc; for each in $(grep -lsz '^--startvm$' [0-9]*/cmdline); do "
+    script += 'tr "\\0" " " <$each; echo "pid ${each%/*}"; done'
+    text = host.run(["sh", "-c", script], timeout_s=20).stdout
+    return dict(re.findall(r"--comment (.*?) --startvm .* pid (\d+)", text))
+
+
+def test_a_killed_vbench_leaves_no_machine_and_the_next_one_ends_what_was_left(
+    guest: Guest, machine: TestbedHost, tmp_path: Path
+) -> None:
+    """Left: ours whose run is gone, and its janitor with it. Nobody else's is touched."""
+    left, foreign = "/var/tmp/vbench-left", "/var/tmp/somebody"
+    address, path = reached_by_ssh(machine, tmp_path)
+    (living,) = machines(machine)
+    for folder, comment in ((f"{left}/abc", f"{vbox.MARK}{left}/abc"), (foreign, "Windows")):
+        words = [folder, folder.replace("/", "-")[-9:], comment]
+        done = machine.run(["sh", "-c", STARTED, "started", *words], timeout_s=60)
+        assert done.status == 0, done.stderr
+    before = machines(machine)
+    assert set(before) == {living, f"{vbox.MARK}{left}/abc", "Windows"}
+
+    run = subprocess.Popen(
+        [sys.executable, "-c", LIVES, address],
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        during = machines(machine)
+        assert len(during) == 3
+        assert f"{vbox.MARK}{left}/abc" not in during
+        assert machine.run(["test", "-e", left], timeout_s=20).status == 1
+    finally:
+        run.kill()
+        run.communicate()
+    assert until(lambda: len(machines(machine)) < 3, 60)
+    after = machines(machine)
+    assert after == {each: before[each] for each in (living, "Windows")}
+    machine.run(["kill", "-KILL", after["Windows"]], timeout_s=20)
+    assert guest.run("true", timeout_s=60).status == 0
+
+
+def test_a_service_that_hangs_and_a_module_that_is_not_loaded(
+    guest: Guest, machine: TestbedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(guest, BootedGuest)
+    guest.close()
+    assert machines(machine) == {}
+    no_service = ["sh", "-c", "while pidof VBoxSVC; do sleep 0.1; done"]
+    assert machine.run(no_service, timeout_s=30).status == 0
+    hang = "until pid=$(pidof VBoxSVC); do :; done; kill -STOP $pid"
+    monkeypatch.setattr(vbox_machine, "MAKE_TIMEOUT_S", 4.0)
+    hanging = machine.start(["sh", "-c", hang])
+    with pytest.raises(LaunchError, match="service does not answer") as caught:
+        BACKEND.launch(machine, image.ensure(), BACKEND.options)
+    assert hanging.wait(20) == 0
+    assert "VBoxSVC" in caught.value.remedy
+    assert machine.run(no_service, timeout_s=30).status == 0
+
+    address, path = reached_by_ssh(machine, tmp_path)
+    monkeypatch.setenv("PATH", path)
+    assert machine.run(["rmmod", "vboxdrv"], timeout_s=20).status == 0
+    with closing(There(address)) as there:
+        found = BACKEND.probe(there, BACKEND.options)
+    assert "vboxdrv is not loaded" in found.reason
+    assert "modprobe vboxdrv" in found.remedy

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Vbench
-from tests.integration.ssh_server import ssh_program
+from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
 from vbench.contract.guest import Guest, Target
 from vbench.contract.host import Host
@@ -237,25 +236,11 @@ def test_a_dom0_reached_by_ssh(
     testbed: TestbedHost, dom0: TestbedHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a user's own Xen machine: logged in once by hand, then measured as any other host."""
-    keys = tmp_path / ".ssh"
-    keys.mkdir(mode=0o700)
-    key, known = keys / "id_ed25519", keys / "known_hosts"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    add = "echo >> /root/.ssh/authorized_keys; cat >> /root/.ssh/authorized_keys; mkdir -p /var/tmp"
-    public = key.with_suffix(".pub").read_bytes()
-    assert dom0.run(["sh", "-c", add], timeout_s=20, stdin=public).status == 0
-    assert dom0._guest is not None
-    port = dom0._guest.machine.forwarded_port(22)
-    by_hand = (
-        *("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"),
-        *("-o", f"UserKnownHostsFile={known}", "-i", key, "-p", str(port), "root@127.0.0.1"),
-    )
-    subprocess.run([*by_hand, "true"], check=True, capture_output=True, timeout=60)
+    address, path = reached_by_ssh(dom0, tmp_path)
     files = image.ensure()
-    config = f"IdentityFile {key}\nUserKnownHostsFile {known}\n"
-    monkeypatch.setenv("PATH", ssh_program(tmp_path, config))
+    monkeypatch.setenv("PATH", path)
 
-    remote = SshHost(f"ssh://root@127.0.0.1:{port}")
+    remote = SshHost(address)
     remote.timeout_scale = testbed.timeout_scale  # it is emulated all the same
     try:
         assert BACKEND.probe(remote, BACKEND.options).ok
