@@ -8,13 +8,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, GuestLost, HostError, LaunchError
-from vbench.guest.command import ProcessMachine
 from vbench.hypervisors.libvirt.domain import Supplied, domain
 from vbench.hypervisors.libvirt.tuning import Tuning
 from vbench.hypervisors.libvirt.virsh import TIMEOUT_S, Virsh
-from vbench.hypervisors.qemu.machine import ring_of
+from vbench.hypervisors.qemu.machine import QemuProcess
 from vbench.hypervisors.qemu.threads import ThreadTimes, kernel_threads
 
 # $1 working directory, $2 URI, $3 console. virsh takes its commands from our stream and keeps the
@@ -42,15 +40,14 @@ for each in $(grep -lsz "guest[=]$1," /proc/[0-9]*/cmdline); do
 done
 exit 1
 """
-_LOOKS = 5
 
 
-class LibvirtMachine(ProcessMachine):
+class LibvirtMachine(QemuProcess):
     """A domain, from `virsh create` on. It lives as long as virsh's connection, `process`."""
 
     def __init__(self, virsh: Virsh, plan: Tuning, supplied: Supplied) -> None:
         """Start it. Raises LaunchError with libvirt's own words."""
-        self.host: Host = virsh.host
+        self.host = virsh.host
         self.virsh = virsh
         self.plan = plan
         self.name = supplied.name
@@ -113,23 +110,6 @@ class LibvirtMachine(ProcessMachine):
         """A QMP command; None where QEMU refuses it. Raises HostError."""
         return self.virsh.monitor(self.name, command, arguments)
 
-    def kernel_ring(self) -> int | None:
-        """The privilege level at which the guest's kernel runs; None where it is not met there."""
-        for _ in range(_LOOKS):
-            registers = self.query("human-monitor-command", {"command-line": "info registers"})
-            if (ring := ring_of(str(registers or ""))) is not None:
-                return ring
-        return None
-
-    def forwarded_port(self, guest_port: int) -> int:
-        """The host port that QEMU chose to forward to `guest_port`. Raises LaunchError."""
-        table = str(self.query("human-monitor-command", {"command-line": "info usernet"}))
-        for line in table.splitlines():
-            fields = line.split()
-            if fields and fields[0] == "TCP[HOST_FORWARD]" and fields[5] == str(guest_port):
-                return int(fields[3])
-        raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
-
     def silence(self) -> str:
         """What libvirt says of a guest that does not answer."""
         try:
@@ -152,10 +132,3 @@ class LibvirtMachine(ProcessMachine):
             ended = self.process.wait(1.0) is not None
             what = "the guest's machine ended" if ended else error.what
             raise GuestLost(what, evidence=self.evidence()) from error
-
-    def usage(self) -> Mapping[str, float]:
-        """See `ThreadTimes.usage`. Raises GuestLost."""
-        try:
-            return self._times.usage()
-        except (HostError, ConnectionLost) as error:
-            raise GuestLost("QEMU is gone", evidence=self.evidence()) from error

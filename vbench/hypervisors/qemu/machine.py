@@ -39,7 +39,47 @@ def _vhost(argv: Sequence[str]) -> bool:
     return any(word.endswith(",vhost=on") or ",vhost=on," in word for word in argv)
 
 
-class QemuMachine(ProcessMachine):
+class QemuProcess(ProcessMachine):
+    """What is asked of a QEMU in the same words, whoever started it."""
+
+    host: Host
+    _times: ThreadTimes
+
+    def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """A QMP command; None where QEMU refuses it or does not know it."""
+        raise NotImplementedError
+
+    def forwarded_port(self, guest_port: int) -> int:
+        """The host port that QEMU chose to forward to `guest_port`. Raises LaunchError.
+
+        There is no QMP command for it; HMP's `info usernet` has it in a table of fixed columns.
+        """
+        table = str(self.query("human-monitor-command", {"command-line": "info usernet"}))
+        for line in table.splitlines():
+            fields = line.split()
+            if fields and fields[0] == "TCP[HOST_FORWARD]" and fields[5] == str(guest_port):
+                return int(fields[3])
+        raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
+
+    def kernel_ring(self) -> int | None:
+        """The privilege level at which the guest's kernel runs: that of a vCPU which is at an
+        address of the kernel's half of memory. None where it is not met there, as in a busy guest.
+        """
+        for _ in range(_LOOKS):
+            registers = self.query("human-monitor-command", {"command-line": "info registers"})
+            if (ring := ring_of(str(registers or ""))) is not None:
+                return ring
+        return None
+
+    def usage(self) -> Mapping[str, float]:
+        """See `ThreadTimes.usage`. Raises GuestLost."""
+        try:
+            return self._times.usage()
+        except (HostError, ConnectionLost) as error:
+            raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
+
+
+class QemuMachine(QemuProcess):
     """A running QEMU: its process, QMP and console."""
 
     def __init__(
@@ -125,18 +165,6 @@ class QemuMachine(ProcessMachine):
             lines.append(f"no more could be asked: {error.what}")
         return "\n".join(lines)
 
-    def forwarded_port(self, guest_port: int) -> int:
-        """The host port that QEMU chose to forward to `guest_port`.
-
-        There is no QMP command for it; HMP's `info usernet` has it in a table of fixed columns.
-        """
-        table = self.qmp.execute("human-monitor-command", {"command-line": "info usernet"})
-        for line in table.splitlines():
-            fields = line.split()
-            if fields and fields[0] == "TCP[HOST_FORWARD]" and fields[5] == str(guest_port):
-                return int(fields[3])
-        raise LaunchError(f"QEMU forwards no port to the guest's {guest_port}", evidence=table)
-
     def pause(self) -> None:
         self._tell("stop")
 
@@ -153,25 +181,7 @@ class QemuMachine(ProcessMachine):
             raise GuestLost(what, evidence=self.evidence()) from error
 
     def query(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
-        """A QMP query; None where this QEMU does not know the command."""
         return self.qmp.query(command, arguments)
-
-    def kernel_ring(self) -> int | None:
-        """The privilege level at which the guest's kernel runs: that of a vCPU which is at an
-        address of the kernel's half of memory. None where it is not met there, as in a busy guest.
-        """
-        for _ in range(_LOOKS):
-            registers = self.query("human-monitor-command", {"command-line": "info registers"})
-            if (ring := ring_of(str(registers or ""))) is not None:
-                return ring
-        return None
-
-    def usage(self) -> Mapping[str, float]:
-        """See `ThreadTimes.usage`. Raises GuestLost."""
-        try:
-            return self._times.usage()
-        except (HostError, ConnectionLost) as error:
-            raise GuestLost("QEMU is gone", evidence=self.evidence()) from error
 
     def close(self) -> None:
         """The shutdown ladder: quit, a timed wait, SIGKILL. Never raises for a dead QEMU."""

@@ -6,8 +6,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 
-from vbench.contract.console import wait_ready
-from vbench.contract.host import Host, HostProcess
+from vbench.contract.host import Host
 from vbench.errors import (
     UNSUPPORTED_STATUS,
     ConnectionLost,
@@ -15,6 +14,7 @@ from vbench.errors import (
     HostError,
     LaunchError,
 )
+from vbench.guest.command import ProcessMachine
 
 # xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
 XL_TIMEOUT_S = 60.0
@@ -37,8 +37,8 @@ exec xl console -t pv "$id" <&3
 _DOMAIN = "VBENCH-DOMAIN "
 
 
-class XlMachine:
-    """A domain, from `xl create` to `xl destroy`."""
+class XlMachine(ProcessMachine):
+    """A domain, from `xl create` to `xl destroy`. `process` is its console, which ends with it."""
 
     def __init__(
         self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
@@ -48,11 +48,11 @@ class XlMachine:
         self.host = host
         self._probe = probe
         self.name = name
-        self.argv: tuple[str, ...] = ("xl", "create", config_path)
+        self.argv = ("xl", "create", config_path)
         self._config = config
         self._closed = False
         host.write(config_path, config.encode())
-        self.process: HostProcess = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
+        self.process = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
         try:
             line = self.process.wait_for(
                 lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.timeout_scale
@@ -72,14 +72,8 @@ class XlMachine:
 
     def evidence(self, lines: int = 15) -> str:
         """The configuration, and the last `lines` of what xl and the console said."""
-        tail = self.process.log().splitlines()[-lines:]
+        tail = self.console().splitlines()[-lines:]
         return "\n".join([" ".join(self.argv), *self._config.splitlines(), *tail])
-
-    def console(self) -> str:
-        return self.process.log()
-
-    def wait_ready(self, timeout_s: float) -> Mapping[str, float]:
-        return wait_ready(self.process, timeout_s, self.evidence)
 
     def silence(self) -> str:
         """What Xen says of a domain that does not answer, twice: its vCPUs' states and times."""
@@ -111,11 +105,6 @@ class XlMachine:
             "host_cpu_s": (spent["cpu_ns"] + spent["dom0_ns"]) / 1e9,
             "vcpu_cpu_s": spent["cpu_ns"] / 1e9,
         }
-
-    @property
-    def alive(self) -> bool:
-        """Its console ends with the domain."""
-        return self.process.status() is None
 
     def close(self) -> None:
         """Destroy the domain. Never raises for one that has ended."""
