@@ -35,7 +35,7 @@ SPEC = VmSpec(
     medium="/tmp/w/medium.iso",
     disk="/tmp/w/scratch.vmdk",
     console="/dev/stderr",
-    port=22222,
+    ports={22: 22222, 5201: 22223},
 )
 
 
@@ -44,7 +44,11 @@ def test_commands() -> None:
     assert made[0] == "createvm --name vbench-1 --ostype Linux_64 --basefolder /tmp/w --register"
     assert made[1].startswith("modifyvm vbench-1 --cpus 1 --memory 512 ")
     assert "--iocache off --nested-paging on " in made[1]
-    assert "--nat-pf1 ssh,tcp,127.0.0.1,22222,,22" in made[1]
+    assert "--nat-pf1 port22,tcp,127.0.0.1,22222,,22" in made[1]
+    assert "--nat-pf1 port5201,tcp,127.0.0.1,22223,,5201" in made[1]
+    assert "--nic-type1 virtio " in made[1]
+    emulated = commands(dataclasses.replace(SPEC, nic="e1000"))[1]
+    assert "82540EM" in emulated
     assert "--uart1 0x3F8 4 --uart-mode1 file /dev/stderr" in made[1]
     assert "--hostiocache off" in made[2]  # else the host's page cache answers
     assert made[3].endswith("--port 0 --device 0 --type hdd --medium /tmp/w/scratch.vmdk")
@@ -79,6 +83,7 @@ def test_a_raw_disk() -> None:
         ({"vcpus": 0}, "vcpus"),
         ({"memory": 128}, "memory"),
         ({"paravirt": "xen"}, "paravirt"),
+        ({"nic": "82540EM"}, "nic"),
         ({"tsc_mode": "no"}, "tsc_mode"),
         ({"host_hz_max": 5}, "host_hz_max"),
     ],

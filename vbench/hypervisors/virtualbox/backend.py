@@ -21,7 +21,7 @@ from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.virtualbox import host as vbox
-from vbench.hypervisors.virtualbox.config import VmSpec, raw_disk
+from vbench.hypervisors.virtualbox.config import NICS, VmSpec, raw_disk
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
@@ -47,13 +47,14 @@ VIRTUALBOX = Hypervisor(
 )
 _ADDRESS = "10.0.2.15/24"  # in the network that VirtualBox's NAT has by default
 _DIRECT = {True: "yes", False: "no", None: "not seen: its process hides its files"}
-_DRIVERS = {"disk": "ahci", "nic": "virtio_net"}
+_DISK_DRIVER, _NIC_DRIVERS = "ahci", {"virtio": "virtio_net", "e1000": "e1000"}
 _PORTS = range(20000, 32768)  # below those that Linux gives to connections
 
 
 @dataclass(frozen=True)
 class VirtualBoxOptions:
-    """Options of the variant string, in VirtualBox's words; `memory` is in MiB.
+    """Options of the variant string, in VirtualBox's words; `memory` is in MiB, `nic` the model of
+    the network card.
 
     `paravirt`: the interface that the guest sees; with `none` its clock is the ACPI timer, each
     reading of which exits. `tsc_mode`: without RealTSCOffset each reading of the TSC exits where
@@ -64,6 +65,7 @@ class VirtualBoxOptions:
 
     vcpus: int = 1
     memory: int = 512
+    nic: str = "virtio"
     nested_paging: bool = True
     paravirt: str = "kvm"
     tsc_mode: str = "RealTSCOffset"
@@ -71,6 +73,7 @@ class VirtualBoxOptions:
 
     def __post_init__(self) -> None:
         allowed = {
+            "nic": tuple(NICS),
             "paravirt": ("kvm", "minimal", "none", "default"),
             "tsc_mode": ("RealTSCOffset", "VirtTSCEmulated", "Dynamic", ""),
         }
@@ -128,7 +131,8 @@ class VirtualBoxBackend(OnAskedHost):
                 medium=write_boot_medium(machine, image, folder, keys, append, early),
                 disk=_write_disk(machine, scratch, folder),
                 console="/dev/stderr",
-                port=_free_port(machine),
+                ports=dict(zip((22, SERVER_PORT), _free_ports(machine, 2), strict=True)),
+                nic=options.nic,
                 vcpus=options.vcpus,
                 memory_mib=options.memory,
                 nested_paging=options.nested_paging,
@@ -141,7 +145,7 @@ class VirtualBoxBackend(OnAskedHost):
             watch.kernel(vm.wait_ready(BOOT_TIMEOUT_S * machine.timeout_scale))
             watch.reached("ready")
             ssh = log_in(
-                machine, "127.0.0.1", spec.port, keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=vm
+                machine, "127.0.0.1", spec.ports[22], keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=vm
             )
             stack.callback(ssh.close)
             shell = GuestShell(vm, ssh, machine)
@@ -155,11 +159,13 @@ class VirtualBoxBackend(OnAskedHost):
                 image=machine.upload_image(image),
                 versions={"virtualbox": vbox.version(machine)},
                 endpoint=Endpoint(
-                    "/dev/sda", 0, scratch.size_mib, "127.0.0.1", SERVER_PORT, options.vcpus
+                    *("/dev/sda", 0, scratch.size_mib, "127.0.0.1"),
+                    *(spec.ports[SERVER_PORT], options.vcpus),
                 ),
                 capabilities=Capabilities(
                     native=NativeReference.LAUNCHING_HOST,
-                    network=NetworkPath.NONE,
+                    network=NetworkPath.NAT,
+                    network_by="VirtualBox's own NAT",
                     disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
                     pausable=machine is host,  # elsewhere native runs in another machine
                     usage=UsageScope.GUEST,
@@ -185,10 +191,11 @@ class VirtualBoxBackend(OnAskedHost):
             problems.append(f"the guest shows {found.hypervisor.name if found else 'none'}")
         if vm.spec.paravirt == "kvm" and seen.hypervisor != "KVM":
             problems.append(f"the guest detected hypervisor {seen.hypervisor or 'none'!r}")
+        wanted = {"disk": _DISK_DRIVER, "nic": _NIC_DRIVERS[vm.spec.nic]}
         for role, bound in (("disk", seen.disks), ("nic", seen.nics)):
-            if set(bound.values()) != {_DRIVERS[role]}:
+            if set(bound.values()) != {wanted[role]}:
                 drivers = " ".join(bound.values()) or "none"
-                problems.append(f"{role} driver is {drivers}, not {_DRIVERS[role]}")
+                problems.append(f"{role} driver is {drivers}, not {wanted[role]}")
         direct = vm.direct(guest.host.scratch().path)
         if direct is False:
             problems.append("the disk goes through the host's page cache")
@@ -201,7 +208,7 @@ class VirtualBoxBackend(OnAskedHost):
         paging = "nested" if vm.spec.nested_paging else "shadow"
         return Attestation(
             f"VirtualBox {guest.versions['virtualbox'].partition('_')[0]}; "
-            f"{log['VBox.log: processor']}, {paging} paging; disk {_DRIVERS['disk']}",
+            f"{log['VBox.log: processor']}, {paging} paging; disk {_DISK_DRIVER}",
             rows,
             "vboxdrv",
             vm.kernel_ring(),
@@ -215,7 +222,7 @@ def _device(options: VirtualBoxOptions, early: str) -> DeviceSettings:
         vcpus=options.vcpus,
         memory_mib=options.memory,
         disk="AHCI",
-        nic="virtio-net, NAT",
+        nic=f"{options.nic}, NAT",
         nested_paging=options.nested_paging,
         further={
             "paravirt": options.paravirt,
@@ -236,13 +243,14 @@ def _write_disk(machine: Host, scratch: Scratch, folder: str) -> str:
     return path
 
 
-def _free_port(machine: Host) -> int:
-    """A port of its loopback that nobody listens at."""
+def _free_ports(machine: Host, count: int) -> list[int]:
+    """Ports of its loopback that nobody listens at."""
     taken: set[int] = set()
     for name in ("tcp", "tcp6"):
         with suppress(HostError):
             taken |= used_ports(machine.read(f"/proc/net/{name}"))
-    return secrets.choice([port for port in _PORTS if port not in taken])
+    free = [port for port in _PORTS if port not in taken]
+    return secrets.SystemRandom().sample(free, count)
 
 
 def used_ports(table: str) -> set[int]:

@@ -3,10 +3,14 @@ VirtualBox."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 SECTOR_BYTES = 512
 CONTROLLER = "sata"
+# VirtualBox's names of network cards.
+NICS = {"virtio": "virtio", "e1000": "82540EM"}
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class VmSpec:
     medium: str  # the ISO that it boots
     disk: str  # a VMDK descriptor
     console: str  # what its serial port writes to
-    port: int  # of the host's loopback, forwarded to its SSH
+    ports: Mapping[int, int]  # of the host's loopback: by its own port, the one forwarded to it
+    nic: str = "virtio"  # one of NICS
     vcpus: int = 1
     memory_mib: int = 512
     nested_paging: bool = True
@@ -48,8 +53,11 @@ def commands(spec: VmSpec) -> tuple[tuple[str, ...], ...]:
             *("--bios-logo-fade-in", "off", "--bios-logo-fade-out", "off"),
             *("--bios-logo-display-time", "0"),
             *("--uart1", "0x3F8", "4", "--uart-mode1", "file", spec.console),
-            *("--nic1", "nat", "--nic-type1", "virtio", "--nat-localhostreachable1", "off"),
-            *("--nat-pf1", f"ssh,tcp,127.0.0.1,{spec.port},,22"),
+            *("--nic1", "nat", "--nic-type1", NICS[spec.nic], "--nat-localhostreachable1", "off"),
+            *chain.from_iterable(
+                ("--nat-pf1", f"port{own},tcp,127.0.0.1,{port},,{own}")
+                for own, port in spec.ports.items()
+            ),
         ),
         (
             *("storagectl", spec.name, "--name", CONTROLLER, "--add", "sata"),
