@@ -17,7 +17,7 @@ import pytest
 from tests.integration.conftest import until
 from tests.integration.ssh_server import SSHD, Server, key_pair, ssh_program, ssh_server
 from vbench import image
-from vbench.errors import ConnectionLost, HostError, HostTimeout, VbenchError
+from vbench.errors import ConnectionLost, HostError, HostTimeout, ImageError, VbenchError
 from vbench.hosts import remote
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
@@ -122,11 +122,15 @@ def test_an_account_that_hangs(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide a program")
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/usr/bin/setpriv", "util-linux 2.33"), ("/usr/bin/base64", "base64")],
+    [
+        ("/usr/bin/setpriv", "util-linux 2.33"),
+        ("/usr/bin/base64", "base64"),
+        (os.path.realpath("/bin/sh"), "login shell must run"),
+    ],
 )
 def test_a_missing_tool(root: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str) -> None:
-    hide = f'mount --bind /dev/null {path}; exec sh -c "$SSH_ORIGINAL_COMMAND"'
-    force = f"ForceCommand exec unshare -m sh -c '{hide}'"
+    hide = f'mount --bind /dev/null {path}; exec bash -c "$SSH_ORIGINAL_COMMAND"'
+    force = f"ForceCommand exec unshare -m bash -c '{hide}'"
     with ssh_server(root, force) as server, host_on(server, monkeypatch) as host:
         with pytest.raises(HostError) as caught:
             host.run(["true"], timeout_s=10)
@@ -171,6 +175,17 @@ def test_a_guest_with_one_session_and_blanks_in_paths(
         with BACKEND.launch(host, image.ensure(), BACKEND.options) as guest:
             assert guest.run("echo $((6*7))", timeout_s=20).stdout == "42\n"
         assert (root / "a cache/placed").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
+def test_no_room_for_the_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = f"mount -t tmpfs -o size=16m none {root}/cache; mkdir {root}/cache/placed"
+    force = f"""ForceCommand exec unshare -m sh -c '{small}; exec sh -c "$SSH_ORIGINAL_COMMAND"'"""
+    with ssh_server(root, force) as server, host_on(server, monkeypatch) as host:
+        with pytest.raises(ImageError, match="did not arrive whole") as caught:
+            host.upload_image(image.ensure())
+        assert "No space left" in caught.value.evidence
+        assert "make room" in caught.value.remedy
 
 
 def test_a_cache_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
