@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +19,7 @@ from vbench.contract.guest import Guest
 from vbench.errors import AttestationError, GuestLost
 from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
-from vbench.hypervisors.uml.machine import BINARY, refusal
+from vbench.hypervisors.uml.machine import BINARY
 from vbench.plugins.tcg import BACKEND as TCG
 from vbench.plugins.uml import BACKEND
 from vbench.records import Place
@@ -113,15 +115,33 @@ def test_a_guest_that_is_killed_is_lost_and_leaves_nothing(host: LocalHost) -> N
     assert kernels() - before == set()
 
 
+# The real program under a seccomp filter that refuses ptrace, as those of containers do:
+# linux/filter.h loads a call's number, 101 is ptrace, 0x50001 is EPERM.
+FORBIDDEN = """#!{python}
+import ctypes, os, struct, sys
+rules = (0x20, 0, 0, 0), (0x15, 0, 1, 101), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in rules))
+header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+if libc.prctl(22, 2, header): sys.exit("no seccomp")
+os.execv("{real}", sys.argv)
+"""
+
+
 def test_where_ptrace_is_forbidden_the_reason_is_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: LocalHost
 ) -> None:
     del host  # it is installed
     program = tmp_path / BINARY
-    program.write_text('#!/bin/sh\necho "ptrace: Operation not permitted" >&2\nexit 1\n')
+    program.write_text(FORBIDDEN.format(python=sys.executable, real=shutil.which(BINARY)))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert refusal(LocalHost()) == "ptrace: Operation not permitted"
+    with closing(LocalHost()) as other:
+        found = BACKEND.probe(other, BACKEND.options)
+    assert not found.ok
+    assert "does not start: check_ptrace" in found.reason
+    assert "needs ptrace" in found.remedy
 
 
 def test_a_run_over_two_boots(vbench: Vbench, host: LocalHost) -> None:
