@@ -31,7 +31,7 @@ OTHER = Foreign(
     root="opt/some",
     commands=("Program",),
     module_source="usr/src/some-*",
-    module="somedrv",
+    modules=("somedrv",),
 )
 
 

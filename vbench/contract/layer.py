@@ -20,8 +20,8 @@ class Foreign:
     files: tuple[str, ...]
     root: str
     commands: tuple[str, ...]
-    module_source: str  # pattern of the folder with its module's Makefile
-    module: str
+    module_source: str  # pattern of the folder with its modules' Makefile
+    modules: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """Programs of another Debian release for an image, in a root of their own, since they need that
-release's C library; and the kernel module that belongs to them, compiled for the image's kernel.
+release's C library; and the kernel modules that belong to them, compiled for the image's kernel.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def add(
             or "probably the archive has a newer kernel: `vbench image remove` this image, then "
             "it is built anew",
         ) from error
-    module = _compile(foreign, packages, headers, base.kernel_release, keep_open)
-    shutil.copy(module, own / module.name)
+    for module in _compile(foreign, packages, headers, base.kernel_release, keep_open):
+        shutil.copy(module, own / module.name)
     return {name: version for name, version in versions.items() if name in _told(foreign, base)}
 
 
@@ -123,8 +123,8 @@ def _needed(path: Path) -> list[str]:
 
 def _compile(
     foreign: Foreign, packages: Path, headers: Path, release: str, keep_open: tuple[int, ...]
-) -> Path:
-    """The module's file. Raises ImageError with the compiler's words."""
+) -> list[Path]:
+    """The modules' files. Raises ImageError with the compiler's words."""
     tools.require("make")
     source = next(packages.glob(foreign.module_source), None)
     if source is None:
@@ -141,8 +141,10 @@ def _compile(
         ],
         keep_open=keep_open,
     )
-    built = next(source.rglob(f"{foreign.module}.ko"), None)
-    if built is None:
-        raise ImageError(f"make built no {foreign.module}.ko of {source.name}")
-    tools.run(["strip", "--strip-debug", str(built)])
+    built = []
+    for name in foreign.modules:
+        if (module := next(source.rglob(f"{name}.ko"), None)) is None:
+            raise ImageError(f"make built no {name}.ko of {source.name}")
+        tools.run(["strip", "--strip-debug", str(module)])
+        built.append(module)
     return built

@@ -124,14 +124,20 @@ class VirtualBoxBackend(OnAskedHost):
         early = machine.launch_hints.get(HINT_EARLY, "")
         with ExitStack() as stack:
             folder, keys = stack.enter_context(machine.workdir()), LaunchKeys.generate()
-            append = kernel_arguments("ttyS0", [_ADDRESS])
+            # where nothing of anybody else's is switched
+            bridged = machine is not host
+            address = vbox.GUEST_ADDRESS if bridged else _ADDRESS
+            append = kernel_arguments("ttyS0", [address])
             spec = VmSpec(
                 name=f"vbench-{secrets.token_hex(4)}",
                 folder=folder,
                 medium=write_boot_medium(machine, image, folder, keys, append, early),
                 disk=_write_disk(machine, scratch, folder),
                 console="/dev/stderr",
-                ports=dict(zip((22, SERVER_PORT), _free_ports(machine, 2), strict=True)),
+                ports={}
+                if bridged
+                else dict(zip((22, SERVER_PORT), _free_ports(machine, 2), strict=True)),
+                bridge=vbox.BRIDGE if bridged else "",
                 nic=options.nic,
                 vcpus=options.vcpus,
                 memory_mib=options.memory,
@@ -144,8 +150,14 @@ class VirtualBoxBackend(OnAskedHost):
             vm = VirtualBoxMachine(machine, spec, stack)
             watch.kernel(vm.wait_ready(BOOT_TIMEOUT_S * machine.timeout_scale))
             watch.reached("ready")
+            reached = address.partition("/")[0] if bridged else "127.0.0.1"
             ssh = log_in(
-                machine, "127.0.0.1", spec.ports[22], keys, timeout_s=BOOT_TIMEOUT_S / 2, machine=vm
+                machine,
+                reached,
+                spec.ports.get(22, 22),
+                keys,
+                timeout_s=BOOT_TIMEOUT_S / 2,
+                machine=vm,
             )
             stack.callback(ssh.close)
             shell = GuestShell(vm, ssh, machine)
@@ -159,18 +171,22 @@ class VirtualBoxBackend(OnAskedHost):
                 image=machine.upload_image(image),
                 versions={"virtualbox": vbox.version(machine)},
                 endpoint=Endpoint(
-                    *("/dev/sda", 0, scratch.size_mib, "127.0.0.1"),
-                    *(spec.ports[SERVER_PORT], options.vcpus),
+                    scratch="/dev/sda",
+                    scratch_offset_mib=0,
+                    scratch_size_mib=scratch.size_mib,
+                    address=reached,
+                    port=spec.ports.get(SERVER_PORT, SERVER_PORT),
+                    vcpus=options.vcpus,
                 ),
                 capabilities=Capabilities(
                     native=NativeReference.LAUNCHING_HOST,
-                    network=NetworkPath.NAT,
-                    network_by="VirtualBox's own NAT",
+                    network=NetworkPath.TAP if bridged else NetworkPath.NAT,
+                    network_by="VirtualBox's bridge" if bridged else "VirtualBox's own NAT",
                     disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
                     pausable=machine is host,  # elsewhere native runs in another machine
                     usage=UsageScope.GUEST,
                 ),
-                device=_device(options, observed.early),
+                device=_device(options, bridged, observed.early),
                 observed=observed,
                 phases=watch.phases,
                 cleanup=stack.pop_all(),
@@ -215,14 +231,14 @@ class VirtualBoxBackend(OnAskedHost):
         )
 
 
-def _device(options: VirtualBoxOptions, early: str) -> DeviceSettings:
+def _device(options: VirtualBoxOptions, bridged: bool, early: str) -> DeviceSettings:
     return DeviceSettings(
         machine="PIIX3",
         start="BIOS, ISO",
         vcpus=options.vcpus,
         memory_mib=options.memory,
         disk="AHCI",
-        nic=f"{options.nic}, NAT",
+        nic=f"{options.nic}, {'bridged' if bridged else 'NAT'}",
         nested_paging=options.nested_paging,
         further={
             "paravirt": options.paravirt,

@@ -23,6 +23,7 @@ class VmSpec:
     disk: str  # a VMDK descriptor
     console: str  # what its serial port writes to
     ports: Mapping[int, int]  # of the host's loopback: by its own port, the one forwarded to it
+    bridge: str = ""  # the interface of the host that it is bridged to; "": NAT
     nic: str = "virtio"  # one of NICS
     vcpus: int = 1
     memory_mib: int = 512
@@ -53,7 +54,12 @@ def commands(spec: VmSpec) -> tuple[tuple[str, ...], ...]:
             *("--bios-logo-fade-in", "off", "--bios-logo-fade-out", "off"),
             *("--bios-logo-display-time", "0"),
             *("--uart1", "0x3F8", "4", "--uart-mode1", "file", spec.console),
-            *("--nic1", "nat", "--nic-type1", NICS[spec.nic], "--nat-localhostreachable1", "off"),
+            *("--nic-type1", NICS[spec.nic]),
+            *(
+                ("--nic1", "bridged", "--bridge-adapter1", spec.bridge)
+                if spec.bridge
+                else ("--nic1", "nat", "--nat-localhostreachable1", "off")
+            ),
             *chain.from_iterable(
                 ("--nat-pf1", f"port{own},tcp,127.0.0.1,{port},,{own}")
                 for own, port in spec.ports.items()

@@ -21,7 +21,7 @@ MARK = "vbench:"  # and the folder of its launch: what a machine of ours has for
 # Debian has VirtualBox in unstable's contrib alone. Of it: what runs a machine without a window.
 _ADDITION = Addition(
     "VirtualBox",
-    programs={},
+    programs={"ip": "iproute2"},
     folders={},
     foreign=Foreign(
         suite="sid",
@@ -34,16 +34,24 @@ _ADDITION = Addition(
         root="opt/virtualbox",
         commands=("VBoxManage", "VBoxHeadless"),
         module_source="usr/src/virtualbox-*",
-        module="vboxdrv",
+        modules=("vboxdrv", "vboxnetflt"),
     ),
 )
 
+# The interface that its machines are bridged to: the one end of a cable, so that it has a carrier.
+BRIDGE, BRIDGE_ADDRESS, GUEST_ADDRESS = "vbench0", "10.75.0.1/24", "10.75.0.2/24"
 # Its programs have a root of their own, in which all else is the machine's.
-_START = """
+_START = f"""
 set -e
 cd /opt/virtualbox
 for each in dev proc sys tmp run; do mount --rbind /$each $each; done
 insmod vboxdrv.ko
+insmod vboxnetflt.ko
+ip=/usr/bin/ip  # the shell would prefer its own
+$ip link add {BRIDGE} type veth peer name {BRIDGE}p
+$ip address add {BRIDGE_ADDRESS} dev {BRIDGE}
+$ip link set {BRIDGE} up
+$ip link set {BRIDGE}p up
 """
 # Otherwise VirtualBox measures the frequency of the TSC again and again, by the time between two
 # interrupts, and its guests' clock is up to 0.5 % wrong.
