@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from tests.integration.conftest import until
 from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
-from vbench.contract.guest import Guest, Target
+from vbench.contract.guest import SERVER_PORT, Guest, Target
 from vbench.contract.host import Host, Scratch
 from vbench.errors import AttestationError, LaunchError
 from vbench.guest.booted import BootedGuest
@@ -29,8 +30,10 @@ from vbench.hypervisors.virtualbox import host as vbox
 from vbench.hypervisors.virtualbox import machine as vbox_machine
 from vbench.hypervisors.virtualbox.host import LAYER
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
+from vbench.measure.execution import serving
 from vbench.model import ImageFiles
 from vbench.plugins.virtualbox import BACKEND
+from vbench.records import NetworkPath
 from vbench.testbed import TestbedHost
 from vbench.testbed.scripts import FILES, SCRATCH_MIB
 
@@ -55,6 +58,12 @@ def guest(testbed: TestbedHost, machine: TestbedHost) -> Iterator[Guest]:
 def ns_per_unit(target: Target, command: str) -> float:
     said = json.loads(succeed(target, f"vbench-probe {command}", timeout_s=60))
     return float(said["p50_ns"])
+
+
+def round_trip_ns(guest: Guest, client: Native) -> float:
+    where = f"{guest.endpoint.address} {guest.endpoint.port}"
+    with serving(guest, lambda endpoint: f"vbench-probe rr-server {SERVER_PORT}"):
+        return ns_per_unit(client, f"rr-client {where} 200")
 
 
 def test_attested(guest: Guest) -> None:
@@ -99,6 +108,16 @@ def test_its_clock_counts_instructions(guest: Guest, testbed: TestbedHost) -> No
     assert ns_per_unit(guest, "cpuid 1000") > 1000 + ns_per_unit(native, "cpuid 1000")
 
 
+def test_its_network_is_a_bridge_and_a_round_trip_is_counted(
+    guest: Guest, machine: TestbedHost
+) -> None:
+    assert guest.capabilities.network is NetworkPath.TAP
+    client = Native(machine, guest.image, client=True)
+    counted = [round_trip_ns(guest, client) for _ in range(2)]
+    assert counted[0] == pytest.approx(counted[1], rel=0.005)
+    assert counted[0] > 20_000  # natively some 16,000
+
+
 def test_a_paused_machine_does_nothing(guest: Guest) -> None:
     assert isinstance(guest.machine, VirtualBoxMachine)
     answered = threading.Event()
@@ -137,14 +156,17 @@ class There(SshHost):
         return Scratch("/dev/ram0", SCRATCH_MIB, device=True, in_memory=True)
 
 
-# A vbench that is killed.
-LIVES = """
-import sys, time
-from tests.integration.test_virtualbox import BACKEND, There, image
-with BACKEND.launch(There(sys.argv[1]), image.ensure(), BACKEND.options) as guest:
-    print(guest.run("echo up", timeout_s=60).stdout, flush=True)
-    time.sleep(600)
-"""
+def lives(address: str) -> None:
+    """A vbench that is killed; until then it says what it saw."""
+    there, options = There(address), dataclasses.replace(BACKEND.options, nic="e1000")
+    with BACKEND.launch(there, image.ensure(), options) as guest:
+        BACKEND.attest(guest)
+        client = Native(there, guest.image, client=True)
+        print(guest.capabilities.network, round_trip_ns(guest, client) > 0, flush=True)
+        time.sleep(600)
+
+
+LIVES = f"import sys; from {__name__} import lives; lives(sys.argv[1])"
 # $1 folder, $2 name, $3 comment: a machine that boots nothing, started by nobody who waits for it.
 STARTED = """
 set -e
@@ -182,13 +204,14 @@ def test_a_killed_vbench_leaves_no_machine_and_the_next_one_ends_what_was_left(
 
     run = subprocess.Popen(
         [sys.executable, "-c", LIVES, address],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         assert run.stdout is not None
-        assert run.stdout.readline() == "up\n"
+        assert run.stdout.readline() == "NAT True\n"
         during = machines(machine)
         assert len(during) == 3
         assert f"{vbox.MARK}{left}/abc" not in during

@@ -47,8 +47,9 @@ def test_commands() -> None:
     assert "--nat-pf1 port22,tcp,127.0.0.1,22222,,22" in made[1]
     assert "--nat-pf1 port5201,tcp,127.0.0.1,22223,,5201" in made[1]
     assert "--nic-type1 virtio " in made[1]
-    emulated = commands(dataclasses.replace(SPEC, nic="e1000"))[1]
-    assert "82540EM" in emulated
+    other = " ".join(commands(dataclasses.replace(SPEC, nic="e1000", ports={}, bridge="b0"))[1])
+    assert "--nic-type1 82540EM --nic1 bridged --bridge-adapter1 b0" in other
+    assert "--nat" not in other
     assert "--uart1 0x3F8 4 --uart-mode1 file /dev/stderr" in made[1]
     assert "--hostiocache off" in made[2]  # else the host's page cache answers
     assert made[3].endswith("--port 0 --device 0 --type hdd --medium /tmp/w/scratch.vmdk")
