@@ -176,7 +176,8 @@ exec </dev/null >/dev/null 2>"$1/errors"
 VBoxManage -q createvm --name "$2" --ostype Linux_64 --basefolder "$1" --register
 VBoxManage -q modifyvm "$2" --memory 32 --graphicscontroller vboxvga --vram 9 --audio-enabled off
 setsid VBoxHeadless --comment "$3" --startvm "$2" --vrde off &
-until VBoxManage -q list runningvms | grep -q "$2"; do sleep 0.2; done
+own=$!
+until VBoxManage -q list runningvms | grep -q "$2"; do kill -0 "$own"; sleep 0.2; done
 """
 
 
@@ -195,10 +196,12 @@ def test_a_killed_vbench_leaves_no_machine_and_the_next_one_ends_what_was_left(
     left, foreign = "/var/tmp/vbench-left", "/var/tmp/somebody"
     address, path = reached_by_ssh(machine, tmp_path)
     (living,) = machines(machine)
-    for folder, comment in ((f"{left}/abc", f"{vbox.MARK}{left}/abc"), (foreign, "Windows")):
-        words = [folder, folder.replace("/", "-")[-9:], comment]
-        done = machine.run(["sh", "-c", STARTED, "started", *words], timeout_s=60)
-        assert done.status == 0, done.stderr
+    for *words, comment in (
+        (f"{left}/abc", "left", f"{vbox.MARK}{left}/abc"),
+        (foreign, "foreign", "Windows"),
+    ):
+        done = machine.run(["sh", "-c", STARTED, "started", *words, comment], timeout_s=60)
+        assert done.status == 0, machine.read(f"{words[0]}/errors")
     before = machines(machine)
     assert set(before) == {living, f"{vbox.MARK}{left}/abc", "Windows"}
 
