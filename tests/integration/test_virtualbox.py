@@ -167,17 +167,15 @@ def lives(address: str) -> None:
 
 
 LIVES = f"import sys; from {__name__} import lives; lives(sys.argv[1])"
-# $1 folder, $2 name, $3 comment: a machine that boots nothing, started by nobody who waits for it.
+# $1 folder, $2 name, $3 comment: a machine that stands still, and that nobody waits for.
 STARTED = """
 set -e
 mkdir -p "$1"
 export HOME="$1" VBOX_USER_HOME="$1/home" VBOX_IPC_SOCKETID="$2"
 exec </dev/null >/dev/null 2>"$1/errors"
 VBoxManage -q createvm --name "$2" --ostype Linux_64 --basefolder "$1" --register
-VBoxManage -q modifyvm "$2" --memory 32 --graphicscontroller vboxvga --vram 9 --audio-enabled off
-setsid VBoxHeadless --comment "$3" --startvm "$2" --vrde off &
-own=$!
-until VBoxManage -q list runningvms | grep -q "$2"; do kill -0 "$own"; sleep 0.2; done
+setsid VBoxHeadless --comment "$3" --startvm "$2" --vrde off --start-paused &
+until grep -qs "VM state from" "$1/$2/Logs/VBox.log"; do kill -0 $!; sleep 0.1; done
 """
 
 
@@ -194,7 +192,9 @@ def test_a_killed_vbench_leaves_no_machine_and_the_next_one_ends_what_was_left(
 ) -> None:
     """Left: ours whose run is gone, and its janitor with it. Nobody else's is touched."""
     left, foreign = "/var/tmp/vbench-left", "/var/tmp/somebody"
+    assert isinstance(guest.machine, VirtualBoxMachine)
     address, path = reached_by_ssh(machine, tmp_path)
+    guest.machine.pause()  # its time is everybody's
     (living,) = machines(machine)
     for *words, comment in (
         (f"{left}/abc", "left", f"{vbox.MARK}{left}/abc"),
@@ -226,6 +226,7 @@ def test_a_killed_vbench_leaves_no_machine_and_the_next_one_ends_what_was_left(
     after = machines(machine)
     assert after == {each: before[each] for each in (living, "Windows")}
     machine.run(["kill", "-KILL", after["Windows"]], timeout_s=20)
+    guest.machine.resume()
     assert guest.run("true", timeout_s=60).status == 0
 
 
