@@ -37,6 +37,7 @@ from vbench.plugins.libvirt import BACKENDS
 from vbench.plugins.tcg_virtio import BACKEND as TCG_VIRTIO
 from vbench.run.measuring import MeasureFactory
 from vbench.run.phases import Phases
+from vbench.system.cgroups import cpu_group
 
 pytestmark = pytest.mark.libvirt
 QEMU = next(each for each in BACKENDS if each.type == "qemu")
@@ -178,6 +179,9 @@ def test_native_runs_on_the_cpus_that_the_file_gives_the_guest(
         ask = "sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status"
         assert succeed(native, ask, timeout_s=20).strip() == str(first)
         assert "cpus_differ" not in check("cpu", pinned, native, [], [])
+        own = cpu_group(Path("/proc/self/cgroup").read_text())
+        there = pinned.endpoint.cpu_group != own
+        assert ("cpu_group" in check("cpu", pinned, native, [], [])) is there
         monkeypatch.setattr(native, "cpus", (first + 1,))
         assert "cpus_differ" in check("cpu", pinned, native, [], [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vbench.system.cgroups import stat_files
+from vbench.system.cgroups import cpu_group, stat_files
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V2 = "41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate"
@@ -46,3 +46,11 @@ def test_a_container_sees_the_part_that_is_mounted() -> None:
 
 def test_without_control_groups_there_is_none() -> None:
     assert stat_files("", "") == []
+
+
+def test_the_group_that_gets_cpu_time() -> None:
+    """Of a host with both versions it is that of version 1, where the CPU's controller is."""
+    both = "3:cpuset:/a\n2:cpu,cpuacct:/machine/vm/vcpu0\n0::/session\n"
+    assert cpu_group(both) == "/machine/vm/vcpu0"
+    assert cpu_group("0::/machine.slice/vm.scope/libvirt/vcpu0\n").endswith("/vcpu0")
+    assert cpu_group("") == ""

@@ -31,6 +31,7 @@ class Endpoint:
     pinned: bool = False  # each vCPU has a CPU of its host for itself; so has native
     # where its vCPUs may run if somebody else decided that; native is to run there too
     cpus: tuple[int, ...] = ()
+    cpu_group: str = ""  # the control group by which its vCPUs get CPU time, where that is known
     floating: str = ""  # what serves its network and could not be kept off those CPUs
 
 

@@ -12,6 +12,7 @@ from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.disk import disk_path, guest_problem
 from vbench.records import DiskPath
+from vbench.system.cgroups import cpu_group
 
 _known: weakref.WeakKeyDictionary[Guest, str] = weakref.WeakKeyDictionary()
 
@@ -36,6 +37,9 @@ def check(
     theirs, ours = (sorted(of) for of in (guest.endpoint.cpus, native.cpus))
     if theirs and theirs != ours:
         found["cpus_differ"] = f"the guest's vCPUs may run on CPUs {theirs}, native on {ours}"
+    group = guest.endpoint.cpu_group
+    if group and group != cpu_group(native.host.read("/proc/self/cgroup")):
+        found["cpu_group"] = "the guest's threads are in a control group that native is not in"
     if category == "network":
         used, differs = tcp.align(guest, [native, *clients])
         own = guest.observed.tcp_congestion_control

@@ -55,6 +55,8 @@ FLAGS = {
     "tcp_differs": "TCP is set differently in the guest and beside it: no word",
     "tcp_reno": "TCP used reno on both sides, because the host's kernel allows the guest's own "
     "congestion control in no network namespace",
+    "cpu_group": "the guest has a CPU control group of its own, as libvirt makes one, and native "
+    "is in another: where others want the same CPU, the kernel shares it out by groups",
     "throttled": "a CPU quota of vbench's control group, or of one above it, held it back during "
     "this round",
 }

@@ -28,6 +28,12 @@ def stat_files(cgroup: str, mountinfo: str) -> list[str]:
     return found
 
 
+def cpu_group(cgroup: str) -> str:
+    """The group by which a process gets CPU time, of the text of its /proc/PID/cgroup."""
+    groups = dict(_groups(cgroup))
+    return groups.get("v1") or groups.get("v2", "")
+
+
 def _groups(text: str) -> Iterator[tuple[str, str]]:
     """("v1" or "v2", path) from lines "ID:CONTROLLERS:PATH"; version 2 has no controllers there."""
     for line in text.splitlines():

@@ -49,6 +49,7 @@ from vbench.records import (
     Place,
     UsageScope,
 )
+from vbench.system.cgroups import cpu_group
 from vbench.system.kvm_probe import HARDWARE
 
 # Those of QEMU's own guests, and the second that libvirt needs beside.
@@ -215,6 +216,7 @@ class LibvirtBackend(OnAskedHost):
                     vcpus=plan.vcpus,
                     pinned=bool(places.vcpus),
                     cpus=() if places.vcpus else _cpus(machine),
+                    cpu_group=cpu_group(machine.cgroup()),
                 ),
                 capabilities=Capabilities(
                     native=NativeReference.LAUNCHING_HOST,
@@ -250,6 +252,7 @@ class LibvirtBackend(OnAskedHost):
         kvm = machine.query("query-kvm") or {}
         evidence |= {
             "libvirt": f"{guest.versions['libvirt']} at {machine.virsh.uri}",
+            "CPU control group": cpu_group(machine.cgroup()),
             "query-kvm": f"enabled={kvm.get('enabled')} present={kvm.get('present')}",
             "process: /dev/kvm": "open" if process.kvm else "not open",
         }

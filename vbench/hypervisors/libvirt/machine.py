@@ -110,6 +110,10 @@ class LibvirtMachine(QemuProcess):
         """A QMP command; None where QEMU refuses it. Raises HostError."""
         return self.virsh.monitor(self.name, command, arguments)
 
+    def cgroup(self) -> str:
+        """The control groups of its first vCPU, as the kernel lists them. Raises HostError."""
+        return self.host.read(f"/proc/{self.pid}/task/{self.vcpu_threads[0]}/cgroup")
+
     def silence(self) -> str:
         """What libvirt says of a guest that does not answer."""
         try:
