@@ -198,7 +198,7 @@ def test_dry_run_does_nothing(
     assert apts(tools) == []
 
 
-def test_libvirt_and_test_add_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
+def test_libvirt_fleet_and_test_add_packages(monkeypatch: pytest.MonkeyPatch, tools: Path) -> None:
     asked: list[list[Package]] = []
 
     def none_missing(wanted: Iterable[Package]) -> list[Package]:
@@ -206,14 +206,17 @@ def test_libvirt_and_test_add_packages(monkeypatch: pytest.MonkeyPatch, tools: P
         return []
 
     monkeypatch.setattr(packages, "missing", none_missing)
-    assert packages.setup() == packages.setup(libvirt=True) == packages.setup(test=True) == 0
-    plain, libvirt, test = ({p.name for p in each} for each in asked)
+    for more in ({}, {"libvirt": True}, {"fleet": True}, {"test": True}):
+        assert packages.setup(**more) == 0
+    plain, libvirt, fleet, test = ({p.name for p in each} for each in asked)
+    assert fleet - plain == {"ansible-core"}
     assert libvirt - plain == {
         "libvirt-daemon-system",
         "libvirt-daemon-driver-qemu",
         "libvirt-clients",
     }
     assert test - libvirt == {
+        "ansible-core",
         "virtinst",
         "openssh-server",
         "tcsh",

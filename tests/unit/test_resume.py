@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from shell_runs import Runs, bench, spin
 
 import vbench
 from vbench import report
-from vbench.errors import UnreadableError, UsageError
+from vbench.errors import ConnectionLost, UnreadableError, UsageError
 from vbench.hosts.local import LocalHost
 from vbench.model import ImageFiles, Result, Status
 from vbench.results import loading, recovery
@@ -317,6 +317,61 @@ def test_a_run_that_failed_is_not_forgotten(run: Runs) -> None:
     boots = [i for i, line in enumerate(lines) if json.loads(line)["event"] == "launch"]
     journal.write_bytes(b"".join(lines[: boots[1]]))
     assert runner.resume(run.out) == 1
+
+
+LOST = "the connection to ssh://far is gone"
+FAR = (
+    "import pathlib\nfrom vbench.errors import ConnectionLost\n"
+    + bench(
+        "cpu_far",
+        "if measure.boot == 1 and not pathlib.Path('go-on').exists(): "
+        f"raise ConnectionLost('{LOST}')\n"
+        """    measure(lambda n, e: "echo '{\\"elapsed_ns\\": 300000000}'", read=parsers.probe)""",
+    )
+    + spin("cpu_z")
+)  # fmt: skip
+ALL_FAR = {(f"cpu-{name}[shell]", boot): 2 for name in ("far", "z") for boot in range(3)}
+
+
+def test_a_boot_whose_connection_was_lost_is_measured_when_the_run_is_continued(
+    run: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(FAR, boots=3) == 1
+    assert f"a connection was lost; `vbench run --resume {run.out}`" in capfd.readouterr().err
+    (before,) = loading.load_all([run.out])
+    assert before.stopped == LOST
+    assert ("cpu-far[shell]", 2) in samples(run.out), "it was there again for the third boot"
+    (run.folder / "go-on").touch()
+    assert runner.resume(run.out) == 0
+    assert samples(run.out) == ALL_FAR
+    (result,) = loading.load_all([run.out])
+    assert (result.done, result.stopped) == (6, "")
+    assert [item.reason for item in result.items] == ["", ""]
+
+
+def test_a_host_that_is_gone_is_asked_no_further(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = LocalHost.run
+
+    def gone(self: LocalHost, argv: Sequence[str], **options: Any) -> Any:
+        if list(argv) == ["true"]:
+            raise ConnectionLost(LOST)
+        return real(self, argv, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalHost, "run", gone)
+        assert run(FAR, boots=3) == 1
+    assert not [boot for _, boot in samples(run.out) if boot == 2], "it was not tried again"
+    (run.folder / "go-on").touch()
+    assert runner.resume(run.out) == 0
+    assert samples(run.out) == ALL_FAR
+
+
+def test_a_complete_run_is_not_locked_again(run: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(spin("cpu_a")) == 0
+    monkeypatch.setattr(runner, "measuring_alone", None)
+    assert runner.resume(run.out) == 0
 
 
 def test_a_partial_report_says_so_once_for_each_run(run: Runs) -> None:

@@ -183,7 +183,12 @@ def doctor(arguments: argparse.Namespace) -> int:
 def setup(arguments: argparse.Namespace) -> int:
     from vbench.system import packages
 
-    return packages.setup(dry_run=arguments.dry_run, test=arguments.test, libvirt=arguments.libvirt)
+    return packages.setup(
+        dry_run=arguments.dry_run,
+        test=arguments.test,
+        libvirt=arguments.libvirt,
+        fleet=arguments.fleet,
+    )
 
 
 def backends(arguments: argparse.Namespace) -> int:

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     setup = add("setup", actions.setup, "install what the system lacks")
     setup.add_argument("--dry-run", action="store_true", help="say what would be installed")
     setup.add_argument("--libvirt", action="store_true", help="also what its backends need")
+    setup.add_argument("--fleet", action="store_true", help="also what many hosts need: Ansible")
     setup.add_argument("--test", action="store_true", help="also what the tests need")
     for name, act, text in (
         ("backends", actions.backends, "list backends: available, or why not"),

@@ -239,7 +239,8 @@ class Book:
         for label in sorted(run.unavailable):
             run.retry(label)
             self.note("retried", series=label)
-        for label, boot in sorted(recorded - boots):
+        dropped = sorted(recorded - boots)
+        for label, boot in dropped:
             run.drop(label, boot)
             self.note("dropped", series=label, boot=boot)
         self._known = set(run.series)
@@ -251,7 +252,11 @@ class Book:
         for label in run.series:
             for item in run.items(label):
                 last = run.last(label, item.workload)
-                self.states[label, item.workload] = _state(infos[item.workload], item, last)
+                state = _state(infos[item.workload], item, last)
+                # a later boot knew of a problem of one that is dropped now
+                of = tuple(f"boot {boot + 1}: " for other, boot in dropped if other == label)
+                state.problems = [each for each in state.problems if not each.startswith(of)]
+                self.states[label, item.workload] = state
 
     # ------------------------------------------------------------ results
 

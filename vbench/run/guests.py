@@ -75,7 +75,8 @@ class Broker:
         try:
             guest, _ = self._launch_or_again(series, variant, boot, series.host)
         except (GuestError, HostError, ConnectionLost) as error:
-            failures = self._failures.get(key[:2], 0) + 1
+            lost = isinstance(error, ConnectionLost)  # which is no fault of the variant
+            failures = self._failures.get(key[:2], 0) + (not lost)
             self._failures[key[:2]] = failures
             if failures >= LAUNCH_FAILURES_MAX:
                 self._given_up[key[:2]] = LaunchError(

@@ -12,6 +12,7 @@ from vbench import report
 from vbench.contract.workload import Workload
 from vbench.errors import INTERRUPTED_STATUS, StoreError, UsageError, VbenchError
 from vbench.results.journal import JOURNAL_NAME, write_atomic
+from vbench.results.recovery import Recovered
 from vbench.run import lanes, pairing, resuming
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.loop import measure_all
@@ -42,13 +43,15 @@ def run(options: RunOptions) -> int:
 def resume(directory: Path) -> int:
     """Continue the run that was measured into `directory`; as `run`."""
     directory = directory.absolute()
-    options = resuming.options_of(resuming.read(directory), directory)
+    before = resuming.read(directory)
+    if _complete(before, directory):
+        return 0
+    options = resuming.options_of(before, directory)
     asked, workloads = _checked(options)
     with terminated_as_interrupted(), contextlib.ExitStack() as stack:
         stack.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         before = resuming.read(directory)
-        if before.stopped == "" and not before.unavailable:
-            say(f"vbench: {directory} is complete; there is nothing to continue")
+        if _complete(before, directory):  # another process has continued it
             return 0
         session = stack.enter_context(open_session(options, asked, lanes=True))
         tasks = _tasks(session, options, workloads)
@@ -62,6 +65,14 @@ def resume(directory: Path) -> int:
             say(f"vbench: {line}")
         left = [task for task in tasks if task.key not in done]
         return _measure(session, left, options) or int(failed)
+
+
+def _complete(run: Recovered, directory: Path) -> bool:
+    """Whether there is nothing to continue, which is said."""
+    complete = run.stopped == "" and not run.unavailable
+    if complete:
+        say(f"vbench: {directory} is complete; there is nothing to continue")
+    return complete
 
 
 def _checked(options: RunOptions) -> tuple[Asked, list[Workload]]:
@@ -93,10 +104,11 @@ def _measure(session: Session, tasks: list[Task], options: RunOptions) -> int:
         status, why = 1, f"results could not be kept: {error.what}"
         say(f"vbench: {error}")
     session.broker.drop()
+    lost = "; ".join(session.lost.values())
     for cause in session.failures.new():
         say(f"vbench: failed: {cause}")
     try:
-        session.book.stop(why)
+        session.book.stop(why or lost)
         session.close()
     except VbenchError as error:
         status = status or 1
@@ -106,8 +118,9 @@ def _measure(session: Session, tasks: list[Task], options: RunOptions) -> int:
         say("\n".join(["vbench: failed:", *(f"  {line}" for line in session.failures.summary())]))
     say(f"vbench: {session.phases.describe()}")
     say_problems(session.registry)
-    if status == INTERRUPTED_STATUS:
-        say(f"vbench: interrupted; `vbench run --resume {out}` measures the rest")
+    if status == INTERRUPTED_STATUS or lost:
+        cause = "a connection was lost" if lost else "interrupted"
+        say(f"vbench: {cause}; `vbench run --resume {out}` measures the rest")
     if not _report(session, out) or why:
         return status
     if options.ab:

@@ -16,6 +16,7 @@ from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Registry
 from vbench.errors import (
+    ConnectionLost,
     GuestLost,
     Interrupted,
     StoreError,
@@ -60,6 +61,8 @@ class Session(AbstractContextManager["Session"]):
         self.seed = seed
         self.failures = Failures()
         self.stopped = threading.Event()  # no further task: it is to end
+        self.lost: dict[Host, str] = {}  # connections that broke, by what they said
+        self.gone: set[Host] = set()  # hosts that could not be reached again
         self._image, self._image_s = image, image_s
         self._plan = plan
         self._plans = dict(plans or {})
@@ -80,6 +83,7 @@ class Session(AbstractContextManager["Session"]):
             image_s=self._image_s,
         )
         lane.failures = self.failures
+        lane.lost, lane.gone = self.lost, self.gone
         lane._hosts = (host,)
         return lane
 
@@ -158,8 +162,24 @@ class Session(AbstractContextManager["Session"]):
             self._failed(task, failure, launched=launched)
             if isinstance(error, GuestLost):
                 self.broker.drop()
+            if self._host_lost(task.series.host, error):
+                self._broken_off(task, "")
+                return failure
             return self._ended(task, failure)
         return self._ended(task, None)
+
+    def _host_lost(self, host: Host, error: BaseException) -> bool:
+        """Whether the connection to a task's host broke: then the task did not fail, and is
+        measured when the run is continued."""
+        why = error if isinstance(error, ConnectionLost) else None
+        if why is None and host.timeout_scale == 1:  # an emulated one ends with its guests
+            why = _unreachable(host)
+        if why is None:
+            return False
+        self.lost[host] = why.what
+        if _unreachable(host):  # the next use makes a new connection
+            self.gone.add(host)
+        return True
 
     def _lab(self, task: Task, state: State) -> Lab:
         """The lab of a scenario. No other guest is up beside those of it."""
@@ -197,7 +217,8 @@ class Session(AbstractContextManager["Session"]):
 
     def _broken_off(self, task: Task, why: str) -> None:
         self.phases.enter("other")
-        self.book.states[task.key[:2]].problems.append(f"boot {task.boot + 1}: {why}")
+        if why:  # else it is known
+            self.book.states[task.key[:2]].problems.append(f"boot {task.boot + 1}: {why}")
         with contextlib.suppress(StoreError):  # the same one
             self.book.end(task, complete=False)
 
@@ -231,6 +252,16 @@ class Session(AbstractContextManager["Session"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _unreachable(host: Host) -> ConnectionLost | None:
+    try:
+        host.run(["true"], timeout_s=20.0)
+    except ConnectionLost as error:
+        return error
+    except VbenchError:
+        pass
+    return None
 
 
 def _nothing_measured(task: Task) -> WorkloadError:

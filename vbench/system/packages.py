@@ -1,8 +1,8 @@
 """`vbench setup`: install what the system lacks. Standard library only.
 
-`python3 -m vbench.system [--dry-run] [--libvirt] [--test]` works on a bare clone, before any
-virtual environment exists. Where there is no apt it prints what to install, by the names of that
-system.
+`python3 -m vbench.system [--dry-run] [--libvirt] [--fleet] [--test]` works on a bare clone, before
+any virtual environment exists. Where there is no apt it prints what to install, by the names of
+that system.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Need(Enum):
     IMAGE = "to build an image, unless one was imported"
     OPTION = "for an option only"
     LIBVIRT = "for the libvirt backends, with --libvirt"
+    FLEET = "to measure many hosts, with --fleet"
     TEST = "for vbench's own tests"
 
 
@@ -182,6 +183,13 @@ PACKAGES = (
         | {"apk": "libvirt-client"},
     ),
     Package(
+        "ansible-core",
+        "measures the hosts of an inventory",
+        ("ansible-playbook",),
+        Need.FLEET,
+        {"zypper": "ansible"},
+    ),
+    Package(
         "virtinst",
         "virt-install, whose domains the tests take over",
         ("virt-install",),
@@ -220,12 +228,13 @@ def image_cached() -> bool:
     return folder is not None and os.path.exists(folder / "images" / debian_key() / "manifest.json")
 
 
-def needed_here(*, test: bool = False, libvirt: bool = False) -> list[Package]:
-    """What this machine needs; `libvirt`: for the libvirt backends, too; `test`: for vbench's own
-    tests, which are of those as well."""
+def needed_here(*, test: bool = False, libvirt: bool = False, fleet: bool = False) -> list[Package]:
+    """What this machine needs; `libvirt`: for the libvirt backends, too; `fleet`: to measure many
+    hosts; `test`: for vbench's own tests, which are of those as well."""
     left_out = {
         *(() if test else (Need.TEST,)),
         *(() if test or libvirt else (Need.LIBVIRT,)),
+        *(() if test or fleet else (Need.FLEET,)),
         *((Need.IMAGE,) if image_cached() else ()),
     }
     return [package for package in PACKAGES if package.need not in left_out]
@@ -307,13 +316,15 @@ def _run(argv: Sequence[str]) -> bool:
     return subprocess.run(argv, check=False).returncode == 0
 
 
-def setup(*, dry_run: bool = False, test: bool = False, libvirt: bool = False) -> int:
+def setup(
+    *, dry_run: bool = False, test: bool = False, libvirt: bool = False, fleet: bool = False
+) -> int:
     """Install what is missing; the exit status.
 
     0: all is there now, or what is missing is needed to build images or for an option only;
     1: apt-get failed; 3: something has to be installed by hand first.
     """
-    lacking = missing(needed_here(test=test, libvirt=libvirt))
+    lacking = missing(needed_here(test=test, libvirt=libvirt, fleet=fleet))
     if not lacking:
         print("vbench setup: nothing to do, all system packages are installed")
         return 0
@@ -356,6 +367,7 @@ def main() -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be installed")
     parser.add_argument("--libvirt", action="store_true", help="also what its backends need")
+    parser.add_argument("--fleet", action="store_true", help="also what many hosts need: Ansible")
     parser.add_argument("--test", action="store_true", help="also what the tests need")
     return setup(**vars(parser.parse_args()))
 

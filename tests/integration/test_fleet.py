@@ -1,0 +1,230 @@
+"""Ansible measures several hosts: sshd's of this machine, one of which is lost in mid-run."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import until
+from tests.integration.ssh_server import SSHD, Server, ssh_server
+from vbench import image
+from vbench.results import loading
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = shutil.which("ansible-playbook")
+
+# Of guests that are shells (shell_backend.py), so that a boot takes no time.
+SPIN = '''
+import pytest
+from vbench.measure import parsers
+
+@pytest.mark.workload(category="cpu", unit="x")
+def bench_cpu_spin(measure):
+    """Says how long it took."""
+    command = "sleep 0.3; echo '{\\"elapsed_ns\\": 300000000}'"
+    measure(lambda units, endpoint: command, read=parsers.probe)
+'''
+
+pytestmark = [
+    pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed"),
+    pytest.mark.skipif(ANSIBLE is None, reason="ansible is not installed: vbench setup --fleet"),
+]
+
+
+@dataclass
+class Relay:
+    """A port that leads to another one, and can be cut."""
+
+    to: int
+    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
+    open: list[socket.socket] = field(default_factory=list)
+    down: bool = False
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self.listener.getsockname()[1])
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                client, _ = self.listener.accept()
+                if self.down:
+                    client.close()
+                    continue
+                server = socket.create_connection(("127.0.0.1", self.to))
+                self.open += [client, server]
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        self.down = True
+        for each in self.open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self.open.clear()
+
+    def close(self) -> None:
+        self.cut()
+        self.listener.close()
+
+
+@dataclass
+class Fleet:
+    """Three hosts, the last of which is reached through a relay."""
+
+    folder: Path
+    servers: list[Server]
+    relay: Relay
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def journal(self, host: str) -> list[dict[str, Any]]:
+        path = self.results / host / "journal.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def ended(self, host: str) -> bool:
+        """Whether a boot's workload has ended there."""
+        return any(each["event"] == "end" for each in self.journal(host))
+
+    def start(self, *words: str, **variables: object) -> subprocess.Popen[str]:
+        variables = {
+            "backend": "shell",
+            "results": str(self.results),
+            "vbench_command": f"{Path(sys.executable).parent}/vbench",
+            **variables,
+        }
+        environment = {
+            **os.environ,
+            "ANSIBLE_HOME": str(self.folder / "ansible"),
+            "ANSIBLE_REMOTE_TEMP": str(self.folder / "ansible/there"),
+            "ANSIBLE_NOCOLOR": "1",
+            "LC_ALL": "C.UTF-8",
+            "VBENCH_LOCK": str(self.folder / "lock"),
+        }
+        inventory, playbook = self.folder / "inventory.json", ROOT / "fleet/measure.yml"
+        return subprocess.Popen(
+            [str(ANSIBLE), "-i", inventory, playbook, "-e", json.dumps(variables), *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def play(self, *words: str, **variables: object) -> tuple[int, str]:
+        process = self.start(*words, **variables)
+        said, _ = process.communicate(timeout=240)
+        return process.returncode, said
+
+    def left(self) -> list[str]:
+        return [name for server in self.servers for name in server.left()]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        servers = []
+        for number in (1, 2, 3):
+            root = tmp_path / f"node{number}"
+            root.mkdir()
+            servers.append(stack.enter_context(ssh_server(root)))
+        relay = Relay(servers[2].port)
+        stack.callback(relay.close)
+        hosts = {}
+        for number, server in enumerate(servers, 1):
+            port = relay.port if number == 3 else server.port
+            key = (server.root / "host_key.pub").read_text()
+            known = server.root / "known"
+            known.write_text(f"[127.0.0.1]:{port} {key}")
+            hosts[f"node{number}"] = {
+                "ansible_host": "127.0.0.1",
+                "ansible_port": port,
+                "ansible_user": getpass.getuser(),
+                "ansible_ssh_private_key_file": str(server.key),
+                "ansible_ssh_common_args": f'-F none -o "UserKnownHostsFile={known}"',
+                "vbench_arguments": [
+                    *("--plugin", str(ROOT / "tests/unit/shell_backend.py")),
+                    *("--rounds", "2", "--boots", "2" if number == 3 else "1"),
+                    str(tmp_path / "bench_spin.py"),
+                ],
+            }
+        (tmp_path / "bench_spin.py").write_text(SPIN)
+        (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+        yield Fleet(tmp_path, servers, relay)
+
+
+def recap(said: str) -> dict[str, dict[str, int]]:
+    """What Ansible counts of each host."""
+    lines = said.partition("PLAY RECAP")[2].splitlines()
+    return {
+        line.split()[0]: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line)}
+        for line in lines
+        if ":" in line
+    }
+
+
+def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: Fleet) -> None:
+    image.ensure()
+    status, said = fleet.play("--check")
+    assert status == 0, said
+    assert not fleet.results.exists(), "check mode measures nothing"
+
+    process = fleet.start("--forks", "3")
+    assert until(lambda: fleet.ended("node3"), 120), process.poll()
+    fleet.relay.cut()
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 2, said
+    counted = recap(said)
+    assert {host: of["failed"] for host, of in counted.items()} == {
+        "node1": 0, "node2": 0, "node3": 1,
+    }, said  # fmt: skip
+    assert "a connection was lost" in said
+    results = {each.name: loading.load_all([each]) for each in fleet.results.glob("node*")}
+    assert {name: of[0].partial for name, of in results.items()} == {
+        "node1": False, "node2": False, "node3": True,
+    }  # fmt: skip
+    assert until(lambda: not fleet.left(), 10), "nothing is left on any host"
+    assert "1 machine in 1 class" in (fleet.results / "fleet.md").read_text()
+
+    fleet.relay.down = False
+    before = len(fleet.journal("node1"))
+    status, said = fleet.play("--forks", "3")
+    assert status == 0, said
+    assert {host: of["changed"] for host, of in recap(said).items()} == {
+        "node1": 0, "node2": 0, "node3": 1,
+    }, said  # fmt: skip
+    assert len(fleet.journal("node1")) == before, "what is complete is not measured again"
+    (result,) = loading.load_all([fleet.results / "node3"])
+    assert not result.partial
+    assert {pair.boot for item in result.items for pair in item.pairs} == {0, 1}
+    kept = [each for each in fleet.journal("node3") if each["event"] == "launch"]
+    assert len(kept) >= 2
+    assert len(result.sittings) == 1
