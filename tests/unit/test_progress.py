@@ -49,8 +49,8 @@ def test_plain_lines(series: Series) -> None:
         clock.now += 15
         made.end(task, ONE, None, 5.0)
     first, second = stream.getvalue().splitlines()
-    assert first.startswith("[ 1/10] 0:58 left local-shell boot 1  cpu-a: x1.")
-    assert second.startswith("[ 2/10] 0:57 left local-shell boot 2  cpu-a: x1.")
+    assert first.startswith("[ 1/10] 0:41 left local-shell boot 1  cpu-a: x1.")
+    assert second.startswith("[ 2/10] 0:36 left local-shell boot 2  cpu-a: x1.")
     assert first.endswith(" so far")  # its figure is over all boots up to this one
     assert "\x1b" not in stream.getvalue()
 
