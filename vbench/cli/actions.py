@@ -12,31 +12,21 @@ from vbench.errors import UsageError
 
 
 def _options(arguments: argparse.Namespace) -> Any:
+    """RunOptions with what the command has of its fields: they go by one name."""
     from vbench.run.options import RunOptions
 
-    hosts = tuple(getattr(arguments, "host", ()))
-    if 0 < getattr(arguments, "hosts_most", 0) < len(hosts):
-        raise UsageError(f"one host only, not {', '.join(hosts)}", remedy="name one --host")
-    ab = arguments.name == "ab"
-    return RunOptions(
-        variants=(arguments.a, arguments.b) if ab else tuple(getattr(arguments, "backend", ())),
-        workloads=tuple(getattr(arguments, "workload", ())),
-        hosts=hosts,
-        rounds=getattr(arguments, "rounds", None),
-        boots=getattr(arguments, "boots", None),
-        precision=getattr(arguments, "precision", None),
-        quick=getattr(arguments, "quick", False),
-        out=getattr(arguments, "out", None),
-        plugins=tuple(arguments.plugin),
-        files=tuple(getattr(arguments, "files", ())),
-        kernel=getattr(arguments, "kernel", "debian"),
-        modules=getattr(arguments, "modules", None),
-        argv=tuple(arguments.command_line),
-        seed=getattr(arguments, "seed", None),
-        ab=ab,
-        fail_above=getattr(arguments, "fail_above", None),
-        allow_missing=getattr(arguments, "allow_missing", False),
-    )
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(arguments).items()
+    }
+    given["ab"] = arguments.name == "ab"
+    if given["ab"]:
+        given["variants"] = (arguments.a, arguments.b)
+    if 0 < given.get("hosts_most", 0) < len(given["hosts"]):
+        raise UsageError(
+            f"one host only, not {', '.join(given['hosts'])}", remedy="name one --host"
+        )
+    return RunOptions(**{name: given[name] for name in RunOptions.__match_args__ if name in given})
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         top.error(f"a command stands after --: vbench exec {arguments.variant} -- {rest}")
     if unknown:
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.command_line = ["vbench", *_again(words)]
+    arguments.argv = ["vbench", *_again(words)]
     arguments.guest_command = command
     act: Callable[[argparse.Namespace], int] = arguments.act
 

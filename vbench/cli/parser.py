@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", actions.run, "measure; writes JSON and DIR/report.md")
     run.add_argument(
         "--backend",
+        dest="variants",
         action="append",
         default=[],
         metavar="VARIANT",
@@ -124,6 +125,7 @@ def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
     says how many boots; `boots`: how many there are without."""
     command.add_argument(
         "--workload",
+        dest="workloads",
         action="append",
         default=[],
         metavar="GLOB",
@@ -197,6 +199,7 @@ def _common(command: argparse.ArgumentParser, hosts: int = 0) -> None:
     command.set_defaults(hosts_most=hosts)
     command.add_argument(
         "--host",
+        dest="hosts",
         action="append",
         default=[],
         metavar="HOST",
@@ -209,6 +212,7 @@ def _common(command: argparse.ArgumentParser, hosts: int = 0) -> None:
 def _plugins(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--plugin",
+        dest="plugins",
         action="append",
         default=[],
         type=_path,
