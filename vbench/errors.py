@@ -157,10 +157,10 @@ INTERRUPTED_STATUS = 130
 def named(error: BaseException) -> str:
     """The class of an error, and what it says if it says anything: "KeyError: 'x'"."""
     try:
-        said = str(error)
+        message = str(error)
     except Exception:  # a class of a workload's or plugin's own
-        said = "what it says cannot be had"
-    return ": ".join(filter(None, (type(error).__name__, said)))
+        message = "what it says cannot be had"
+    return ": ".join(filter(None, (type(error).__name__, message)))
 
 
 def _visible(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The words of vbench as data: frozen records that every room shares.
+"""The words of vbench as data: frozen records that all packages share.
 
 Units are in the names: `_s` seconds, `_mib` mebibytes, `_bytes`. A duration of a
 sample is always *seconds per unit of work*, so samples of different size compare.

@@ -1,4 +1,4 @@
-"""The shape of the code: which room may import which, and what a wheel holds."""
+"""The shape of the code: which package may import which, and what a wheel holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vbench.run.collecting import collect
 
 ROOT = Path(__file__).parents[2]
 
-# Rooms from low to high: a module imports from lower lines and its own room only.
+# Packages from low to high: a module imports from lower lines and its own package only.
 LAYERS = [
     {"errors", "records"},
     {"model"},
@@ -83,8 +83,8 @@ def imports(path: Path) -> tuple[str, ...]:
     return tuple(walk(parsed(path)))
 
 
-def room(name: str) -> str:
-    """The room of a dotted name below vbench: "results.stats" -> "results"; "" if none."""
+def package(name: str) -> str:
+    """The package of a dotted name below vbench: "results.stats" -> "results"; "" if none."""
     first = name.partition(".")[0]
     known = {each for layer in LAYERS for each in layer} | {"plugins", "workloads"}
     return first if first in known else ""
@@ -100,17 +100,17 @@ def level(name: str) -> int:
     return next(i for i, layer in enumerate(LAYERS) if name in layer)
 
 
-def used_rooms(path: Path) -> set[str]:
+def used_packages(path: Path) -> set[str]:
     return {
         found
         for name in imports(path)
-        if name.startswith("vbench.") and (found := room(name.removeprefix("vbench.")))
+        if name.startswith("vbench.") and (found := package(name.removeprefix("vbench.")))
     }
 
 
-def test_every_module_has_a_room() -> None:
+def test_every_module_has_a_package() -> None:
     core = [module(path) for path in sources() if path.is_relative_to(ROOT / "vbench")]
-    assert [name for name in core if name != "vbench" and not room(name)] == []
+    assert [name for name in core if name != "vbench" and not package(name)] == []
 
 
 # What may name them: the format's history, and the workloads that fill the document's table.
@@ -161,15 +161,24 @@ def texts(path: Path) -> Iterator[str]:
 def test_imports_point_one_way() -> None:
     wrong = []
     for path in sources():
-        own = room(module(path))
+        own = package(module(path))
         if own in {"", "plugins", "workloads"}:
             continue
         wrong += [
             f"{path.relative_to(ROOT)} imports {used}"
-            for used in used_rooms(path) - {own}
+            for used in used_packages(path) - {own}
             if used in {"plugins", "workloads"} or level(used) >= level(own)
         ]
     assert wrong == []
+
+
+def test_the_picture_of_the_architecture_has_imports_for_arrows() -> None:
+    picture = (ROOT / "docs/architecture.md").read_text()
+    arrows = re.findall(r"^    (\w+)[^\n]*? -\.?->\|? *(\w+)", picture, re.MULTILINE)
+    assert len(arrows) > 10
+    made = {(package(module(path)), used) for path in sources() for used in used_packages(path)}
+    names = {"pytest": "pytest_plugin"}
+    assert {(names.get(a, a), names.get(b, b)) for a, b in arrows} - made == set()
 
 
 def test_no_modules_name_each_other_in_a_circle() -> None:
@@ -190,12 +199,12 @@ def test_no_modules_name_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("name", NEEDS_ONLY)
-def test_some_rooms_need_few(name: str) -> None:
+def test_some_packages_need_few(name: str) -> None:
     wrong = [
         f"{path.relative_to(ROOT)} imports {used}"
         for path in sources()
-        if room(module(path)) == name
-        for used in used_rooms(path) - NEEDS_ONLY[name] - {name}
+        if package(module(path)) == name
+        for used in used_packages(path) - NEEDS_ONLY[name] - {name}
         # The built-in workloads register like anybody's: that plugin names their folder.
         if (path.name, used) != ("workloads.py", "workloads")
     ]

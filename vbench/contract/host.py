@@ -90,7 +90,7 @@ class Host(Protocol):
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
     timeout_scale: float
-    # What guests there need to be launched with: HINT_EARLY, or a name of a hypervisor's room.
+    # What guests there need to be launched with: HINT_EARLY, or a name of a hypervisor's folder.
     launch_hints: Mapping[str, str]
 
     def with_layer(self, layer: Layer) -> Host:

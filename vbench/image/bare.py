@@ -143,8 +143,8 @@ class _Apt:
 
     def _installed(self, *packages: str) -> set[str]:
         """The names of all that apt would install on the empty system."""
-        said = self._ask("apt-get", "-s", "-q", "install", *BARE, *packages)
-        return set(re.findall(r"^Inst (\S+)", said, re.MULTILINE))
+        plan = self._ask("apt-get", "-s", "-q", "install", *BARE, *packages)
+        return set(re.findall(r"^Inst (\S+)", plan, re.MULTILINE))
 
     def _ask(self, *argv: str, timeout_s: float = _TIMEOUT_S) -> str:
         try:

@@ -55,7 +55,7 @@ def add(
         ) from error
     for module in _compile(foreign, packages, headers, base.kernel_release, keep_open):
         shutil.copy(module, own / module.name)
-    return {name: version for name, version in versions.items() if name in _told(foreign, base)}
+    return {name: version for name, version in versions.items() if name in _recorded(foreign, base)}
 
 
 def header_packages(base: ImageFiles) -> list[str]:
@@ -73,7 +73,7 @@ def header_packages(base: ImageFiles) -> list[str]:
     return [f"{name}={version}" for name in names]
 
 
-def _told(foreign: Foreign, base: ImageFiles) -> Iterable[str]:
+def _recorded(foreign: Foreign, base: ImageFiles) -> Iterable[str]:
     return (*foreign.packages, f"linux-headers-{base.kernel_release}")
 
 

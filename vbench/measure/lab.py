@@ -80,9 +80,6 @@ class Lab:
         self._recorder.phase("booting")
         guest = self._launch(at or self.host, options)
         self._guests.append(guest)
-        can = guest.capabilities
-        if at not in (None, self.host) and can.network is not NetworkPath.TAP:
-            raise Unsupported(can.no_network or "its guests have no card on a bridge of vbench")
         self._recorder.phase("measuring")
         return guest
 
@@ -126,6 +123,9 @@ class Lab:
 
     def watch(self, guest: Guest, *, mib: int = 0, mib_s: int = 0) -> Watcher:
         """Watch a guest on a port: it keeps `mib` of memory and touches `mib_s` in a second."""
+        can = guest.capabilities
+        if can.network is not NetworkPath.TAP:
+            raise Unsupported(can.no_network or "its guests have no card on a bridge of vbench")
         client = self._native(guest, True)
         assert client is not None  # noqa: S101 - a client is asked for
         bring_to_life(guest, _watcher_address(guest), mib=mib, mib_s=mib_s)

@@ -92,11 +92,11 @@ class Panel:
             launch for item in self.items if item.technique is technique for launch in item.launches
         }
         known = self.variants()
-        usual = {one.device.start for one in self.launches if one.variant in known}
+        starts = {one.device.start for one in self.launches if one.variant in known}
         others = {
             one.variant: one
             for one in reversed(self.launches)
-            if one.id in ids and one.device.start not in {*usual, ""}
+            if one.id in ids and one.device.start not in {*starts, ""}
         }
         return list(others.values())[::-1]
 

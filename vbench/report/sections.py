@@ -56,16 +56,16 @@ TITLES = {
 
 def sentence(panel: Panel) -> str:
     """Opens the chapter: how many workloads have a ratio to native, and the largest overhead."""
-    rated = [
+    ratios = [
         (value.ratio, item)
         for item in panel.items
         if (value := panel.overheads.get(item.name)) is not None
     ]
-    if not rated:
+    if not ratios:
         count = len({item.workload for item in panel.items if item.status is Status.OK})
         return f"{plural(count, 'workload')} measured, none with a ratio to native."
-    ratio, item = max(rated, key=lambda pair: (pair[0], pair[1].name))
-    count = len({item.workload for _, item in rated})
+    ratio, item = max(ratios, key=lambda pair: (pair[0], pair[1].name))
+    count = len({item.workload for _, item in ratios})
     return (
         f"Of {plural(count, 'workload')} with a ratio to native, {plain(item.workload)} under "
         f"{code(item.variant)} has the largest overhead: {times(ratio)}."

@@ -45,13 +45,13 @@ THRESHOLDS = (
 
 def _assisted(panel: Panel, *of: HypervisorType) -> list[tuple[Measured, str]]:
     """Hypervisors of these types with each of their hardware-assisted variants."""
-    usual = default_variants(panel, Technique.HARDWARE)
+    defaults = default_variants(panel, Technique.HARDWARE)
     return [
         (each, choice.variant)
         for each in hypervisors.measured([panel])
         if each.kind.type in of
         for choice in each.of
-        if choice.variant in usual
+        if choice.variant in defaults
     ]
 
 

@@ -63,11 +63,11 @@ class Binary:
 
 def look(host: Reader, path: str, *, own: bool) -> Binary:
     """The QEMU `path` on `host`; `own`: it may lie in a root of its own."""
-    said = shell(host, _LOOK, path, "own" if own else "", timeout_s=30)
-    if said.status != 0:
+    asked = shell(host, _LOOK, path, "own" if own else "", timeout_s=30)
+    if asked.status != 0:
         return Binary((path,), path, "", "", why="there is no such program")
     found: dict[str, list[str]] = {}
-    for line in said.stdout.splitlines():
+    for line in asked.stdout.splitlines():
         key, _, value = line.partition("=")
         found.setdefault(key, []).append(value)
     modules = "".join(found.get("modules", []))
@@ -118,13 +118,13 @@ def _libraries(host: Reader, binary: Binary) -> list[str]:
         list_them = [*words[: at + 2], "--list", words[at + 2]]
     else:
         list_them = ["ldd", binary.path]
-    said = shell(host, '"$@"', *list_them)
-    if said.status != 0 or (missing := _MISSING.findall(said.stdout)):
-        lost = f" {', '.join(missing)}" if said.status == 0 else ""
+    asked = shell(host, '"$@"', *list_them)
+    if asked.status != 0 or (missing := _MISSING.findall(asked.stdout)):
+        lost = f" {', '.join(missing)}" if asked.status == 0 else ""
         raise HostError(
-            f"the libraries of {binary.path} cannot be found{lost}", evidence=said.stderr
+            f"the libraries of {binary.path} cannot be found{lost}", evidence=asked.stderr
         )
-    return _LOADED.findall(said.stdout)
+    return _LOADED.findall(asked.stdout)
 
 
 def _modules(binary: Binary) -> Path:
