@@ -199,9 +199,9 @@ def test_measure_passes_its_inputs_on(runner: Runner) -> None:
     assert runner.run("action: Measure", env) == 0
     (call,) = runner.called()
     read = accepted(call)
-    assert read.backend == ["tcg,vcpus=2", "kvm-virtio"]
-    assert read.workload == ["cpu-*", "disk-*"]
-    assert read.host == ["testbed"]
+    assert read.variants == ["tcg,vcpus=2", "kvm-virtio"]
+    assert read.workloads == ["cpu-*", "disk-*"]
+    assert read.hosts == ["testbed"]
     assert (read.boots, read.rounds, read.out) == (2, 3, Path("a folder"))
 
 
