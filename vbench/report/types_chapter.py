@@ -76,7 +76,7 @@ def _origin(found: Sequence[Measured]) -> Table:
         [
             [
                 f"**{plain(each.kind.name)}**<br>{small('by ' + plain(each.kind.vendor))}",
-                f"{type_name(each.kind.type)}<br>{small(plain(each.kind.source))}",
+                _type(each),
                 _seen(each),
                 _to_install(each),
                 _root(each),
@@ -85,6 +85,11 @@ def _origin(found: Sequence[Measured]) -> Table:
             for each in found
         ],
     )
+
+
+def _type(each: Measured) -> str:
+    source = each.kind.source  # results of earlier versions have none
+    return type_name(each.kind.type) + (f"<br>{small(plain(source))}" if source else "")
 
 
 def _seen(each: Measured) -> str:
