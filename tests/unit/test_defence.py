@@ -178,7 +178,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_that_end_are_ctrl_c_once(number: signal.Signals) -> None:
-    interrupts = 0
+    interrupts, before = 0, signal.getsignal(number)
     with terminated_as_interrupted():
         for each in (number, number, signal.SIGTERM):  # the others while the report is written
             try:
@@ -186,7 +186,7 @@ def test_signals_that_end_are_ctrl_c_once(number: signal.Signals) -> None:
             except KeyboardInterrupt:
                 interrupts += 1
     assert interrupts == 1
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
 
 
 def test_only_a_signal_asks_a_run_to_end() -> None:

@@ -47,6 +47,18 @@ def test_a_boot_that_failed_is_not_tried_for_each_item(session: Session, series:
     session.broker.guest(series, 1)  # another boot may do
 
 
+@pytest.mark.parametrize(
+    ("method", "kind"), [("launch", "Capabilities"), ("attest", "Attestation")]
+)
+def test_what_is_no_guest_or_no_attestation_is_the_backends_fault(
+    session: Session, series: Series, monkeypatch: pytest.MonkeyPatch, method: str, kind: str
+) -> None:
+    monkeypatch.setattr(type(series.variant.backend), method, lambda *_: None)
+    with pytest.raises(LaunchError, match=f"returned NoneType from {method}, and not {kind}"):
+        session.broker.guest(series, 0)
+    assert GUESTS.closed == GUESTS.made
+
+
 def test_a_guest_that_was_late_is_launched_once_more(
     session: Session, series: Series, out: Path
 ) -> None:

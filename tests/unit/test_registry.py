@@ -158,6 +158,55 @@ def test_a_duplicate_backend_names_both(tmp_path: Path) -> None:
     assert made.backends["tcg"] is Registry.load().backends["tcg"]  # the file's is another object
 
 
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ("name='a b,c'", "needs another name"),
+        ("technique='full'", "the technique 'full', which is no Technique"),
+        ("facts={'usage': 'text'}", "has facts that are no Fact"),
+        ("counted=('tcg',)", "no CountedRun"),
+        ("options=None", "options that are no dataclass instance"),
+        ("options=Lists()", "has the option disks, which is no bool, int, float or str"),
+        ("declare=lambda self, options: {}", "declares {}, which is no Declaration"),
+    ],
+)
+def test_a_backend_that_is_none_is_named_where_it_registers(
+    tmp_path: Path, change: str, wrong: str
+) -> None:
+    """It was an internal error where it was used, to be reported as a fault of vbench."""
+    name, value = change.split("=", 1)
+    text = f"""
+import dataclasses
+from vbench.plugins.tcg import BACKEND
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    disks: list = None
+class Mine(type(BACKEND)):
+    pass
+fields = {{each.name: getattr(BACKEND, each.name) for each in dataclasses.fields(BACKEND)}}
+mine = Mine(**{{**fields, "name": "mine"}})
+value = {value}
+if {name!r} in fields:
+    object.__setattr__(mine, {name!r}, value)
+else:
+    Mine.declare = value
+@hookimpl
+def vbench_backends():
+    return [mine]
+"""
+    made = Registry.load([plugin(tmp_path, text)])
+    assert wrong in problem(made)
+    assert set(made.backends) == BUILT_IN
+
+
+def test_a_probe_that_gives_no_availability_is_the_plugins_fault() -> None:
+    tcg = Registry.load().backends["tcg"]
+    said = SimpleNamespace(name="mine", probe=lambda host, options: True)
+    able = registry_module.probed(said, None, tcg.options)  # type: ignore[arg-type]
+    assert able.reason == "the backend mine returned bool from probe, and not Availability"
+    assert able.remedy == "mend the backend mine"
+
+
 def test_an_entry_point_of_a_taken_name_keeps_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two distributions may both call their entry point `tcg`."""
     real = registry_module.entry_points

@@ -18,10 +18,10 @@ from typing import Any
 
 import pluggy
 
-from vbench.contract import hookspecs
+from vbench.contract import checks, hookspecs
 from vbench.contract.backend import Backend
 from vbench.contract.host import Host
-from vbench.errors import PluginError, UsageError, VbenchError, named
+from vbench.errors import LaunchError, PluginError, UsageError, VbenchError, named
 from vbench.model import Availability
 from vbench.records import Declaration
 from vbench.system.interrupts import asked_to_end
@@ -221,7 +221,9 @@ def probed(backend: Backend, host: Host, options: Any) -> Availability:
     """What the backend says of `host`. A fault in it is no reason to lose the other backends.
     Raises ConnectionLost, HostError."""
     try:
-        return backend.probe(host, options)
+        return checks.returned(backend, "probe", backend.probe(host, options), Availability)
+    except LaunchError as error:
+        return Availability(False, error.what, error.remedy)
     except VbenchError:  # of the host
         raise
     except BaseException as error:
@@ -258,18 +260,6 @@ def _variant(backend: Backend, options: Any, assignments: Sequence[str], text: s
     return Variant(variant_text(backend, options), backend, options)
 
 
-def _backends(result: Iterable[Any]) -> list[Backend]:
-    """Checked for all that the contract asks for. Raises TypeError."""
-    backends = list(result)
-    for backend in backends:
-        missing = [name for name in vars(Backend) if name[0] != "_" and not hasattr(backend, name)]
-        if missing:
-            raise TypeError(f"{backend!r} is no backend: it has no {', '.join(missing)}")
-        if not dataclasses.is_dataclass(backend.options) or isinstance(backend.options, type):
-            raise TypeError(f"the options of backend {backend.name!r} are no dataclass instance")
-    return backends
-
-
 def _paths(result: Iterable[Any]) -> list[Path]:
     return [Path(path) for path in result]
 
@@ -280,7 +270,7 @@ def _as_it_is(result: object) -> object:
 
 # What each hook's result becomes, inside the `try` of its call: a generator runs only then.
 _SHAPES: Mapping[str, typing.Callable[[Any], object]] = {
-    "vbench_backends": _backends,
+    "vbench_backends": checks.backends,
     "vbench_workloads": _paths,
     "vbench_doctor": list,
     "vbench_counters": dict,

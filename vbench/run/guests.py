@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import vbench
+from vbench.contract.checks import returned
 from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.contract.registry import Variant, with_options
@@ -19,6 +20,7 @@ from vbench.errors import (
     VbenchError,
 )
 from vbench.model import ImageFiles, Launch
+from vbench.records import Attestation, Capabilities
 from vbench.run.book import Book
 from vbench.run.failures import fault
 from vbench.run.phases import Phases
@@ -132,9 +134,10 @@ class Broker:
     ) -> tuple[Guest, Launch]:
         backend = variant.backend
         guest = backend.launch(at, self._image, variant.options)
+        can = returned(backend, "launch", getattr(guest, "capabilities", guest), Capabilities)
         try:
-            attestation = backend.attest(guest)
-            if not guest.capabilities.relaunchable:
+            attestation = returned(backend, "attest", backend.attest(guest), Attestation)
+            if not can.relaunchable:
                 self._one_boot.add(series.label)
                 boot = 0
             launch = Launch(
@@ -148,7 +151,7 @@ class Broker:
                 phases=guest.phases,
                 observed=guest.observed,
                 device=guest.device,
-                capabilities=guest.capabilities,
+                capabilities=can,
                 digests=guest.digests,
             )
             self._book.launched(series, launch)
