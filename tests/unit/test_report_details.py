@@ -137,6 +137,9 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
     assert "`vbench run --host testbed --backend tcg`" in below
     assert "all but" not in markdown(part, result(host=TESTBED))
 
+    many = markdown(result(host=TESTBED, reduced_to=tuple(f"cpu-{i}" for i in range(16))))
+    assert "`tcg`: all but 16 workloads that stand for the others" in many
+
     devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
     assert "all but `disk/*`, `network/*`, `boot/*`" in devices
     assert "| `--backend tcg` |" in devices

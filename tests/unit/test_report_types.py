@@ -13,7 +13,7 @@ from test_report_exits import event, judged
 from test_report_first import BARE, screen, table
 
 from vbench import report
-from vbench.model import Pair, Result, Technique
+from vbench.model import Pair, Result, Status, Technique
 from vbench.records import (
     Attestation,
     Clock,
@@ -81,6 +81,17 @@ def test_the_table_of_types_is_the_introduction_s() -> None:
         "not measured",
     ]
     assert products[1].endswith("measured here: XEN")
+
+
+def test_a_hypervisor_whose_guests_all_failed_is_not_measured() -> None:
+    made = of_type("box", TWO)
+    failed = tuple(
+        replace(i, status=Status.FAILED, reason="it broke", pairs=()) for i in made.items
+    )
+    lost = replace(made, items=failed, launches=())
+    kvm = of_type("kvm", HYBRID)
+    assert table(screen(kvm, lost))[10][3].endswith("measured here: none")
+    assert "Measured here: KVM (hybrid)." in chapter(kvm, lost)
 
 
 def test_what_was_counted_is_in_the_table_and_what_was_not_is_no_number() -> None:

@@ -123,7 +123,9 @@ def share(part: float) -> str:
 
 
 def _shares(one: Attribution) -> str:
-    return f"{share(one.share(one.predicted))}, {share(one.share(one.explained))}"
+    by_exits = share(one.share(one.predicted))
+    both = share(one.share(one.explained))
+    return by_exits if one.io_threads is None else f"{by_exits}, {both}"
 
 
 def table(panel: Panel) -> list[Block]:
@@ -164,8 +166,9 @@ def table(panel: Panel) -> list[Block]:
         "Measured is guest less native. Device threads: CPU time of QEMU's threads that are no "
         "vCPU, for Xen of dom0; they do the guest's input and output. This time can overlap with "
         "the vCPU's, and native I/O needs part of it as well, so it is an upper bound. Explained: "
-        "by exits, and by both, where the overhead is surely more than "
-        f"{WORTH_EXPLAINING - 1:.0%} of native. Exit reasons without a measured cost are assumed "
+        "by exits, and by both where those threads were counted; only of an overhead that is "
+        f"surely more than {WORTH_EXPLAINING - 1:.0%} of native. Exit reasons without a measured "
+        "cost are assumed "
         "to cost as much as the cheapest measured one. The rest is device models at work inside "
         "an exit, the host's kernel, waiting, caches and TLB; below 0, more is explained than "
         "there is."

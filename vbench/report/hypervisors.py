@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vbench.model import Technique
+from vbench.model import Status, Technique
 from vbench.records import Hypervisor, HypervisorType, Installation, Place
 from vbench.report.choice import CPU, Choice, choose
 from vbench.report.gather import Panel
@@ -36,6 +36,15 @@ class Measured:
         """The variant that stands for it, in one panel or in all."""
         panels = [panel] if panel else list({c.panel.number: c.panel for c in self.of}.values())
         return choose(panels, None, CPU, hypervisor=self.kind.name)
+
+    @property
+    def ran(self) -> bool:
+        """Whether a guest of it ran or was measured; one that failed before tells nothing."""
+        return any(
+            c.launch is not None
+            or any(i.variant == c.variant and i.status is Status.OK for i in c.panel.items)
+            for c in self.of
+        )
 
     @property
     def module(self) -> str:

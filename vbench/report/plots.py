@@ -95,8 +95,8 @@ def explained(panel: Panel) -> str | None:
 
 def boots(panel: Panel) -> str | None:
     """Boot times of each variant: median, and smallest to largest; None without any."""
-    legend = panel.launched()
     names = sorted({phase.name for launch in panel.launches for phase in launch.phases})
+    legend = [v for v in panel.launched() if any(boot_times(panel, v, name) for name in names)]
     rows = []
     for name in names:
         dots = tuple(

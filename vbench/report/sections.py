@@ -30,6 +30,7 @@ _OWN_COLUMNS = ("host_cpu_s", "vcpu_wait_s")
 # as cycles, and as the CPU time of all other threads, in the section about exits
 _SHOWN_ELSEWHERE = ("tsc_ticks", "vcpu_cpu_s")
 
+_NAMED = 6  # so many patterns of workloads are named in a cell
 _ROUNDS = f"Boots {TIMES} rounds"
 _HEADINGS = (
     "Workload",
@@ -252,7 +253,8 @@ def boots(panel: Panel) -> list[Block]:
         cell = []
         for name in names:
             times = boot_times(panel, variant, name)
-            apart = f" ({number(times[0])} to {number(times[-1])})" if len(times) > 1 else ""
+            texts = list(dict.fromkeys(map(number, (times[0], times[-1])))) if times else []
+            apart = f" ({' to '.join(texts)})" if len(texts) > 1 else ""
             cell.append(f"{number(statistics.median(times))} s{apart}" if times else NOTHING)
         if any(text != NOTHING for text in cell):
             count = sum(launch.variant == variant for launch in panel.launches)
@@ -263,7 +265,8 @@ def boots(panel: Panel) -> list[Block]:
         Table(["Variant", "Boots", *map(plain, names)], rows),
         "Userspace: the kernel starts its first process. Ready: the guest listens for SSH. "
         "Command: the first command over SSH has ended. From the kernel's start by the guest's "
-        "clock, from the launch by the host's. In brackets: the least and the most of the boots.",
+        "clock, from the launch by the host's. In brackets: the least and the most of the boots, "
+        "where they differ.",
     ]
 
 
@@ -284,7 +287,10 @@ def unmeasured(gathered: Gathered) -> list[Block]:
                     "backend measures what goes through them"
                 )
                 how = f"--backend {variant}"
-            what = f"{code(variant)}: all but {', '.join(map(code, globs))}"
+            kept = ", ".join(map(code, globs))
+            if len(globs) > _NAMED:
+                kept = f"{len(globs)} workloads that stand for the others"
+            what = f"{code(variant)}: all but {kept}"
             if globs == NO_EXITS:
                 what = f"{code(variant)}: {code('exit/*')}"
                 why = (

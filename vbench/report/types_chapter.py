@@ -55,8 +55,8 @@ _NOTE = (
 
 
 def _sentence(found: Sequence[Measured]) -> str:
-    names = (f"{plain(each.kind.name)} ({type_name(each.kind.type)})" for each in found)
-    return f"Measured here: {', '.join(names)}."
+    ran = (f"{plain(e.kind.name)} ({type_name(e.kind.type)})" for e in found if e.ran)
+    return f"Measured here: {', '.join(ran) or 'none'}."
 
 
 # ---------------------------------------------------------------- what each is, and what it takes

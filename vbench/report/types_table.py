@@ -85,7 +85,7 @@ def _effort(each: Measured) -> str:
 
 
 def _products(stated: str, found: Sequence[Measured]) -> str:
-    here = ", ".join(plain(each.kind.name) for each in found) or "none"
+    here = ", ".join(plain(each.kind.name) for each in found if each.ran) or "none"
     return f"{stated}; measured here: {here}"
 
 
