@@ -94,6 +94,13 @@ def test_a_hypervisor_whose_guests_all_failed_is_not_measured() -> None:
     assert "Measured here: KVM (hybrid)." in chapter(kvm, lost)
 
 
+def test_one_hypervisor_stands_for_its_type_hardware_assisted_before_others() -> None:
+    rows = table(screen(of_type("abc", TWO, 7.0, technique=Technique.FULL), of_type("box", TWO)))
+    assert rows[7][3].startswith("BOX ×1")
+    assert "ABC" not in rows[7][3] + rows[9][3]
+    assert rows[10][3].endswith("measured here: ABC, BOX")
+
+
 def test_what_was_counted_is_in_the_table_and_what_was_not_is_no_number() -> None:
     counted = of_type("xen", ONE, installation=installed(34, 66.7))
     not_counted = replace(installed(0, 0), packages=None, disk_mib=None, reason="no network | here")

@@ -19,10 +19,10 @@ from vbench.results.formatting import NOTHING, TIMES, code, plain
 _NONE = "not measured"
 _MEASURES = (
     f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
-    "I/O: time per small operation, guest ÷ native (disk: 4 KiB at random; net: request and reply)."
+    "I/O: time per small operation (disk: 4 KiB at random; net: request and reply)."
 )
 _MARKS = {
-    COUNTED: f"{COUNTED} counted: instructions in an emulated machine ÷ native's; they say nothing "
+    COUNTED: f"{COUNTED} counted: instructions in an emulated machine, they say nothing "
     "about time.",
     PART: f"{PART} mean over a part of its reference workloads.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
@@ -112,7 +112,7 @@ def _guest_os(gathered: Gathered, technique: Technique) -> str:
         for launch in panel.started_otherwise(technique):
             start = plain(launch.device.start.partition(",")[0])
             text = _stated(gathered, technique, "guest_os", launch.variant)
-            return f"{text}: booted by {start} {code(launch.variant.partition(',')[0])}"
+            return f"{text}: {start} boots {code(launch.variant.partition(',')[0])}"
     text = _stated(gathered, technique, "guest_os")
     found = launched(gathered, technique)
     if found is not None and found.launch is not None:

@@ -132,7 +132,7 @@ def _explained(panel: Panel) -> str:
 def _trust(panels: Sequence[Panel]) -> list[Block]:
     texts = [_evidence(panel) for panel in panels if panel.overheads]
     return [
-        "**Can I trust it?** Yes, as far as a figure's brackets reach, and for this machine alone. "
+        "**Can I trust it?** Only as far as a figure's brackets reach, and for this machine. "
         + " ".join(texts)
         + f" Each figure has its flags in {link('Every workload')}; versions and command lines "
         f"are in {link('Provenance')}. Run it again: `vbench compare` says what changed."
