@@ -144,6 +144,7 @@ class WorkloadInfo:
     fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
     cpus: int = 1  # so many the guest must have: with fewer it is measured only if it is named
+    named: bool = False  # takes long, and is measured only where `--workload` names it, but by "*"
 
     @property
     def scenario(self) -> bool:

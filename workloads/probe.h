@@ -30,6 +30,7 @@ extern const struct command SMP_COMMANDS[];    /* probe_smp.c */
 extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
 extern const struct command NET_COMMANDS[];    /* probe_net.c */
 extern const struct command LIFE_COMMANDS[];   /* probe_life.c */
+extern const struct command LOAD_COMMANDS[];   /* probe_load.c */
 extern const struct command EXIT_COMMANDS[];   /* probe_exit.c */
 extern const struct command XEN_COMMANDS[];    /* probe_xen.c */
 extern const struct command HYPERVISOR_COMMANDS[]; /* probe_hypervisor.c */
@@ -79,6 +80,9 @@ uint64_t *sample_buffer(uint64_t count);
  * takes. Where reading the clock is dear, a group is several times `size`: else what it costs
  * would be as long as the work. Returns 2 if `text` is no such number. */
 int timed_groups(const char *text, uint64_t size, void (*run)(uint64_t size));
+
+/* So many times all primes below 2,000. */
+void prime_events(uint64_t events);
 
 /* Use a value, so that the compiler cannot drop the work that made it. */
 #define KEEP(value) __asm__ volatile("" : "+r"(value))

@@ -19,6 +19,7 @@ from vbench.cli import main as cli
 from vbench.contract.registry import Registry, Variant
 from vbench.hosts import local, lock
 from vbench.hosts.local import LocalHost
+from vbench.image import build, rootfs
 from vbench.measure.plan import Plan
 from vbench.model import ImageFiles
 from vbench.results.history import SCHEMA_VERSION
@@ -98,6 +99,14 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
     with Session(registry=registry, book=book, image=image, plan=plan) as made:
         yield made
     assert len(GUESTS.closed) == len(GUESTS.made)
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probe, compiled once for all."""
+    made = tmp_path_factory.mktemp("probe") / "vbench-probe"
+    rootfs.compile_probe(build.PROBE, made)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vbench.system.cgroups import cpu_group, stat_files
+from vbench.system.cgroups import cpu_group, room, stat_files
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V2 = "41 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate"
@@ -54,3 +54,21 @@ def test_the_group_that_gets_cpu_time() -> None:
     assert cpu_group(both) == "/machine/vm/vcpu0"
     assert cpu_group("0::/machine.slice/vm.scope/libvirt/vcpu0\n").endswith("/vcpu0")
     assert cpu_group("") == ""
+
+
+def test_room_for_limits_is_below_the_own_groups_of_version_1() -> None:
+    mounts = "".join(
+        f"3{n} 31 0:3{n} / /sys/fs/cgroup/{name} rw - cgroup cgroup rw,{name}\n"
+        for n, name in enumerate(("cpu,cpuacct", "memory", "pids"))
+    )
+    own = "9:memory:/jobs/7\n8:pids:/\n4:cpu,cpuacct:/\n0::/\n"
+    assert room(own, f"{mounts}{V2}\n") == [
+        "/sys/fs/cgroup/cpu,cpuacct",
+        "/sys/fs/cgroup/memory/jobs/7",
+        "/sys/fs/cgroup/pids",
+    ]
+
+
+def test_room_for_limits_is_at_the_top_of_version_2() -> None:
+    assert room("0::/user.slice/a.scope\n", f"{OTHERS}\n{V2}\n") == ["/sys/fs/cgroup"]
+    assert room("", f"{OTHERS}\n") == []

@@ -11,16 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vbench.image import build, rootfs
-
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("probe") / "vbench-probe"
-    rootfs.compile_probe(build.PROBE, target)
-    return target
 
 
 def run(probe: Path, *arguments: str) -> dict[str, float]:

@@ -108,7 +108,7 @@ def test_downtime_stands_there_by_three_clocks_with_its_limits() -> None:
     assert "70.0 ms (50.0 ms to 90.0 ms)" in section
     assert "36.0 ms" in section
     assert "No network lies between them" in section
-    assert "Consolidation and isolation are not measured yet" in section
+    assert "consolidation by `vbench run --workload 'consolidation*'`" in section
 
 
 def test_a_report_without_scenarios_has_no_such_chapter() -> None:

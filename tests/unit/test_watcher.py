@@ -14,17 +14,9 @@ from typing import Any
 
 import pytest
 
-from vbench.image import build, rootfs
 from vbench.measure.watcher import Observation
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
-
-
-@pytest.fixture(scope="module")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("probe") / "vbench-probe"
-    rootfs.compile_probe(build.PROBE, target)
-    return target
 
 
 def free_port(kind: socket.SocketKind) -> int:

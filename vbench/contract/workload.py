@@ -21,7 +21,7 @@ from vbench.records import Cause
 PREFIX, SCENARIO_PREFIX = "bench_", "scenario_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
-    "cause": None, "fresh": False, "representative": False, "cpus": 1,
+    "cause": None, "fresh": False, "representative": False, "cpus": 1, "named": False,
 }  # fmt: skip
 
 
@@ -59,7 +59,8 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     exact count of instructions is to be had; `cause`, the event whose cost it shows; `fresh`: it is
     the first on each boot;
     `representative`: a reduced run measures it of its category; `cpus`: guests with fewer are left
-    out, unless it is named.
+    out, unless it is named; `named`: it is measured only where `--workload` names it, and not by
+    "*".
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. A scenario need state nothing: its name says its kind, which is its
@@ -110,6 +111,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         fresh=stated.get("fresh") is True,
         representative=stated.get("representative") is True,
         cpus=int(values["cpus"]),
+        named=stated.get("named") is True,
     )
 
 

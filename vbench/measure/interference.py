@@ -22,6 +22,9 @@ IDLE_SHARE = 0.01
 _IDLE_RESOLUTION_S = 0.02
 
 
+PRESSURE = "cpu-pressure"
+
+
 @dataclass(frozen=True)
 class InterferenceSample:
     """Monotonic counters of a host at one moment, in seconds; None where it has no such file."""
@@ -109,7 +112,7 @@ class InterferenceMonitor:
         if _grew(before.steal_s, now.steal_s) > STEAL_SHARE * lasted_s:
             flags.append("steal")
         if _grew(before.pressure_s, now.pressure_s) > PRESSURE_SHARE * lasted_s:
-            flags.append("cpu-pressure")
+            flags.append(PRESSURE)
         if _grew(before.throttled, now.throttled) > 0:
             flags.append("throttled")
         return tuple(flags)

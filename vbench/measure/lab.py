@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from vbench.contract.guest import Guest, Life, Saved, Terms
+from vbench.contract.guest import Guest, Life, Saved, Target, Terms
 from vbench.contract.host import Host
 from vbench.errors import Unsupported, VbenchError, WorkloadError
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.port import at_port
-from vbench.measure.interference import InterferenceMonitor
+from vbench.measure.interference import PRESSURE, InterferenceMonitor
+from vbench.measure.load import Loaded, Requests, sleep, under_load
 from vbench.measure.recorder import Recorder, duration, phase_s
 from vbench.measure.watcher import Watcher, bring_to_life
 from vbench.model import ImageFiles, Pair
@@ -57,6 +58,7 @@ class Lab:
         self._stack = ExitStack()
         self._monitor = InterferenceMonitor(host)
         self._began = self._monitor.sample()
+        self._deadline = time.monotonic() + recorder.plan.budget_s
         self._phases: list[Phase] = []
         self._counts: dict[str, float] = {}
 
@@ -66,6 +68,11 @@ class Lab:
     def rounds(self) -> range:
         """How often a boot's figures are taken."""
         return range(self._recorder.plan.rounds)
+
+    @property
+    def left_s(self) -> float:
+        """What is left of its budget, in seconds of the wall clock. May be negative."""
+        return self._deadline - time.monotonic()
 
     def ports(self, count: int) -> Sequence[Host]:
         """The host as guests on the ports of one bridge see it: each for one guest at a time."""
@@ -121,19 +128,47 @@ class Lab:
         return made.guest
 
     def watch(self, guest: Guest, *, mib: int = 0, mib_s: int = 0) -> Watcher:
-        """Watch a guest on a port: it keeps `mib` of memory and touches `mib_s` in a second."""
+        """Watch a guest on a port: it keeps `mib` of memory and touches `mib_s` in a second. Raises
+        Unsupported where that is more than half of what it has: its kernel would end whoever keeps
+        it."""
+        address = self.host_end(guest)
+        if 2 * mib > (guest.device.memory_mib or 2 * mib):
+            raise Unsupported(
+                f"{mib} MiB are to be kept in a guest of {guest.device.memory_mib} MiB",
+                remedy=f"give it memory={2 * mib}",
+            )
+        client = self._native(guest, True)
+        assert client is not None  # noqa: S101 - a client is asked for
+        bring_to_life(guest, address, mib=mib, mib_s=mib_s)
+        return self._stack.enter_context(Watcher(client, guest.endpoint.address))
+
+    def note(self, text: str) -> None:
+        """What a reader must know of this scenario's figures."""
+        self._recorder.outcome.notes.add(text)
+
+    def host_end(self, guest: Guest) -> str:
+        """The host's address on the bridge of a guest: the first one of its network. Raises
+        Unsupported where it has no card there."""
         can = guest.capabilities
         if can.network is not NetworkPath.TAP:
             raise Unsupported(can.no_network or "its guests have no card on a bridge of vbench")
-        client = self._native(guest, True)
-        assert client is not None  # noqa: S101 - a client is asked for
-        bring_to_life(guest, _watcher_address(guest), mib=mib, mib_s=mib_s)
-        return self._stack.enter_context(Watcher(client, guest.endpoint.address))
+        return guest.endpoint.address.rpartition(".")[0] + ".1"
+
+    def native(self, guest: Guest) -> Native | None:
+        """Its native partner: the image's programs on the host itself. None where it has none."""
+        return self._native(guest, False)
+
+    def under_load(
+        self, targets: Sequence[Target], requests: Requests, guests: Sequence[Guest] = ()
+    ) -> Loaded:
+        """What came of requests that all `targets` serve at once; `guests` are those of them that
+        are no native ones."""
+        return under_load(self.host, targets, requests, guests)
 
     def natively(self, guest: Guest, command: str) -> float | None:
         """Seconds that a command takes natively from nothing to its end, by the host's clock; None
         where the guest has no native partner."""
-        native = self._native(guest, False)
+        native = self.native(guest)
         if native is None:
             return None
         began = native.host.clock()
@@ -146,9 +181,7 @@ class Lab:
 
     def sleep(self, seconds: float) -> None:
         """Let seconds of the host's clock pass."""
-        until = self.host.clock() + seconds
-        while (left := until - self.host.clock()) > 0:
-            time.sleep(left)
+        sleep(self.host, seconds)
 
     # ------------------------------------------------------------ figures
 
@@ -168,12 +201,15 @@ class Lab:
         """What was counted in this round, with the unit in the name: `state_mib`."""
         self._counts |= counts
 
-    def record(self, seconds: float) -> None:
-        """End this round: `seconds` is the figure that the scenario is about. Raises
+    def record(self, seconds: float, *, crowded: bool = False) -> None:
+        """End this round: `seconds` is the figure that the scenario is about. `crowded`: that CPUs
+        were fought for is its purpose, and no disturbance. Raises
         WorkloadError for one that is no duration, AttestationError where a guest that was restored
         or migrated is not what its label says: all is timed by then, and nothing of it is kept."""
         duration(seconds, "scenario")
         flags = self._monitor.flags_since(self._began)
+        if crowded:
+            flags = tuple(flag for flag in flags if flag != PRESSURE)
         self._attest_anew(*self._guests)
         pair = Pair(
             None,
@@ -215,8 +251,3 @@ def _life(guest: Guest, operation: str) -> Life:
     if why is not None or guest.life is None:
         raise Unsupported(f"its guests have no {operation}: {why}")
     return guest.life
-
-
-def _watcher_address(guest: Guest) -> str:
-    """Where the bridge's own end is: the first address of the guest's network."""
-    return guest.endpoint.address.rpartition(".")[0] + ".1"

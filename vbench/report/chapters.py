@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from vbench.report import (
     attribution,
     claims,
+    consolidation,
     exits,
     first,
+    isolation,
     overview,
     plots,
     provenance,
@@ -24,7 +26,7 @@ from vbench.report import (
 )
 from vbench.report.document import Block, Document, Picture, Section, link
 from vbench.report.gather import Gathered, Panel
-from vbench.results.formatting import plain
+from vbench.results.formatting import code, plain
 
 PanelBlocks = Callable[[Panel], list[Block]]
 
@@ -47,7 +49,7 @@ def document(gathered: Gathered) -> Document:
         *_per_panel("Disk and network", gathered, _io),
         *_per_panel("VM exits", gathered, _exits),
         *_per_panel("Boot times", gathered, _boots),
-        *_per_panel(scenarios.TITLE, gathered, scenarios.tables),
+        *_per_panel(scenarios.TITLE, gathered, _scenarios),
         *_chapter(claims.TITLE, claims.section(gathered)),
         *_per_panel("Every workload", gathered, _workloads),
         *_chapter("Not measured", sections.unmeasured(gathered)),
@@ -118,6 +120,21 @@ def _boots(panel: Panel) -> list[Block]:
             "time of a real machine, and not to be compared with one."
         )
     return [*blocks, *_picture(panel, "boot", plots.boots(panel), alt), *tables]
+
+
+def _scenarios(panel: Panel) -> list[Block]:
+    crowds, neighbours = consolidation.blocks(panel), isolation.blocks(panel)
+    blocks = [*scenarios.tables(panel), *crowds]
+    alt = f"Consolidation, {name(panel)}: the figures of the table"
+    blocks += [*_picture(panel, "consolidation", consolidation.plot(panel), alt), *neighbours]
+    if not blocks:
+        return []
+    left = [
+        f"{each.KIND} by {code(each.HOW)}"
+        for each, found in ((consolidation, crowds), (isolation, neighbours))
+        if not found
+    ]
+    return [*blocks, *([f"Not measured unless asked for: {'; '.join(left)}."] if left else [])]
 
 
 def _workloads(panel: Panel) -> list[Block]:

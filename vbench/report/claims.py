@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vbench.report import (
+    consolidation,
     exit_claims,
     host_claims,
+    isolation,
     ring_claims,
     scenario_claims,
     technique_claims,
@@ -76,7 +78,8 @@ def section(gathered: Gathered) -> list[Block]:
         f"Thresholds: high is above {stats.MEDIUM_MAX:g} by the whole interval; near native is an "
         f"interval within {1 / stats.LOW_MAX:.2f} and {stats.LOW_MAX:.2f} (two one-sided tests at "
         f"2.5 % each) and refuted above {stats.LOW_MAX:.2f}; {exit_claims.THRESHOLDS}; "
-        f"{type_claims.THRESHOLDS}; {scenario_claims.THRESHOLDS}. A claim with several parts is "
+        f"{type_claims.THRESHOLDS}; {scenario_claims.THRESHOLDS}; {consolidation.THRESHOLDS}; "
+        f"{isolation.THRESHOLDS}. A claim with several parts is "
         "confirmed if all of them are, and refuted if one is. One boot is not enough for a "
         "verdict. *By count*: instructions and exits counted in an emulated machine decide which "
         "events exit, how often, and how much code runs; about time they are *consistent* with a "
@@ -96,12 +99,6 @@ def _count(rows: Sequence[Sequence[str]]) -> str:
 def _not_here(why: str) -> str:
     return f"not measured here ({why})"
 
-
-def _not(why: str) -> Judge:
-    return lambda panel: why
-
-
-_YET = _not("vbench has no experiment for it yet")
 
 CLAIMS = (
     Claim("T1", "Binary translation runs an unmodified system, at a high cost for the CPU.",
@@ -130,8 +127,10 @@ CLAIMS = (
           type_claims.both_types),
     Claim("Q3", "A hypercall has less overhead than an instruction that is trapped and emulated.",
           exit_claims.hypercall),
-    Claim("W1", "Consolidation lifts utilization from 15-20 % to 60-80 %.", _YET),
-    Claim("W2", "Guests are isolated: each has its kernel, file system and network stack.", _YET),
+    Claim("W1", "Consolidation lifts utilization from 15-20 % to 60-80 %.",
+          consolidation.claim),
+    Claim("W2", "Guests are isolated: each has its kernel, file system and network stack.",
+          isolation.claim),
     Claim("W3", "A machine is provisioned within minutes.", scenario_claims.provisioning),
     Claim("W4", "Snapshots allow recovery, and migration without downtime.",
           scenario_claims.snapshots_and_migration),

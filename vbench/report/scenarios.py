@@ -19,7 +19,6 @@ from vbench.results.formatting import NOTHING, code, duration, number, plain
 
 TITLE = "Why virtualization matters"
 PROVISIONING, SNAPSHOT, MIGRATION = SCENARIOS[:3]
-_NOT_YET = "Consolidation and isolation are not measured yet."
 _LIMITS = (
     "Source and destination are on one host. No network lies between them, and they share its CPUs "
     "and its disk. Hypervisor, guest and client each have a clock of their own. *Tick gap* is the "
@@ -190,7 +189,7 @@ def tables(panel: Panel) -> list[Block]:
         )
     if not blocks:
         return []
-    return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS} {_NOT_YET}"]
+    return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS}"]
 
 
 def _name(item: Item) -> str:

@@ -125,5 +125,7 @@ def _chosen(
             wanted = wanted and (plan.own_guests or not (info.options or info.scenario))
             # of a guest whose CPUs are not an option's the workload itself finds out
             wanted = wanted and getattr(series.variant.options, "vcpus", info.cpus) >= info.cpus
+        if info.named:  # "*" names none
+            wanted = wanted and any(info.matches(glob) for glob in globs if glob != "*")
         if wanted and boot < plan.boots_of(info):
             yield workload

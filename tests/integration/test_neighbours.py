@@ -1,0 +1,53 @@
+"""Several real guests at once: what they cost each other, and what they see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Vbench
+
+pytestmark = pytest.mark.tcg
+
+
+def test_guests_share_a_host_and_nothing_else(vbench: Vbench) -> None:
+    """Both scenarios, as short as they are."""
+    chosen = ("--workload", "consolidation*", "--workload", "isolation*")
+    done = vbench.measure("--quick", "--boots", "1", "--rounds", "1", *chosen)
+    assert done.returncode == 0, done.stderr
+    found = {
+        entry["extra_info"]["vbench"]["workload"]: entry["extra_info"]["vbench"]
+        for entry in vbench.json()["benchmarks"]
+    }
+    _share_a_host(found["consolidation-part-time"])
+    _share_nothing_else(found["isolation-neighbour"])
+    text = (vbench.out / "report.md").read_text()
+    assert "**Consolidation**" in text
+    assert "**Isolation**" in text
+    assert list(vbench.out.glob("**/consolidation-*.svg"))
+
+
+def _share_a_host(item: dict[str, Any]) -> None:
+    counted = {name: value for name, (value,) in item["counters"].items()}
+    (phases,) = item["pair_phases"]
+    times = {(each["operation"], each["phase"]): each["seconds"] for each in phases}
+    for who in ("1 guests", "1 natively"):
+        assert 0 < counted[f"{who}: busy_percent"] <= 100
+        assert 0.001 < times[who, "p50"] <= times[who, "p99"]
+    # fixed work: what is translated takes longer
+    assert times["1 guests", "p50"] > times["1 natively", "p50"]
+    assert 100 < counted["1 guests: pss_mib"] < 1200
+
+
+def _share_nothing_else(item: dict[str, Any]) -> None:
+    counted = {name: value for name, (value,) in item["counters"].items()}
+    assert counted["kernels"] == 3
+    for what in ("processes", "files", "ports", "frames"):
+        assert counted[f"{what}: itself"] > 0, what
+        assert counted[f"{what}: neighbour"] == 0, what
+    assert [counted[f"{what}: host"] for what in ("processes", "files", "ports")] == [0, 0, 0]
+    # the control: plain processes are seen
+    assert counted["processes: plain process"] > 0
+    assert counted["ports: plain process"] > 0
+    assert counted["cpu, guests: finished"] == 1

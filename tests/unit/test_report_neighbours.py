@@ -1,0 +1,138 @@
+"""Consolidation and isolation in the report, and the verdicts W1 and W2, from made-up scenarios."""
+
+from __future__ import annotations
+
+import pytest
+from test_report_exits import judged
+from test_report_scenarios import gathered, scenario
+
+from vbench import report
+from vbench.model import Item, Pair
+from vbench.records import Clock, Phase
+from vbench.report import consolidation
+from vbench.results.formatting import TIMES
+
+
+def crowd(
+    *points: tuple[int, float, float], foreign: float = 1.0, missed: float = 0.0, **counts: float
+) -> Item:
+    """Of (guests, 99th percentile in ms, per cent busy)."""
+    phases, counters = [], {"slower_limit": 2.0, "load_percent": 18.0, "period_ms": 20.0, **counts}
+    for count, p99_ms, busy in points:
+        for who in ("guests", "natively"):
+            for name, share in (("p50", 0.4), ("p95", 0.8), ("p99", 1.0)):
+                seconds = p99_ms / 1000 * share
+                phases.append(Phase(f"{count} {who}", name, Clock.GUEST, seconds))
+            counters |= {
+                f"{count} {who}: busy_percent": busy,
+                f"{count} {who}: missed_percent": missed,
+                f"{count} {who}: foreign_percent": foreign,
+            }
+    pair = Pair(None, points[0][1] / 1000, 0, counters=counters, phases=tuple(phases))
+    return scenario("consolidation", pair)
+
+
+def verdict(key: str, *items: Item) -> list[str]:
+    return judged(gathered(*items))[key][2:4]
+
+
+@pytest.mark.parametrize(
+    ("item", "expected", "says"),
+    [
+        (crowd((1, 10, 20), (2, 12, 45), (3, 14, 66), (4, 30, 80)), "confirmed", "3 guests 66.0 %"),
+        (crowd((1, 10, 20), (2, 12, 45), (3, 21, 66)), "refuted", "2 guests 45.0 %"),
+        (crowd((1, 10, 20), (2, 20, 61)), "confirmed", "2 guests 61.0 %"),  # twice is kept
+        (crowd((1, 10, 20), (2, 12, 45), ended_by_memory=1.0), "inconclusive", "no memory"),
+        (crowd((1, 10, 20), (2, 12, 45), ended_by_budget=1.0), "inconclusive", "no time"),
+        (crowd((1, 10, 20), (2, 12, 65), (3, 40, 80), foreign=9.0), "inconclusive", "9.00 %"),
+        (crowd((1, 10, 20), (2, 12, 65), (3, 40, 80), missed=7), "inconclusive", "alone is late"),
+    ],
+)
+def test_utilization_counts_only_as_long_as_response_time_is_kept(
+    item: Item, expected: str, says: str
+) -> None:
+    found, number = verdict("W1", item)
+    assert found == expected
+    assert says in number
+
+
+def test_what_was_not_asked_for_says_how_it_is_measured() -> None:
+    assert "--workload 'consolidation*'" in verdict("W1", crowdless())[0]
+    assert "--workload 'isolation*'" in verdict("W2", crowdless())[0]
+
+
+def crowdless() -> Item:
+    return scenario("migration", Pair(None, 1.0, 0))
+
+
+def test_the_curve_is_a_table_and_a_plot() -> None:
+    item = crowd((1, 10, 20), (2, 12, 45), (3, 30, 66))
+    text = report.render([gathered(item)], plots_dir=None).markdown
+    section = text.split("## Why virtualization matters\n")[1].split("\n## ")[0]
+    assert f"stays below {TIMES}2 of one guest's with up to 2 guests" in section
+    assert f"| 3 | 66.0 % | 12.0 ms | 24.0 ms | 30.0 ms | {TIMES}3.00 |" in section
+    curve = consolidation.curve(item, consolidation.GUESTS)
+    assert curve is not None
+    assert (curve.kept.count, curve.lost and curve.lost.count) == (2, 3)
+
+
+KINDS = ("cpu", "memory", "disk", "network", "fork")
+OWN = {
+    "kernels": 3.0, "limited": 1.0,
+    **{f"{what}: itself": 1.0 for what in ("processes", "files", "ports", "frames")},
+    **{f"{what}: {who}": 0.0 for what in ("processes", "files", "ports", "frames")
+       for who in ("neighbour", "host")},
+}  # fmt: skip
+
+
+def neighbours(*, kinds: tuple[str, ...] = KINDS, without: str = "", **changes: float) -> Item:
+    counters: dict[str, float] = {**OWN}
+    for key, value in changes.items():
+        counters[key.replace("__", ": ").replace("_AND_", ", ")] = value
+    counters.pop(without, None)
+    phases = []
+    for kind, times in (("alone", 1.0), *((kind, 2.5) for kind in kinds)):
+        for where in ("guests", "natively"):
+            for work in ("computing", "system calls"):
+                phases.append(Phase(f"{kind}, {where}", work, Clock.GUEST, 0.4 * times))
+        if kind != "alone":
+            counters.setdefault(f"{kind}, guests: finished", 1.0)
+    pair = Pair(None, 1.0, 0, counters=counters, phases=tuple(phases))
+    return scenario("isolation", pair)
+
+
+@pytest.mark.parametrize(
+    ("item", "expected", "says"),
+    [
+        (neighbours(), "confirmed", "5 of 5 disruptors beside it do not stop it"),
+        (neighbours(kernels=2.0), "refuted", "its kernel is not its own"),
+        (neighbours(processes__host=1.0), "refuted", "processes by the host"),
+        (neighbours(frames__neighbour=3.0), "refuted", "frames by the neighbour"),
+        (neighbours(cpu_AND_guests__finished=0.0), "refuted", "stopped by cpu"),
+        # a search that does not find it where it is has shown nothing
+        (neighbours(ports__itself=0.0), "inconclusive", "not shown: ports"),
+        (neighbours(without="frames: itself"), "inconclusive", "not shown: frames"),
+        (neighbours(kinds=("cpu",)), "inconclusive", "1 of 5 disruptors"),
+    ],
+)
+def test_isolation_is_what_is_seen_and_who_is_stopped(item: Item, expected: str, says: str) -> None:
+    found, number = verdict("W2", item)
+    assert found == expected
+    assert says in number
+
+
+def test_slowdowns_of_guests_and_of_plain_processes_stand_side_by_side() -> None:
+    text = report.render([gathered(neighbours())], plots_dir=None).markdown
+    slow = f"{TIMES}2.50 | {TIMES}2.50"
+    assert f"| writes to the disk | {slow} | not in 5 s | {slow} |" in text
+    assert "3 of 3 kernels are different ones" in text
+    assert "There was no time" not in text
+    assert f"work takes {TIMES}2.50 to {TIMES}2.50, as a plain process {TIMES}2.50" in text
+    unlimited = neighbours(limited=0.0, ended_by_budget=1.0)
+    text = report.render([gathered(unlimited)], plots_dir=None).markdown
+    assert "this host lets vbench make no control groups" in text
+    assert "There was no time for the other disruptors" in text
+    assert "of the host's CPUs while" not in text
+    crowded = neighbours(alone_AND_guests__foreign_percent=30.0)
+    text = report.render([gathered(crowded)], plots_dir=None).markdown
+    assert "Others used 30.0 % of the host's CPUs while the guest worked alone: these" in text
