@@ -156,7 +156,7 @@ def test_machines_without_an_id_or_a_card_are_known_by_their_boot() -> None:
     [
         ({"/proc/cpuinfo": "flags : fpu\n"}, {}, "CPU virtualization", "warn", "neither", "enable"),
         ({}, {"ls -A|/sys/module": "kvm"}, "KVM modules", "warn", "no provider", "modprobe"),
-        ({}, {"ls -A|/sys/module": "kvm\nkvm_pvm"}, "KVM modules", "warn", "kvm_pvm", "hardware"),
+        ({}, {"ls -A|/sys/module": "kvm\nkvm_pvm"}, "KVM modules", "warn", "kvm_pvm", "vmx or svm"),
         ({}, {"test -e": None}, "/dev/kvm", "warn", "absent", "modprobe"),
         ({}, {"test -r": None}, "/dev/kvm", "warn", "root:kvm", "usermod -aG kvm"),
         ({}, {"python3 -": None}, "KVM runs code", "warn", "could not be probed", "python3"),
@@ -279,7 +279,7 @@ def test_what_is_off_is_found_with_a_remedy(
 @pytest.mark.parametrize(
     ("modules", "denied", "warned", "remedy"),
     [
-        ("kvm\nkvm_pvm", "test -r", "KVM modules", "no hardware"),
+        ("kvm\nkvm_pvm", "test -r", "KVM modules", "vmx or svm"),
         ("kvm\nkvm_amd", "test -r", "/dev/kvm", "usermod"),
         ("kvm", "test -e", "KVM modules", "modprobe"),
     ],

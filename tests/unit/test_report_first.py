@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_results import LOCAL, full_run, item, pairs, result
+from sample_results import LOCAL, TESTBED, full_run, item, pairs, result
 
 from vbench import report
-from vbench.model import Pair, Result, Technique, TimeBase
+from vbench.model import Pair, Result, Status, Technique, TimeBase
 from vbench.records import (
     Declaration,
     DeviceModel,
@@ -216,6 +216,15 @@ def test_what_to_do_next_is_said_once_for_each_remedy() -> None:
     alone = screen(*(each for each in full_run() if each.host.time_base is TimeBase.WALL))
     assert "**To measure the rest:**" in alone
     assert "- `kvm-virtio`: use --host testbed." in alone
+
+
+def test_only_what_was_measured_has_the_mark_of_what_was_counted() -> None:
+    failed = item("cpu-prime", host=TESTBED.identity, backend="virtualbox", variant="virtualbox",
+                  status=Status.FAILED, technique=Technique.HARDWARE)  # fmt: skip
+    absent = (("virtualbox", Technique.HARDWARE.value, "absent", "install VirtualBox 7"),)
+    timed = result(item("cpu-prime", pairs(7.0)), unavailable=absent)
+    text = screen(timed, result(failed, host=TESTBED, variant="virtualbox"))
+    assert "- `virtualbox`: install VirtualBox 7." in text
 
 
 def test_a_terminal_shows_the_same_without_markdown() -> None:

@@ -57,7 +57,9 @@ def document(gathered: Gathered) -> Document:
         *_chapter(reading.GLOSSARY, [*reading.glossary(), *sections.flags(gathered)]),
         *_per_panel("Provenance", gathered, provenance.of_panel),
     ]
-    contents = " · ".join(link(each.title) for each in chapters if each.level == 2)
+    # "How to read this" leads to the glossary
+    named = [each.title for each in chapters if each.level == 2 and each.title != reading.GLOSSARY]
+    contents = " · ".join(map(link, named))
     return Document(
         TITLE,
         [*gathered.partial, *first.screen(gathered, f"**Read on:** {contents}")],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vbench.model import HostKind, Technique
+from vbench.model import HostKind, Status, Technique
 from vbench.report import sentences, types_table
 from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, choose, launched
 from vbench.report.document import Block, Table
@@ -137,8 +137,14 @@ def notes(*tables: Table) -> str:
 
 def _next_steps(gathered: Gathered) -> list[Block]:
     """What to do to measure the rest: each remedy once. What was counted alone has its mark."""
-    counted = {item.backend for panel in gathered.panels for item in panel.items if not panel.wall}
-    timed = {item.backend for panel in gathered.panels if panel.wall for item in panel.items}
+    measured = [
+        (panel.wall, item.backend)
+        for panel in gathered.panels
+        for item in panel.items
+        if item.status is Status.OK
+    ]
+    timed = {backend for wall, backend in measured if wall}
+    counted = {backend for wall, backend in measured if not wall}
     remedies: dict[str, list[str]] = {}
     for panel in gathered.panels:
         for entry in panel.unavailable:

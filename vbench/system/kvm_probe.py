@@ -111,10 +111,7 @@ NO_ACCESS = (
     "sudo udevadm trigger --name-match=kvm"
 )
 SEE_LOG = "see the kernel's log (dmesg) for what kvm says; another hypervisor may hold the CPU"
-NO_HARDWARE = (
-    "KVM has no hardware behind it here; use a machine whose CPU flags show vmx or svm, or "
-    "--host testbed"
-)
+NO_HARDWARE = "use a machine whose CPU flags show vmx or svm, or --host testbed"
 
 
 def probe() -> KvmVerdict:
