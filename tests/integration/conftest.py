@@ -67,6 +67,10 @@ def host(tmp: Path) -> Iterator[LocalHost]:
     assert processes(tmp) == []
 
 
+# Tests that run in the background, or under nohup, hand on signals that are ignored.
+ALL_SIGNALS = ("env", "--default-signal=INT,HUP,QUIT")
+
+
 @dataclasses.dataclass
 class Vbench:
     """Runs `vbench` in folders of its own, so that all it leaves behind can be found."""
@@ -84,7 +88,7 @@ class Vbench:
     def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
         self.tmp.mkdir(exist_ok=True)
         return subprocess.Popen(
-            [sys.executable, "-m", "vbench.cli", *map(str, words)],
+            [*ALL_SIGNALS, sys.executable, "-m", "vbench.cli", *map(str, words)],
             cwd=self.root,
             env={
                 **os.environ,

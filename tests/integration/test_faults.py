@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import Vbench, until
+from tests.integration.conftest import ALL_SIGNALS, Vbench, until
 from vbench import image
 from vbench.contract.registry import Registry
 from vbench.errors import WorkloadTimeout
@@ -141,7 +141,7 @@ def test_a_terminal_that_is_closed(vbench: Vbench) -> None:
     path = vbench.workload(GOOD + bad("sleep 50"))
     words = ("run", "--backend", "tcg-virtio", "--out", str(vbench.out), *ONCE, str(path))
     process = subprocess.Popen(
-        ["setsid", "--ctty", sys.executable, "-m", "vbench.cli", *words],
+        ["setsid", "--ctty", *ALL_SIGNALS, sys.executable, "-m", "vbench.cli", *words],
         cwd=vbench.root,
         env={
             **os.environ,
