@@ -109,6 +109,16 @@ def test_a_run_is_resumed_where_it_is(clone: Path, tmp_path: Path) -> None:
     assert (clone / "reports/latest").resolve() == folder
 
 
+def test_the_latest_run_is_resumed_by_its_link(clone: Path) -> None:
+    fake(clone, "vbench", f"{PARTIAL}; exit 130")
+    bench(clone)
+    folder = (clone / "reports/latest").resolve()
+    fake(clone, "vbench", ":")
+    bench(clone, "--resume", "reports/latest/")
+    assert (clone / "reports/latest").resolve() == folder
+    assert (clone / "reports/latest/report.md").is_file()
+
+
 def test_no_report_leaves_the_latest_as_it_was(clone: Path) -> None:
     fake(clone, "vbench", REPORT)
     bench(clone)
