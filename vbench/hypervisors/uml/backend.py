@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from vbench.contract.backend import CountedRun, OnAskedHost
 from vbench.contract.console import kernel_arguments
@@ -60,6 +61,7 @@ class UmlOptions:
     """Options of the variant string; `memory` is in MiB. There is one vCPU."""
 
     memory: int = 512
+    vcpus: ClassVar[int] = 1  # what UML has
 
     def __post_init__(self) -> None:
         if not 256 <= self.memory <= 1 << 20:
