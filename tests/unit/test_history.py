@@ -19,7 +19,7 @@ from vbench.records import (
 from vbench.results.history import SCHEMA_VERSION
 from vbench.results.loading import load
 
-COMMITTED = Path(__file__).parents[2] / "reports/development-machine"
+COMMITTED = Path(__file__).parents[1] / "data/version2"
 
 
 def old(path: Path, name: str, **changes: object) -> Path:
