@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def host(tmp: Path) -> Iterator[LocalHost]:
 
 
 # Tests that run in the background, or under nohup, hand on signals that are ignored.
-ALL_SIGNALS = ("env", "--default-signal=INT,HUP,QUIT")
+ALL_SIGNALS = (str(shutil.which("env")), "--default-signal=INT,HUP,QUIT")
 
 
 @dataclasses.dataclass
