@@ -148,6 +148,15 @@ class Fleet:
         return [name for server in self.servers for name in server.left()]
 
 
+def arguments(folder: Path, *, rounds: int, boots: int) -> list[str]:
+    """Of `vbench run`, in this test."""
+    return [
+        *("--plugin", str(ROOT / "tests/unit/shell_backend.py")),
+        *("--rounds", str(rounds), "--boots", str(boots)),
+        str(folder / "bench_spin.py"),
+    ]
+
+
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
@@ -170,11 +179,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
                 "ansible_user": getpass.getuser(),
                 "ansible_ssh_private_key_file": str(server.key),
                 "ansible_ssh_common_args": f'-F none -o "UserKnownHostsFile={known}"',
-                "vbench_arguments": [
-                    *("--plugin", str(ROOT / "tests/unit/shell_backend.py")),
-                    *("--rounds", "2", "--boots", "2" if number == 3 else "1"),
-                    str(tmp_path / "bench_spin.py"),
-                ],
+                "vbench_arguments": arguments(tmp_path, rounds=2, boots=2 if number == 3 else 1),
             }
         (tmp_path / "bench_spin.py").write_text(SPIN)
         (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
@@ -228,3 +233,33 @@ def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: Fleet)
     kept = [each for each in fleet.journal("node3") if each["event"] == "launch"]
     assert len(kept) >= 2
     assert len(result.sittings) == 1
+
+
+def test_what_ansible_started_ends_with_it(fleet: Fleet) -> None:
+    image.ensure()
+    long = arguments(fleet.folder, rounds=500, boots=1)
+    process = fleet.start("--limit", "node1", vbench_arguments=long)
+    try:
+        assert until(lambda: any(e["event"] == "pair" for e in fleet.journal("node1")), 120)
+        assert running(fleet.results), "the look finds it"
+    finally:
+        process.kill()  # it can end nothing itself
+        process.wait()  # its output stays open in what it started
+        assert process.stdout is not None
+        process.stdout.close()
+    assert until(lambda: not running(fleet.results), 20), running(fleet.results)
+    assert until(lambda: not fleet.left(), 10), "nothing is left on the host"
+    (result,) = loading.load_all([fleet.results / "node1"])
+    assert result.partial
+    assert result.items[0].pairs, "what was measured is kept"
+
+
+def running(results: Path) -> list[str]:
+    """Command lines that measure into this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if f"vbench run --out {results}" in line:
+                found.append(line)
+    return found
