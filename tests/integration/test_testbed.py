@@ -20,6 +20,7 @@ from vbench.errors import AttestationError, ConnectionLost, GuestLost, GuestSile
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.measure.load import Requests, events_of, under_load
 from vbench.model import Technique, TimeBase
 from vbench.plugins.kvm_exits import vbench_counters
 from vbench.plugins.kvm_virtio import BACKEND
@@ -57,6 +58,15 @@ def test_its_clock_counts_instructions(testbed: TestbedHost, native: Native) -> 
 def test_system_calls_cost_the_same_twice(native: Native) -> None:
     first = elapsed_ns(native, "vbench-probe getppid 1000000")
     assert elapsed_ns(native, "vbench-probe getppid 1000000") == pytest.approx(first, rel=0.002)
+
+
+def test_a_known_load_is_its_share_of_the_machine(testbed: TestbedHost, native: Native) -> None:
+    """Its period is five ticks of the kernel, which counts by ticks who is busy."""
+    period_s, share = 0.02, 0.1
+    requests = Requests(150, period_s, events_of(native, share * period_s))
+    found = under_load(testbed, [native], requests, [])
+    assert found.busy == pytest.approx(share, abs=0.02)
+    assert found.foreign == pytest.approx(0, abs=0.02)
 
 
 def test_facts(testbed: TestbedHost) -> None:

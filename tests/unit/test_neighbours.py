@@ -141,17 +141,18 @@ def test_a_plain_run_does_not_take_that_long(run: Runs) -> None:
 
 
 class Host:
-    """Whose CPUs are busy for `busy_s` a second."""
+    """Whose two CPUs are busy for `busy_s` a second, always between two ticks of its kernel."""
 
     name, busy_s = "made-up", 1.5
 
     def clock(self) -> float:
         return time.monotonic()
 
-    def read(self, path: str) -> str:
-        busy = round(time.monotonic() * self.busy_s * 100)
-        idle = round(time.monotonic() * (2 - self.busy_s) * 100)
-        return f"cpu  {busy} 0 0 {idle} 0 0 0 7 0 0\ncpu0 0\n"
+    def run(self, argv: Sequence[str], *, timeout_s: float) -> Output:
+        now_s = time.monotonic()
+        idle, waiting = round(now_s * (2 - self.busy_s) * 75), round(now_s * (2 - self.busy_s) * 25)
+        stat = f"cpu  5 0 0 {idle} {waiting} 0 0 7 0 0\ncpu0 5 0 0\ncpu1 0 0 0\nintr 1 2\n"
+        return Output(0, f"{now_s:.2f} 1.00\n{stat}", "")
 
 
 class Answers:

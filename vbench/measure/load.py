@@ -15,9 +15,12 @@ from vbench.errors import ConnectionLost, HostError, WorkloadError
 from vbench.guest.target import succeed
 
 _TIMEOUT_S = 60.0
-_TICKS = 100  # of /proc/stat in a second: USER_HZ
-# /proc/stat, proc(5): user nice system idle iowait irq softirq steal
-_CPU = re.compile(r"^cpu " + r" (\d+)" * 8, re.MULTILINE)
+_READ_S = 20.0
+_TICKS = 100  # of /proc/stat and /proc/uptime in a second: USER_HZ
+_UPTIME = re.compile(r"\A(\d+\.\d+) ")
+# /proc/stat, proc(5): user nice system idle iowait irq softirq steal, of all CPUs
+_IDLE = re.compile(r"^cpu " + r" \d+" * 3 + r" (\d+) (\d+) \d+ \d+ (\d+)", re.MULTILINE)
+_ONE_CPU = re.compile(r"^cpu\d", re.MULTILINE)
 _AVAILABLE = re.compile(r"^MemAvailable: +(\d+) kB", re.MULTILINE)
 _PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
 # Of the time that all answer, the first and the last part are left out of a host's busy share:
@@ -114,9 +117,8 @@ class CpuTime:
 
     @property
     def busy(self) -> float:
-        """As a share."""
-        # iowait may fall (proc(5)), and with it what passed in all
-        return min(1.0, self.busy_s / self.all_s)
+        """As a share. All figures are rounded to a hundredth of a second."""
+        return min(1.0, max(0.0, self.busy_s / self.all_s))
 
     @property
     def foreign(self) -> float | None:
@@ -141,13 +143,21 @@ def available_mib(host: Host) -> float | None:
 
 
 def _spent(host: Host) -> tuple[float, float]:
-    """CPU seconds that were busy so far, and all; stolen ones are neither."""
-    found = _CPU.search(host.read("/proc/stat"))
-    if found is None:
-        raise HostError(f"{host.name} does not say what its CPUs do", evidence="/proc/stat")
-    user, nice, system, idle, waiting, irq, soft, _ = (int(n) / _TICKS for n in found.groups())
-    busy = user + nice + system + irq + soft
-    return busy, busy + idle + waiting
+    """CPU seconds that were busy so far, and all; stolen ones are neither.
+
+    Busy is what was not idle. The kernel times idle CPUs to the nanosecond (`get_idle_time` in
+    fs/proc/stat.c), and charges busy ones at each tick to whoever runs just then
+    (CONFIG_TICK_CPU_ACCOUNTING). By its user and system time a load whose period is a multiple of
+    the tick's, as ours is, would be next to nothing or twice as much.
+    """
+    files = ["cat", "/proc/uptime", "/proc/stat"]
+    text = host.run(files, timeout_s=_READ_S).stdout
+    up, found = _UPTIME.match(text), _IDLE.search(text)
+    if up is None or found is None:
+        raise HostError(f"{host.name} does not say what its CPUs do", evidence=" ".join(files))
+    idle_s, waiting_s, stolen_s = (int(n) / _TICKS for n in found.groups())
+    all_s = len(_ONE_CPU.findall(text)) * float(up[1]) - stolen_s
+    return all_s - idle_s - waiting_s, all_s
 
 
 def _used(guests: Sequence[Guest]) -> float | None:
