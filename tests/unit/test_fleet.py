@@ -20,7 +20,12 @@ from vbench.system import facts
 
 
 def host(number: int, **changed: str) -> HostFacts:
-    own = {"machine_id": f"m{number}", "address": f"a{number}", "governor": "performance"}
+    own = {
+        "machine_id": f"m{number}",
+        "address": f"a{number}",
+        "governor": "performance",
+        "nested": "on",
+    }
     return replace(
         LOCAL, identity=f"local:node{number}", facts={**LOCAL.facts, **own, **changed}
     )  # fmt: skip
@@ -61,7 +66,7 @@ def text(results: Iterator[Result]) -> str:
 
 
 def test_a_machine_that_deviates_is_found_with_its_setting_by_how_much_and_how_sure() -> None:
-    slow = measured(host(99, governor="powersave"), native_s=1.3e-6)
+    slow = measured(host(99, governor="powersave", nested="off"), native_s=1.3e-6)
     fleet = Fleet(some(12, slow))
     assert deviating(fleet) == {("local:node99", "cpu", Kind.NATIVE)}
     (found,) = fleet.classes[0].deviations
@@ -72,6 +77,7 @@ def test_a_machine_that_deviates_is_found_with_its_setting_by_how_much_and_how_s
     row = next(line for line in page.splitlines() if line.startswith("| `local:node99`"))
     assert "cpu: native's time" in row
     assert "governor: `powersave`" in row
+    assert "nested: `off`" in row
     assert "most: `performance`" in row
     assert "| 1, of them 1 deviate | `performance` | 12, of them 0 deviate |" in page
 

@@ -32,6 +32,8 @@ SETTINGS = (
     "virtualization",
     "virtualization_flag",
     "kvm_modules",
+    "nested",
+    "nested_paging",
     "transparent_hugepage",
     "cpu_quota",
     "priority",

@@ -163,6 +163,15 @@ def kvm_modules(host: Reader) -> list[str]:
     return [name for name in listing(host, "/sys/module") if name.startswith("kvm")]
 
 
+def kvm_parameter(host: Reader, amd: str, intel: str) -> str:
+    """A switch of the KVM module for this processor, by its name on AMD and on Intel: "on", "off",
+    or "unknown" where that module is not loaded."""
+    modules = {"svm": ("kvm_amd", amd), "vmx": ("kvm_intel", intel)}
+    module, name = modules.get(virtualization_flag(host), ("", ""))
+    value = text(host, f"/sys/module/{module}/parameters/{name}") if module else ""
+    return {"1": "on", "Y": "on", "0": "off", "N": "off"}.get(value, UNKNOWN)
+
+
 def mitigations(host: Reader) -> str:
     """One line: which CPU vulnerabilities are mitigated, which are open."""
     folder = f"{CPU}/vulnerabilities"
@@ -284,6 +293,8 @@ def facts(host: Reader) -> dict[str, str]:
         "virtualization": virtualization(host),
         "virtualization_flag": virtualization_flag(host),
         "kvm_modules": " ".join(kvm_modules(host)) or "none",
+        "nested": kvm_parameter(host, "nested", "nested"),
+        "nested_paging": kvm_parameter(host, "npt", "ept"),
         "qemu": qemu_version(host) or "none",
         "governor": governor(host),
         "turbo": turbo(host),
