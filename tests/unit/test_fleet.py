@@ -79,7 +79,7 @@ def test_a_machine_that_deviates_is_found_with_its_setting_by_how_much_and_how_s
     assert "governor: `powersave`" in row
     assert "nested: `off`" in row
     assert "most: `performance`" in row
-    assert "| 1, of them 1 deviate | `performance` | 12, of them 0 deviate |" in page
+    assert "| 1 | 1 | `performance` | 12 | 0 |" in page
 
 
 def test_an_overhead_that_deviates_is_no_matter_of_native() -> None:

@@ -66,7 +66,7 @@ def test_intervals() -> None:
     assert formatting.interval(Overhead(1.83, 1.791, 1.876, 15, 5)) == "[1.79, 1.88]"
     assert formatting.interval(Overhead(1.83, 1.791, 1.876, 3, 1)) == "[1.79, 1.88] this boot only"
     assert formatting.interval(Overhead(1.83, None, None, 1, 1)) == "one pair: no interval"
-    assert formatting.share(Overhead(2.0, 1.6, 2.5, 15, 5)) == "50.0 % of native [40.0, 62.5]"
+    assert formatting.share(Overhead(2.0, 1.6, 2.5, 15, 5)) == "50.0 [40.0, 62.5]"
 
 
 def test_foreign_text_stays_in_its_cell() -> None:

@@ -243,10 +243,10 @@ def test_nothing_that_a_subtraction_drowns_is_shown() -> None:
         empty = one(80, 80, workload="exit-control-empty")
         return shown(exits.costs(panel_of(result(empty, one(*medians)))))
 
-    assert "below the clock's step of 10.0 ns" in cost(82, 84)
+    assert "below the clock's step |" in cost(82, 84)
     assert "not above its control" in cost(75, 100)
-    assert "20.0 ns" in cost(100, 100)
-    assert "2.50 ns" not in cost(75, 90)
+    assert "| 20.0 " in cost(100, 100)
+    assert "| 2.50 " not in cost(75, 90)
 
 
 def test_counters_that_drown_in_the_program_s_start_are_not_shown() -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vbench.model import Item, Statistic, Status, Technique
-from vbench.report import cells, exits
-from vbench.report.document import Block, Cell, Table
+from vbench.report import cells, exits, units
+from vbench.report.document import Block, Cell
 from vbench.report.gather import Panel
 from vbench.report.verdicts import default_variants
 from vbench.results import exit_reasons as words
 from vbench.results import significance
-from vbench.results.formatting import NOTHING, TIMES, code, duration, plain, small
+from vbench.results.formatting import NOTHING, TIMES, code, plain, small
 
 # Below this ratio to native there is no overhead to explain: a share of it would be noise.
 WORTH_EXPLAINING = 1.05
@@ -117,15 +117,16 @@ def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
     return None if correlation is None else (correlation, len(shared))
 
 
-def share(part: float) -> str:
-    """A share of the overhead; what is more than all of it, as shown, is no share."""
-    return f"{part:.0%}" if round(part, 2) <= 1 else f"more than all ({part:.0%})"
+def share(part: float, unit: str = " %") -> str:
+    """A share of the overhead in per cent; what is more than all of it, as shown, is no share."""
+    text = f"{100 * part:.0f}{unit}"
+    return text if round(part, 2) <= 1 else f"more than all ({text})"
 
 
-def _shares(one: Attribution) -> str:
-    by_exits = share(one.share(one.predicted))
-    both = share(one.share(one.explained))
-    return by_exits if one.io_threads is None else f"{by_exits}, {both}"
+def _shares(one: Attribution) -> list[str]:
+    """Per cent of the overhead: by exits; by exits and threads where those were counted."""
+    both = NOTHING if one.io_threads is None else share(one.share(one.explained), unit="")
+    return [share(one.share(one.predicted), unit=""), both]
 
 
 def table(panel: Panel) -> list[Block]:
@@ -133,23 +134,37 @@ def table(panel: Panel) -> list[Block]:
     found = attributions(panel)
     if not found:
         return []
+    worth = worth_explaining(panel)
+    few = len(found) - len(worth)
+    none = f"no overhead to explain: it is not surely above {100 * (WORTH_EXPLAINING - 1):.0f} %."
+    if not worth:
+        return [f"**Overhead explained by exits**: there is {none}"]
+    scale = units.clock(panel.host.time_base)
 
-    def signed(seconds: float) -> str:
-        sign = "-" if seconds < 0 else "+"
-        return f"{sign}{duration(abs(seconds), panel.host.time_base)}" if seconds else "0"
+    def largest(one: Attribution) -> units.Figures | str:
+        parts = [(plain(name), seconds) for name, seconds in one.parts[:3] if seconds > 0]
+        if not parts:
+            return NOTHING
+        return units.Figures(
+            [seconds for _, seconds in parts],
+            scale,
+            lambda texts: "; ".join(
+                f"{name} {text}" for (name, _), text in zip(parts, texts, strict=True)
+            ),
+        )
 
-    rows: list[list[Cell | str]] = [
+    rows: list[list[Cell | units.Figures | str]] = [
         [
             f"{plain(one.item.workload)}<br>{small('per ' + plain(one.item.unit))}",
             code(one.item.variant),
-            Cell(signed(one.measured), one.measured, panel.series(one.item)),
-            Cell(signed(one.predicted), one.predicted),
-            NOTHING if one.io_threads is None else Cell(signed(one.io_threads), one.io_threads),
-            Cell(signed(one.rest), one.rest),
-            _shares(one) if _worth(panel, one) else NOTHING,
-            "; ".join(f"{plain(n)} {signed(v)}" for n, v in one.parts[:3] if v > 0) or NOTHING,
+            units.Figures([one.measured], scale, series=panel.series(one.item)),
+            units.Figures([one.predicted], scale),
+            units.Figures([one.io_threads], scale),
+            units.Figures([one.rest], scale) if one.rest >= 0 else "none: too much is explained",
+            *_shares(one),
+            largest(one),
         ]
-        for one in found
+        for one in worth
     ]
     headings = [
         "Workload",
@@ -158,24 +173,21 @@ def table(panel: Panel) -> list[Block]:
         f"Exits {TIMES} cost",
         f"{IO_THREAD_TIME[0].upper()}{IO_THREAD_TIME[1:]}",
         "Rest",
-        "Explained",
+        "Explained by exits, %",
+        "Explained by both, %",
         "Largest exits",
     ]
-    body = Table(headings, rows)
+    body = units.table(headings, rows, alike=True)
     note = (
         "Measured is guest less native. Device threads: CPU time of QEMU's threads that are no "
         "vCPU, for Xen of dom0; they do the guest's input and output. This time can overlap with "
-        "the vCPU's, and native I/O needs part of it as well, so it is an upper bound. Explained: "
-        "by exits, and by both where those threads were counted; only of an overhead that is "
-        f"surely more than {WORTH_EXPLAINING - 1:.0%} of native. Exit reasons without a measured "
-        "cost are assumed "
-        "to cost as much as the cheapest measured one. The rest is device models at work inside "
-        "an exit, the host's kernel, waiting, caches and TLB; below 0, more is explained than "
-        "there is."
+        "the vCPU's, and native I/O needs part of it as well, so it is an upper bound. Exit "
+        "reasons without a measured cost are assumed to cost as much as the cheapest measured one. "
+        "The rest is device models at work inside an exit, the host's kernel, waiting, caches and "
+        "TLB."
     )
+    if few:
+        note += f" {few} other series with counted exits have {none}"
     if not panel.wall:
-        note += (
-            " Measured overhead is of the median group of units, exits are of all groups: where "
-            "few groups hold an exit, a row has exits and no overhead."
-        )
+        note += " Measured overhead is of the median group of units, exits are of all groups."
     return ["**Overhead explained by exits**", body, note]

@@ -14,6 +14,7 @@ NOT_MEASURED = "not measured"
 # In place of a word, and of a ratio; below the table stands why.
 KERNELS_DIFFER = "kernels differ"
 NO_RATIO = "no ratio: NAT"
+ONE_INSTRUCTION_S = 1e-9  # on the instruction base
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
@@ -91,9 +92,22 @@ def verdict(value: Overhead, items: Iterable[Item]) -> str:
     texts = [word(value, items)]
     if stats.equivalent(value):
         texts.append("near native")
-    elif value.low is not None and value.high is not None and value.low <= 1 <= value.high:
-        texts.append("too few boots to tell" if value.boots < stats.MIN_BOOTS else "not decided")
+    elif value.boots > 1 and not value.significant:
+        few = value.boots < stats.MIN_BOOTS
+        texts.append("too few boots to tell" if few else "not decided")
     return ", ".join(filter(None, texts))
+
+
+def undecided(value: Overhead) -> str:
+    """In place of a figure whose interval says nothing, that and the interval; else empty."""
+    if not stats.undecided(value) or value.low is None or value.high is None:
+        return ""
+    return f"**undecided**, {times(value.low)} to {times(value.high)}"
+
+
+def ratio(value: Overhead) -> str:
+    """The ratio with its interval, or that it is undecided."""
+    return undecided(value) or f"{times(value.ratio)} {interval(value)}"
 
 
 def overhead_cell(item: Item, value: Overhead | None) -> str:
@@ -104,7 +118,7 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
         return f"{NOTHING} ({NO_RATIO})"
     if value is None:
         return f"{NOTHING} (no native partner)"
-    return f"{times(value.ratio)} {interval(value)} {verdict(value, [item])}".strip()
+    return undecided(value) or f"{ratio(value)} {verdict(value, [item])}".strip()
 
 
 def rounds(pairs: Sequence[Pair]) -> str:
@@ -118,12 +132,16 @@ def rounds(pairs: Sequence[Pair]) -> str:
     return f"{plural(len(by_boot), 'boot')}, {plural(len(pairs), 'pair')}"
 
 
-def half_width(value: Overhead | None) -> str:
-    """How far the interval reaches to either side: `± 4.1 %`. Empty for less than two boots, and
-    where nothing varies at random."""
-    if value is None or value.boots < 2 or not value.half_width:
-        return ""
-    return f"± {number(100 * value.half_width)} %"
+def half_width(item: Item, value: Overhead | None) -> str:
+    """How far the interval reaches to either side, in per cent. Empty for less than two boots,
+    where nothing is decided, and where boots differ by less than one instruction."""
+    if value is None or value.boots < 2 or not value.half_width or stats.undecided(value):
+        return NOTHING
+    counted = item.time_base is TimeBase.INSTRUCTIONS
+    if counted and value.half_width * (guest_s(item) or 0.0) < ONE_INSTRUCTION_S:
+        return NOTHING
+    percent = 100 * value.half_width
+    return number(percent) if percent >= 1 else f"{percent:.2f}"
 
 
 def flags(item: Item) -> dict[str, str]:
@@ -194,20 +212,20 @@ def guest_s(item: Item) -> float | None:
     return stats.typical(stats.log_guest(paired or item.pairs))
 
 
-def exactness(item: Item) -> str:
+def exactness(item: Item) -> tuple[str, str]:
     """Of counted instructions: how many groups of units are equal to their median, and how much
-    more the mean is, which interrupts and the kernel's housekeeping add. Empty by the wall clock.
-    """
+    more the mean is, which interrupts and the kernel's housekeeping add; both in per cent. Nothing
+    by the wall clock."""
     if item.time_base is TimeBase.WALL:
-        return ""
+        return NOTHING, NOTHING
     if not item.counted:
-        return "no exact count"
+        return "no exact count", NOTHING
     grouped = [pair for pair in item.pairs if pair.equal is not None and "mean" in pair.quantiles]
     if not grouped:
-        return "a total: interrupts are in it"
+        return "a total: interrupts are in it", NOTHING
     equal = min(pair.equal[1] for pair in grouped if pair.equal)
     more = statistics.median(pair.quantiles["mean"][1] / pair.guest_s - 1 for pair in grouped)
-    return f"{equal:.0%} of groups equal; mean {more:+.1%}"
+    return f"{100 * equal:.0f}", f"{100 * more:+.1f}"
 
 
 def unmeasured(items: Sequence[Item]) -> str:

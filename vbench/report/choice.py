@@ -16,6 +16,7 @@ from vbench.results.formatting import NOTHING, TIMES, plural
 
 COUNTED = "†"  # marks what was counted in the testbed
 PART = "‡"  # marks a mean over a part of its reference workloads
+UNDECIDED = "undecided"  # in place of what stats.undecided() tells of
 DOUBTFUL = "(?)"  # marks what has a `doubt`
 CPU = (reference.COMPUTING, reference.MEMORY, reference.SYSTEM_CALLS)
 
@@ -51,6 +52,8 @@ class Choice:
         value = self.mean(of)
         if value is None:
             return NOTHING
+        if stats.undecided(value):
+            return UNDECIDED
         marks = (PART if self.lacking(of) else "") + (DOUBTFUL if doubt(value) else "")
         return brief(value.ratio) + marks
 

@@ -70,7 +70,7 @@ def section(gathered: Gathered) -> list[Block]:
                 "",
                 "The introduction says",
                 "Verdict",
-                "Number [interval]",
+                "Evidence [interval]",
                 "Where",
             ],
             rows,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vbench.model import SCENARIOS, Item
+from vbench.report import units
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.report.scenarios import counts, measured, medians, seconds
@@ -105,6 +106,17 @@ def blocks(panel: Panel) -> list[Block]:
     return found
 
 
+def sentence(panel: Panel) -> str:
+    """How many guests a host served well; empty where it was not measured."""
+    found = [(i, guests) for i in measured(panel, KIND) if (guests := curve(i, GUESTS))]
+    texts = (
+        f"{plural(of.kept.count, 'guest')} of {code(item.variant)} kept their response time, with "
+        f"the host {number(of.kept.busy)} % busy"
+        for item, of in found
+    )
+    return "; ".join(texts) + "." if found else ""
+
+
 def _sentence(item: Item, guests: Curve) -> str:
     counted = medians(item)
     load, period = counted.get("load_percent", 0.0), counted.get("period_ms", 0.0)
@@ -136,16 +148,16 @@ def _why_ended(item: Item) -> str:
 
 
 def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
-    base = panel.host.time_base
+    scale = units.clock(panel.host.time_base)
     beside = {point.count: point for point in native.points} if native else {}
-    rows: list[Sequence[Cell | str]] = []
+    rows: list[Sequence[Cell | units.Figures | str]] = []
     for point in guests.points:
         there = beside.get(point.count)
         rows.append(
             [
                 Cell(str(point.count), point.count),
                 _percent(point.busy),
-                *(_time(value, base) for value in (point.p50_s, point.p95_s, point.p99_s)),
+                *(units.Figures([s], scale) for s in (point.p50_s, point.p95_s, point.p99_s)),
                 f"{TIMES}{point.p99_s / guests.points[0].p99_s:.2f}",
                 _percent(point.missed),
                 NOTHING if point.pss_mib is None else Cell(number(point.pss_mib), point.pss_mib),
@@ -155,35 +167,30 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
                     if there is None
                     else [
                         _percent(there.busy),
-                        _time(there.p50_s, base),
-                        _time(there.p99_s, base),
+                        *(units.Figures([s], scale) for s in (there.p50_s, there.p99_s)),
                     ]
                 ),
             ]
         )
     headings = [
         "Guests",
-        "Host busy",
+        "Host busy, %",
         "Response, median",
         "95th percentile",
         "99th",
         "99th to one guest's",
-        "Missed",
+        "Missed, %",
         "Memory of each, MiB",
-        "CPU used by others",
-        "Natively: host busy",
+        "CPU used by others, %",
+        "Natively: host busy, %",
         "median",
         "99th",
     ]
-    return Table(headings, rows)
+    return units.table(headings, rows, alike=True)
 
 
 def _percent(value: float | None) -> Cell | str:
-    return NOTHING if value is None else Cell(f"{number(value)} %", value)
-
-
-def _time(value: float, base: object) -> Cell:
-    return Cell(duration(value, base), value)  # type: ignore[arg-type]
+    return NOTHING if value is None else Cell(number(value), value)
 
 
 def plot(panel: Panel) -> str | None:

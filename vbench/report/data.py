@@ -20,12 +20,13 @@ from vbench.report import (
     reference,
     scenarios,
     sentences,
+    units,
 )
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import Measured
 from vbench.report.verdicts import Finding, verdict
 from vbench.results import stats
-from vbench.results.formatting import duration, plural, times, unmarked
+from vbench.results.formatting import plural, times, unmarked
 
 VERSION = 1
 
@@ -209,20 +210,21 @@ def samples(gathered: Gathered) -> dict[str, dict[str, Any]]:
 
 
 def _sampled(panel: Panel, item: Item) -> dict[str, Any]:
-    base = panel.host.time_base
-    rows = [
+    scale = units.clock(panel.host.time_base)
+    rows: list[list[units.Figures | str]] = [
         [
             str(pair.boot + 1),
-            duration(pair.native_s, base),
-            duration(pair.guest_s, base),
+            units.Figures([pair.native_s], scale),
+            units.Figures([pair.guest_s], scale),
             times(pair.guest_s / pair.native_s) if pair.native_s else "—",
             ", ".join(pair.flags) or "—",
         ]
         for pair in item.pairs
     ]
+    table = units.table(["Boot", "Native", "Guest", "Guest / native", "Flags"], rows, alike=True)
     return {
         "name": f"{item.workload} on {item.variant}, {panel.host.identity}",
         "about": f"{plural(len(rows), 'pair')} in the order of measuring, per {item.unit}.",
-        "headings": ["Boot", "Native", "Guest", "Guest / native", "Flags"],
-        "rows": rows,
+        "headings": list(table.headings),
+        "rows": [[cell.text for cell in row] for row in table.cells()],
     }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vbench.model import Item, Technique
 from vbench.records import Cause
-from vbench.report import cells, published
+from vbench.report import cells, published, units
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.results import exit_reasons
-from vbench.results.formatting import NOTHING, code, duration, number, plain, small
+from vbench.results.formatting import NOTHING, code, duration, number, plain, small, whole
 
 # A reason that makes up less of an operation is left out of cells (it stays in the JSON).
 LEAST_PER_UNIT = 0.005
@@ -24,6 +25,8 @@ _ROUNDING_S = 1e-13  # far below any clock's step
 # Boots whose counts are further apart, as a share of the largest, do not agree: the mean is of two
 # different things then.
 AGREE = 0.1
+# The same of costs: from this factor on their median stands for none.
+UNLIKE_COSTS = 2.0
 # An event causes a VM exit if at least so many exits per event were counted.
 PER_EVENT = 0.9
 NO_EXIT = "No event that was measured here is known to have caused an exit."
@@ -228,7 +231,8 @@ def sentence(panel: Panel) -> str:
 
 def costs(panel: Panel) -> list[Block]:
     """What one event costs, as a distribution, for each event and variant."""
-    rows: list[list[Cell | str]] = []
+    rows: list[list[Cell | units.Figures | str]] = []
+    scale = units.clock(panel.host.time_base, exact=True)
     found = [(item, cause, v) for v in panel.variants() for item, cause in causing(panel, v)]
     for workload in dict.fromkeys(item.workload for item, *_ in found):
         for item, cause, variant in found:
@@ -236,43 +240,39 @@ def costs(panel: Panel) -> list[Block]:
                 continue
             net = cost(panel, variant, workload)
             natively = median(item, "p50", native=True)
+            quantiles = [median(item, q) for q in ("min", "p50", "p99", "mean")]
             rows.append(
                 [
                     plain(cause.event),
                     code(variant),
-                    Cell(
-                        _net(panel, net),
-                        None if net is None or net.drowned else net.net,
-                        panel.series(item),
-                    ),
-                    *([_ticks(net)] if panel.wall else []),
+                    _net(panel, net, panel.series(item)),
+                    _ticks(net) if panel.wall else NOTHING,
                     f"{left(item):.2f}" if cause.reasons and _by_processor(item) else NOTHING,
-                    *(exact(panel, median(item, q)) for q in ("min", "p50", "p99", "mean")),
-                    NOTHING if natively is None else exact(panel, natively),
+                    *(units.Figures([value], scale) for value in (*quantiles, natively)),
                 ]
             )
     if not rows:
         return []
-    unit = "" if panel.wall else ", instr."  # durations carry their own
-    ticks = ["Cost, TSC ticks"] if panel.wall else []
-    quantiles = [f"{name}{unit}" for name in ("min", "median", "p99", "mean", "native median")]
-    headings = ["Event", "Variant", f"Cost{unit}", *ticks, "Exits per event", *quantiles]
+    headings = ["Event", "Variant", "Cost", "Cost, TSC ticks", "Exits per event"]
+    headings += ["min", "median", "p99", "mean", "native median"]
     text: list[Block] = [
         "**What one event costs**",
-        Table(headings, rows),
+        units.table(headings, rows, alike=True),
         "The cost is the median less the median of the same loop without the event: the same "
         "system call on `/dev/zero`, an MSR that the guest may read itself, or nothing but the "
         "clock. Nothing is like a timer interrupt, a wake-up or a page fault; from them native's "
         "median is taken off, and what reading the clock costs more in the guest. Each boot has "
         "its own cost; the median of them is shown. In brackets: the least and the most of any "
-        "boot, where boots differ. Exits: how often the event caused an exit for its own reason. "
+        f"boot, where boots differ; no median where one has {UNLIKE_COSTS:g} times another's. "
+        "Exits: how often the event caused an exit for its own reason. "
         "The MSR is IA32_PAT (0x277). KVM answers port 0x21 itself, and passes port 0x80 and the "
         "HPET on to QEMU; other hypervisors differ.",
     ]
     if panel.wall:
         text.append(
             "Ticks are those of the time stamp counter, whose rate is taken over the whole loop; "
-            "it is constant, so they are cycles at the nominal frequency, not at the actual one."
+            "it is constant, so they are cycles at the nominal frequency, not at the actual one. "
+            "No cost is told that is below the smallest step of the clock."
         )
     else:
         text.append("Instructions are those that guest and hypervisor execute together.")
@@ -296,24 +296,24 @@ def _cpuid(panel: Panel) -> dict[str, float]:
     return out
 
 
-def exact(panel: Panel, seconds: float | None) -> str:
-    """On the instruction base to the instruction: the counts repeat exactly."""
-    if seconds is None:
-        return NOTHING
-    if panel.wall:
-        sign = "-" if seconds < 0 else ""
-        return sign + duration(abs(seconds), panel.host.time_base)
-    return f"{seconds * 1e9:,.0f}"
+def exact(panel: Panel, seconds: float) -> str:
+    """A cost in a sentence; on the instruction base to the instruction: the counts repeat."""
+    return duration(seconds, panel.host.time_base) if panel.wall else whole(seconds * 1e9)
 
 
-def _net(panel: Panel, found: Cost | None) -> str:
+def _net(panel: Panel, found: Cost | None, series: str) -> units.Figures | str:
     if found is None:
         return NOTHING
     if found.drowned:
-        step = exact(panel, found.step)
-        return "not above its control" if found.low <= 0 else f"below the clock's step of {step}"
-    value, low, high = (exact(panel, seconds) for seconds in (found.net, found.low, found.high))
-    return value if low == high else f"{value} ({low} to {high})"
+        return "not above its control" if found.low <= 0 else "below the clock's step"
+    of = (found.net, found.low, found.high)
+    apart = found.high >= UNLIKE_COSTS * found.low
+    scale = units.clock(panel.host.time_base, exact=True)
+    return units.Figures(of, scale, _boots_differ if apart else units.spread, found.net, series)
+
+
+def _boots_differ(texts: Sequence[str]) -> str:
+    return f"boots differ: {texts[1]} to {texts[2]}"
 
 
 def _ticks(found: Cost | None) -> str:
@@ -333,15 +333,15 @@ def per_operation(panel: Panel) -> list[Block]:
         of = {item.variant: item for item in counted if item.workload == workload}
         unit = next(iter(of.values())).unit
         cell = [_exits_cell(of[v]) if v in of else NOTHING for v in variants]
-        rows.append([f"{plain(workload)}<br>{small('per ' + plain(unit))}", *cell])
+        rows.append([f"{plain(workload)}<br>{small('exits per ' + plain(unit))}", *cell])
     return [
         "**Exits per unit of work**",
         Table(["Workload", *map(code, variants)], rows),
         "The first figure is the hypervisor's own count over all timed rounds, where it keeps one "
         "(KVM does); *boots differ*: the least and the most of any boot, where they are more than "
-        f"{AGREE:.0%} apart, so that the mean stands for none. Reasons are counted by the kernel's "
-        "tracepoints in a round of its own, which is not timed; where that round had another "
-        "number of exits, its sum stands before them. "
+        f"{100 * AGREE:.0f} % apart, so that the mean stands for none. Reasons are counted by the "
+        "kernel's tracepoints in a round of its own, which is not timed; where that round had "
+        "another number of exits, its sum stands before them. "
         "What starting the program causes is taken off. Names are the processor's (NPF: nested "
         "page fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; "
         "EXCP_NM: floating-point unit used again); port I/O and MMIO are told apart by who "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from vbench.model import HostKind, Status, Technique
 from vbench.report import sentences, types_table
-from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, choose, launched
+from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, choose, launched
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
@@ -26,6 +26,7 @@ _MARKS = {
     "about time.",
     PART: f"{PART} mean over a part of its reference workloads.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
+    UNDECIDED: f"{UNDECIDED} means an interval that holds {TIMES}1.00 and a high overhead.",
 }
 _HOSTS = 4  # so many are named on the first screen
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from vbench.model import Technique, TimeBase
+from vbench.model import Technique
+from vbench.report import units
 from vbench.report.document import Block, Cell, Document, Fold, Section, Table, link
 from vbench.report.fleet import LEAST, Compared, Deviation, Fleet, Kind, Machine, MachineClass
 from vbench.results import outlying, stats
 from vbench.results.formatting import (
     NOTHING,
     code,
-    duration,
     number,
     plain,
     plural,
@@ -32,7 +32,7 @@ def document(fleet: Fleet) -> Document:
     chapters = [
         Section("Machines that deviate", _deviating(fleet)),
         Section("Settings that differ within a class", _settings(fleet)),
-        Section("Classes of machine", [_class_table(fleet)]),
+        Section("Classes of machine", [_largest(fleet), _class_table(fleet)]),
         *(_class(fleet, i) for i in range(len(fleet.classes)) if _measured(fleet.classes[i])),
         Section("Not measured", _failures(fleet)),
         Section("How machines are compared", [_METHOD]),
@@ -112,9 +112,12 @@ def _deviating(fleet: Fleet) -> list[Block]:
     rows = [_deviating_row(fleet, of[key], own) for key, own in found.items()]
     if not rows:
         return []
-    headings = ["Machine", "Class", "What deviates", "By", "p", "Settings unlike its class's"]
+    headings = ["Machine", "Class", "What deviates", "By, %", "p", "Settings unlike its class's"]
+    far = _worst_first(fleet)[0]
     blocks: list[Block] = [
-        "A positive figure is slower than the class, or more overhead.",
+        f"{plural(len(rows), 'machine')} of {fleet.machines} {_verb(rows, 'deviate')} from the "
+        f"others of their class; {code(far.machine.name)} is furthest, by {far.percent:+.1f} % in "
+        f"{_what(far)}. A positive figure is slower than the class, or more overhead.",
         Table(headings, rows[:_SHOWN]),
     ]
     if rows[_SHOWN:]:
@@ -134,7 +137,7 @@ def _deviating_row(fleet: Fleet, at: int, own: Sequence[Deviation]) -> list[Cell
         code(machine.name),
         letter(at),
         "<br>".join([*map(_what, shown), *more]),
-        Cell("<br>".join(f"{each.percent:+.1f} %" for each in shown), own[0].percent),
+        Cell("<br>".join(f"{each.percent:+.1f}" for each in shown), own[0].percent),
         "<br>".join(_p(each.p) for each in shown),
         "<br>".join(unusual) or NOTHING,
     ]
@@ -156,7 +159,7 @@ def _value(text: str) -> str:
 
 def _settings(fleet: Fleet) -> list[Block]:
     """How many of the machines with a setting deviate, and of those without."""
-    rows = []
+    rows: list[list[Cell | str]] = []
     for i, of in enumerate(fleet.classes):
         deviating = {id(each.machine) for each in of.deviations}
         groups: dict[tuple[str, str, str], list[Machine]] = {}
@@ -170,22 +173,31 @@ def _settings(fleet: Fleet) -> list[Block]:
                     letter(i),
                     plain(name.replace("_", " ")),
                     _value(value),
-                    _counted(machines, deviating),
+                    *_counted(machines, deviating),
                     _value(usual),
-                    _counted(same, deviating),
+                    *_counted(same, deviating),
                     _names(machines),
                 ]
             )
     if not rows:
         return []
-    headings = ["Class", "Setting", "Value", "Machines", "Most have", "Machines", "Which"]
-    text = "Where all with a setting deviate and few of the others, look at that setting first."
+    headings = ["Class", "Setting", "Value", "Machines", "of them deviate", "Most have"]
+    headings += ["Machines", "of them deviate", "Which"]
+    text = (
+        f"{plural(len(rows), 'setting')} {_verb(rows, 'differ')} from what most of a class have. "
+    )
+    text += "Where all with a setting deviate and few of the others, look at that setting first."
     return [text, Table(headings, rows)]
 
 
-def _counted(machines: Sequence[Machine], deviating: Iterable[int]) -> str:
+def _counted(machines: Sequence[Machine], deviating: Iterable[int]) -> list[Cell]:
+    """How many, and how many of them deviate."""
     count = sum(id(machine) in deviating for machine in machines)
-    return f"{len(machines)}, of them {count} deviate"
+    return [Cell(str(n), n) for n in (len(machines), count)]
+
+
+def _verb(many: Sequence[object], verb: str) -> str:
+    return f"{verb}s" if len(many) == 1 else verb
 
 
 def _names(machines: Sequence[Machine]) -> str:
@@ -195,6 +207,14 @@ def _names(machines: Sequence[Machine]) -> str:
 
 
 # ---------------------------------------------------------------- classes
+
+
+def _largest(fleet: Fleet) -> str:
+    counts = [len(of.machines) for of in fleet.classes]
+    return (
+        f"{plural(fleet.machines, 'machine')} in {len(counts)} "
+        f"{'class' if len(counts) == 1 else 'classes'}; the largest has {max(counts)}."
+    )
 
 
 def _class_table(fleet: Fleet) -> Table:
@@ -222,19 +242,21 @@ def _measured(of: MachineClass) -> bool:
 
 def _class(fleet: Fleet, at: int) -> Section:
     of = fleet.classes[at]
-    blocks: list[Block] = []
-    rows: list[list[Cell | str]] = []
+    count = len({id(each.machine) for each in of.deviations})
+    found = (
+        f"{count} of {plural(len(of.machines), 'machine')} here {_verb([0] * count, 'deviate')}."
+    )
+    blocks: list[Block] = [found]
+    rows: list[list[Cell | units.Figures | str]] = []
     for one in of.compared:
-        values = sorted(one.level * stats.exp(log) for log in one.logs)
-        spread = number(100 * one.spread) + " %" if len(values) > 1 else NOTHING
         rows.append(
             [
                 one.quantity.category,
                 _column(fleet, one),
-                "" if one.quantity.kind is Kind.NATIVE else _shown(one, one.level),
-                _range(one, values),
-                Cell(f"± {spread}" if spread != NOTHING else spread, one.spread),
-                str(len(values)),
+                NOTHING if one.quantity.kind is Kind.NATIVE else _shown(one, one.level),
+                _range(one),
+                Cell(number(100 * one.spread), one.spread) if len(one.logs) > 1 else NOTHING,
+                str(len(one.logs)),
                 Cell(str(len(one.deviations)), len(one.deviations)),
             ]
         )
@@ -242,12 +264,12 @@ def _class(fleet: Fleet, at: int) -> Section:
         "Category",
         "Of what",
         "Class",
-        "Middle 90 % of machines",
-        "Between machines",
+        "Middle 90 % of machines, % of the class's",
+        "Between machines, ± %",
         "Machines",
         "Deviate",
     ]
-    blocks.append(Table(headings, rows))
+    blocks.append(units.table(headings, rows))
     blocks += _hosts(fleet, of)
     title = f"Class {letter(at)}: {plain(of.key['CPU model'] or 'unknown CPU')}"
     return Section(title, blocks, 3)
@@ -261,21 +283,18 @@ def _column(fleet: Fleet, one: Compared) -> str:
     return f"{one.quantity.kind.value} {code(variant)}<br>{small(technique)}"
 
 
-def _shown(one: Compared, value: float) -> str:
+def _shown(one: Compared, value: float) -> Cell | units.Figures:
     if one.quantity.kind is Kind.OVERHEAD:
-        return times(value)
-    return duration(value, TimeBase.WALL)
+        return Cell(times(value), value)
+    return units.Figures([value], units.SECONDS)
 
 
-def _range(one: Compared, values: Sequence[float]) -> str:
-    """Of native as shares of the class's value: a mean of unlike units says nothing by itself."""
-    if len(values) < 2:
+def _range(one: Compared) -> str:
+    """As shares of the class's value: a mean of unlike units says nothing by itself."""
+    if len(one.logs) < 2:
         return NOTHING
-    cut = statistics.quantiles(values, n=20, method="inclusive")
-    low, high = cut[0], cut[-1]
-    if one.quantity.kind is Kind.NATIVE:
-        return f"{100 * (low / one.level - 1):+.1f} to {100 * (high / one.level - 1):+.1f} %"
-    return f"{_shown(one, low)} to {_shown(one, high)}"
+    cut = statistics.quantiles(map(stats.exp, one.logs), n=20, method="inclusive")
+    return " to ".join(f"{100 * (bound - 1):+.1f}" for bound in (cut[0], cut[-1]))
 
 
 def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
@@ -289,7 +308,7 @@ def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
     for variant in variants:
         columns = [one for one in of.compared if one.quantity.variant == variant]
         far: dict[int, float] = {}
-        values: dict[int, list[Cell | str]] = {}
+        values: dict[int, list[Cell | units.Figures | str]] = {}
         machines: dict[int, Machine] = {}
         for at, one in enumerate(columns):
             deviating = {id(each.machine) for each in one.deviations}
@@ -299,23 +318,27 @@ def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
                 far[key] = max(far.get(key, 0.0), abs(log))
                 cells = values.setdefault(key, [NOTHING] * len(columns))
                 cells[at] = _host_cell(one, log, key in deviating)
-        rows = [
+        rows: list[list[Cell | units.Figures | str]] = [
             [code(machines[key].name), *values[key]]
             for key in sorted(values, key=lambda key: (-far[key], machines[key].name))
         ]
         name = code(variant) if variant else "native's time, against the class's"
         technique = f", {fleet.techniques[variant]}" if variant else ""
         summary = f"Each machine: {name}{technique}"
-        headings = ["Machine", *(f"{c.quantity.category}" for c in columns)]
-        out.append(Fold(summary, [Table(headings, rows)]))
+        percent = "" if variant else ", %"
+        headings = ["Machine", *(f"{c.quantity.category}{percent}" for c in columns)]
+        out.append(Fold(summary, [units.table(headings, rows)]))
     return out
 
 
-def _host_cell(one: Compared, log: float, deviates: bool) -> Cell:
-    value = one.level * stats.exp(log)
-    native = one.quantity.kind is Kind.NATIVE
-    text = f"{100 * (stats.exp(log) - 1):+.1f} %" if native else _shown(one, value)
-    return Cell(f"**{text}**" if deviates else text, round(log if native else value, 6))
+def _host_cell(one: Compared, log: float, deviates: bool) -> Cell | units.Figures:
+    mark = "**" if deviates else ""
+    if one.quantity.kind is Kind.NATIVE:
+        return Cell(f"{mark}{100 * (stats.exp(log) - 1):+.1f}{mark}", round(log, 6))
+    value = round(one.level * stats.exp(log), 6)
+    if one.quantity.kind is Kind.OVERHEAD:
+        return Cell(f"{mark}{times(value)}{mark}", value)
+    return units.Figures([value], units.SECONDS, lambda texts: f"{mark}{texts[0]}{mark}")
 
 
 # ---------------------------------------------------------------- what could not be measured
@@ -346,5 +369,6 @@ def _failures(fleet: Fleet) -> list[Block]:
         for reason, of in sorted(reasons.items(), key=lambda pair: -len(pair[1]))
     ]
     if rows:
+        blocks.append(f"Workloads failed for {plural(len(rows), 'reason')}.")
         blocks.append(Table(["Why", "Workloads", "Machines"], rows))
     return blocks

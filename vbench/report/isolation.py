@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 from vbench.model import SCENARIOS, Item
+from vbench.report import units
 from vbench.report.consolidation import FOREIGN_PERCENT
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
 from vbench.report.scenarios import counts, measured, medians, seconds
 from vbench.report.verdicts import Basis, Finding, Part
-from vbench.results.formatting import NOTHING, TIMES, code, duration, number
+from vbench.results.formatting import NOTHING, TIMES, code, number
 
 KIND = SCENARIOS[4]
 HOW = "vbench run --workload 'isolation*'"
@@ -36,6 +37,15 @@ THRESHOLDS = (
     "nor host sees a guest's process, file or socket, the neighbour hears none of its frames, and "
     "no disruptor stops it"
 )
+
+
+def sentence(panel: Panel) -> str:
+    """Whether guests were seen or stopped by others; empty where it was not measured."""
+    texts = []
+    for item in measured(panel, KIND):
+        own, stands = _own(item), _stands(item)
+        texts += [own.evidence, f"{code(item.variant)}: {stands.evidence}"]
+    return "; ".join(texts) + "." if texts else ""
 
 
 def blocks(panel: Panel) -> list[Block]:
@@ -66,7 +76,8 @@ def _sights(item: Item) -> Table:
         for what, text in _SIGHTS.items()
         if f"{what}: itself" in counted
     ]
-    headings = ["What", "In the guest", "In its neighbour", "On the host", "By a plain process"]
+    headings = ["Seen so many times", "In the guest", "In its neighbour", "On the host"]
+    headings.append("By a plain process")
     return Table(headings, rows)
 
 
@@ -98,8 +109,8 @@ def _how(item: Item) -> str:
 
 
 def _slowdowns(panel: Panel, item: Item) -> Table:
-    base = panel.host.time_base
-    rows: list[Sequence[Cell | str]] = []
+    scale = units.clock(panel.host.time_base)
+    rows: list[Sequence[Cell | units.Figures | str]] = []
     for kind, text in _DISRUPTORS.items():
         if not counts(item, f"{kind}, {_WHERE[0]}: finished"):
             continue
@@ -108,7 +119,7 @@ def _slowdowns(panel: Panel, item: Item) -> Table:
             [
                 text.format(f"{next(iter(counts(item, f'{kind}: processes')), math.nan):g}"),
                 *(_times(slowdown(item, kind, work, _WHERE[0])) for work in _WORK),
-                Cell(duration(answers[0], base), answers[0]) if answers else "not in 5 s",
+                units.Figures(answers[:1], scale) if answers else "no answer",
                 *(_times(slowdown(item, kind, work, _WHERE[1])) for work in _WORK),
             ]
         )
@@ -116,11 +127,11 @@ def _slowdowns(panel: Panel, item: Item) -> Table:
         "Disruptor",
         "Guest, computing",
         "system calls",
-        "The disruptor's guest answers in",
+        "The disruptor's guest answers (within 5 s)",
         "Plain process, computing",
         "system calls",
     ]
-    return Table(headings, rows)
+    return units.table(headings, rows)
 
 
 def _times(value: float | None) -> Cell | str:

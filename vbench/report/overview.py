@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 
 from vbench.model import Item, Launch, Statistic, Technique
 from vbench.records import NetworkPath
-from vbench.report import cells, reference
-from vbench.report.document import Block, Table
+from vbench.report import cells, reference, units
+from vbench.report.document import Block, Table, link
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import ReferenceSet
 from vbench.results import stats
 from vbench.results.formatting import (
     NOTHING,
     code,
-    duration,
     interval,
     number,
-    per_unit,
     plain,
     plural,
     share,
@@ -75,9 +73,9 @@ def _cpu_rows() -> list[tuple[str, Cell]]:
 def _io_rows(panel: Panel) -> list[tuple[str, Cell]]:
     if panel.wall:
         rows: list[tuple[str, Cell]] = [
-            ("Disk throughput", _mean_cell(reference.DISK_THROUGHPUT, share)),
+            ("Disk throughput, % of native", _mean_cell(reference.DISK_THROUGHPUT, share)),
             ("Disk time per operation", _mean_cell(reference.DISK_OPERATIONS, _overhead)),
-            ("Network throughput", _mean_cell(reference.NETWORK_THROUGHPUT, share)),
+            ("Network throughput, % of native", _mean_cell(reference.NETWORK_THROUGHPUT, share)),
             ("Network time per operation", _mean_cell(reference.NETWORK_OPERATIONS, _overhead)),
         ]
     else:
@@ -85,7 +83,16 @@ def _io_rows(panel: Panel) -> list[tuple[str, Cell]]:
             ("Disk: extra instructions", lambda p, v: _extra(p, v, "disk")),
             ("Network: extra instructions", lambda p, v: _extra(p, v, "network")),
         ]
-    return [*rows, ("Host CPU per operation", _host_cpu)]
+    for category in ("disk", "network"):
+        costs = [_host_cpu(panel, variant, category) for variant in panel.variants()]
+        if all(found is None for found in costs):
+            continue
+        scale = units.clock(panel.host.time_base)
+        counted = [cost for found in costs for cost in found or ()]
+        unit, size = scale.choose(counted)
+        name = f"Host CPU per {category} operation" + (f", {unit}" if counted else "")
+        rows.append((name, _host_cpu_cell(category, scale, size)))
+    return rows
 
 
 def _measured_as(panel: Panel, technique: Technique) -> str:
@@ -130,17 +137,21 @@ def _mean(
     used = reference.measured(panel, variant, of)
     if not used:
         items = reference.asked(panel, variant, of)
-        return _absolute(panel, items) if items else _missing(panel, variant, of.category)
+        if not items:
+            return _missing(panel, variant, of.category)
+        why = cells.NO_RATIO if any(map(cells.no_ratio, items)) else "no ratio"
+        return f"{why}<br>{small('the guest alone: ' + link('Every workload'))}"
     mean = stats.geometric_mean(used)
     if mean is None:
         return "no boot has all workloads"
     word = cells.verdict(mean.overhead, used)
     if shown is share and word.startswith("**"):
         word = f"overhead {word}"
-    text = f"{shown(mean.overhead)} {word}".rstrip()
+    text = cells.undecided(mean.overhead) and _undecided(mean.overhead, shown)
+    text = text or f"{shown(mean.overhead)} {word}".rstrip()
     low, high = mean.smallest[1], mean.largest[1]
     if shown is share:
-        extremes = f"{number(100 / high)} to {number(100 / low)} % over "
+        extremes = f"{number(100 / high)} to {number(100 / low)} over "
     else:
         extremes = f"{times(low)} to {times(high)} over "
     extremes = "" if mean.workloads == 1 else extremes
@@ -149,16 +160,14 @@ def _mean(
     return f"{text}<br>" + small(f"{extremes}{count}{plural(total, 'workload')}")
 
 
+def _undecided(value: stats.Overhead, shown: Callable[[stats.Overhead], str]) -> str:
+    if shown is not share or not value.low or not value.high:
+        return cells.undecided(value)
+    return f"**undecided**, {number(100 / value.high)} to {number(100 / value.low)}"
+
+
 def _overhead(value: stats.Overhead) -> str:
     return f"{times(value.ratio)} {interval(value)}"
-
-
-def _absolute(panel: Panel, items: Sequence[Item]) -> str:
-    """What can be said without a ratio: the guest's own figures."""
-    base = panel.host.time_base
-    texts = [f"{i.workload} {per_unit(cells.guest_s(i), i.unit, i.category, base)}" for i in items]
-    why = cells.NO_RATIO if any(map(cells.no_ratio, items)) else "no ratio"
-    return f"{why}<br>" + small("guest: " + "; ".join(texts))
 
 
 def _is_operations(item: Item) -> bool:
@@ -171,22 +180,27 @@ def _extra(panel: Panel, variant: str, category: str) -> str:
     for item in panel.of(variant, category):
         guest, native = cells.guest_s(item), cells.native_s(item)
         if item.statistic is Statistic.RATIO and guest is not None and native is not None:
-            texts.append(f"{item.workload} {(guest - native) * 1e9:+,.0f} per {item.unit}")
-    return "<br>" + "<br>".join(map(small, texts)) if texts else _missing(panel, variant, category)
+            texts.append(f"{(guest - native) * 1e9:+,.0f} per {item.unit} ({item.workload})")
+    return "; ".join(texts) if texts else _missing(panel, variant, category)
 
 
-def _host_cpu(panel: Panel, variant: str) -> str:
-    lines = []
-    for category in ("disk", "network"):
-        items = [item for item in panel.of(variant, category) if _is_operations(item)]
-        known = (cells.counter(item, "host_cpu_s") for item in items)
-        costs = sorted(cost for cost in known if cost is not None)
-        if costs:
-            shown = span([duration(cost, panel.host.time_base) for cost in (costs[0], costs[-1])])
-            lines.append(f"{category}: {shown}")
-        elif items:  # measured, by a hypervisor whose CPU time vbench does not know
-            lines.append(f"{category}: not counted")
-    return "; ".join(lines) or _missing(panel, variant, "disk", "network")
+def _host_cpu(panel: Panel, variant: str, category: str) -> list[float] | None:
+    """Seconds of the host's CPUs per operation, sorted; None where no operation was measured."""
+    items = [item for item in panel.of(variant, category) if _is_operations(item)]
+    known = (cells.counter(item, "host_cpu_s") for item in items)
+    return sorted(cost for cost in known if cost is not None) if items else None
+
+
+def _host_cpu_cell(category: str, scale: units.Scale, size: float) -> Cell:
+    def cell(panel: Panel, variant: str) -> str:
+        costs = _host_cpu(panel, variant, category)
+        if costs is None:
+            return _missing(panel, variant, category)
+        if not costs:  # by a hypervisor whose CPU time vbench does not know
+            return "not counted"
+        return span([scale.text(cost / size) for cost in (costs[0], costs[-1])])
+
+    return cell
 
 
 def boot_times(panel: Panel, variant: str, name: str) -> list[float]:

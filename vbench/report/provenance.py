@@ -15,7 +15,7 @@ from vbench.results.formatting import NOTHING, code, plain, plural
 def of_panel(panel: Panel) -> list[Block]:
     """Host facts, and a folded part for each variant."""
     facts = _pairs({**panel.host.facts, "image": panel.image}, ("Host fact", "Value"))
-    out: list[Block] = [Fold(f"Host {code(panel.host.identity)}", facts)]
+    out: list[Block] = [_sentence(panel), Fold(f"Host {code(panel.host.identity)}", facts)]
     for variant in panel.launched():
         launches = [launch for launch in panel.launches if launch.variant == variant]
         if launches:
@@ -25,6 +25,15 @@ def of_panel(panel: Panel) -> list[Block]:
                 summary += f", {len(launches)} launches"
             out.append(Fold(summary, _launches(launches)))
     return out
+
+
+def _sentence(panel: Panel) -> str:
+    """How many guests of what these figures come from."""
+    variants = {launch.variant for launch in panel.launches}
+    return (
+        f"{plural(len(panel.launches), 'guest')} of {plural(len(variants), 'variant')} ran on "
+        f"{code(panel.host.identity)}, all with the image {code(panel.image[:12])}."
+    )
 
 
 def _launches(launches: list[Launch]) -> list[Block]:

@@ -12,15 +12,15 @@ INTRODUCTION = (
     "comparable with counts of instructions."
 )
 _FIGURES = (
-    ("VM exit for CPUID", "about 1,000 to 1,100 cycles", "KVM mailing list, 2024"),
-    ("hypercall", "1,500 to 1,700 cycles", "measured on Skylake and on an i7-3960X"),
+    ("VM exit for CPUID, cycles", "about 1,000 to 1,100", "KVM mailing list, 2024"),
+    ("hypercall, cycles", "1,500 to 1,700", "measured on Skylake and on an i7-3960X"),
     (
-        "port I/O handled in user space",
-        f"3.79 µs, about 7 {TIMES} CPUID's 0.54 µs",
+        "port I/O handled in user space, µs",
+        f"3.79, about 7 {TIMES} CPUID's 0.54",
         "PVM paper, SOSP 2023",
     ),
-    ("boot to init", "125 ms", "Firecracker's specification"),
-    ("boot to shell", "0.5 to 0.9 s on KVM", "virtme-ng"),
+    ("boot to init, ms", "125", "Firecracker's specification"),
+    ("boot to shell, s", "0.5 to 0.9 on KVM", "virtme-ng"),
 )
 
 # Cycles of a CPUID exit between which nothing needs explaining: the published figure, with a

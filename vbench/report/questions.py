@@ -8,12 +8,13 @@ from itertools import product
 
 from vbench.model import Technique
 from vbench.report import attribution, exits, hypervisors, reference
-from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, Choice, brief, choose
+from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, brief, choose
 from vbench.report.document import Block, Table, link
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
 from vbench.report.sentences import NAMES, rated
-from vbench.results.formatting import code, number, plain, plural, span
+from vbench.results import stats
+from vbench.results.formatting import TIMES, code, number, plain, plural, span
 
 TITLE = "Questions people ask"
 # The kinds of work that a program mixes. Memory is named by what costs there: see reference.py.
@@ -33,6 +34,7 @@ def section(gathered: Gathered) -> list[Block]:
     if not chosen:
         return []
     return [
+        *_extremes(chosen),
         *_application(chosen),
         *_why(gathered),
         *_trust(gathered.panels),
@@ -57,6 +59,23 @@ def _marked(choice: Choice) -> str:
     return name + code(choice.variant) + ("" if choice.panel.wall else f" {COUNTED}")
 
 
+def _extremes(chosen: Sequence[Choice]) -> list[Block]:
+    """Opens the chapter: the least and the most that any kind of work costs."""
+    found = [
+        (value.ratio, _WORK[of], _marked(each))
+        for each in chosen
+        for of in _WORK
+        if (value := each.mean(of)) is not None and not stats.undecided(value)
+    ]
+    if not found:
+        return []
+    least, most = min(found), max(found)
+    texts = [f"{work} in {marked} ({brief(ratio)})" for ratio, work, marked in (least, most)]
+    if least == most:
+        return [f"Measured was {texts[0]}."]
+    return [f"The cheapest that was measured here is {texts[0]}; the most expensive is {texts[1]}."]
+
+
 def _application(chosen: Sequence[Choice]) -> list[Block]:
     headings = ["Guest ÷ native", *(f"{work[0].upper()}{work[1:]}" for work in _WORK.values())]
     rows = [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen]
@@ -65,6 +84,7 @@ def _application(chosen: Sequence[Choice]) -> list[Block]:
         COUNTED: "counted in instructions, without the time of a device or of a world switch",
         PART: "over a part of the workloads",
         DOUBTFUL: "not certain",
+        UNDECIDED: f"means an interval that holds {TIMES}1.00 and a high overhead",
     }
     marks = "; ".join(f"{mark} {text}" for mark, text in notes.items() if mark in shown)
     return [
@@ -79,11 +99,17 @@ def _application(chosen: Sequence[Choice]) -> list[Block]:
 
 
 def _dearest(choice: Choice) -> str:
-    means = [(value.ratio, of) for of in _WORK if (value := choice.mean(of)) is not None]
+    means = [
+        (value.ratio, of)
+        for of in _WORK
+        if (value := choice.mean(of)) is not None and not stats.undecided(value)
+    ]
+    if not means:
+        return f"- {_marked(choice)}: undecided."
     ratio, of = max(means, key=lambda each: each[0])
     least, cheap = min(means, key=lambda each: each[0])
     if of is cheap:
-        return f"- {_marked(choice)}: only {_WORK[of]} was measured, {brief(ratio)}."
+        return f"- {_marked(choice)}: only {_WORK[of]} is known, {brief(ratio)}."
     return (
         f"- {_marked(choice)} costs most in {_WORK[of]} ({brief(ratio)}) and least in "
         f"{_WORK[cheap]} ({brief(least)})."
@@ -151,6 +177,8 @@ def _evidence(panel: Panel) -> str:
             text += f"; half of their intervals reach {typical} % or less to either side"
         disturbed = sum(bool(_DISTURBED & set(panel.flags[name])) for name in panel.overheads)
         text += f"; {disturbed or 'none'} of them had a disturbed round"
+        if open_ := sum(map(stats.undecided, values)):
+            text += f"; {open_} {'is' if open_ == 1 else 'are'} undecided"
         under = panel.host.facts.get("virtualization", "")
         nested = f" This machine is itself a virtual machine ({plain(under)})."
         return f"{text}.{nested if under not in ('', 'none', 'unknown') else ''}"

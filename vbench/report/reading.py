@@ -58,10 +58,14 @@ _WORDS = (
         "natively and in the guest within the same seconds",
     ),
     (
-        f"boots {TIMES} rounds, ±",
-        "how many boots, of how many rounds each; below it, how far the upper bound of the "
-        "interval is above the figure. The lower bound is as far below it by division: ± 100 % is "
-        "from half to twice",
+        "±",
+        "how far the upper bound of the interval is above the figure. The lower bound is as far "
+        "below it by division: ± 100 % is from half to twice",
+    ),
+    (f"boots {TIMES} rounds", "how many boots, of how many rounds each"),
+    (
+        "undecided",
+        f"the interval holds {TIMES}1.00 and a high overhead as well, so the figure says nothing",
     ),
     (
         "native → guest",
@@ -75,9 +79,9 @@ _WORDS = (
     ),
     ("vCPU wait", "how long the guest's vCPUs were ready to run and had no CPU, per unit of work"),
     (
-        "groups equal",
-        "in the testbed: the share of groups of units that equal their median within 0.1 %, which "
-        "is the figure shown; by how much the mean is above it",
+        "equal groups",
+        "in the testbed: the share of groups of units that equal their median within 0.1 %. The "
+        "median is the figure shown; *mean above it* is by how much the mean is larger",
     ),
     ("instr.", "instructions executed by guest and hypervisor together, in the testbed"),
 )
@@ -131,8 +135,7 @@ def _worked(panel: Panel, item: Item, value: stats.Overhead) -> str:
     native = per_unit(cells.native_s(item), item.unit, item.category, base)
     guest = per_unit(cells.guest_s(item), item.unit, item.category, base)
     meaning = (
-        "the 95 % interval over boots: another set of boots would most likely give a ratio within "
-        "them"
+        "the 95 % interval over boots: of a hundred such intervals about 95 hold the true ratio"
         if panel.wall
         else "the least and the most of all boots, because counts do not vary at random"
     )

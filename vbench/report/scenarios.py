@@ -13,9 +13,10 @@ from typing import Any
 
 from vbench.model import SCENARIOS, Item, Status
 from vbench.records import Clock
-from vbench.report.document import Block, Cell, Table
+from vbench.report import units
+from vbench.report.document import Block, Cell
 from vbench.report.gather import Panel
-from vbench.results.formatting import NOTHING, code, duration, number, plain
+from vbench.results.formatting import NOTHING, code, duration, number, plain, plural
 
 TITLE = "Why virtualization matters"
 PROVISIONING, SNAPSHOT, MIGRATION = SCENARIOS[:3]
@@ -71,14 +72,16 @@ def medians(item: Item) -> dict[str, float]:
 @dataclass(frozen=True)
 class _Column:
     heading: str
-    cell: Callable[[Panel, Item], Cell | str]
+    cell: Callable[[Panel, Item], Cell | units.Figures | str]
 
 
 def _timed(heading: str, operation: str, phase: str, clock: Clock | None = None) -> _Column:
-    def cell(panel: Panel, item: Item) -> Cell | str:
+    def cell(panel: Panel, item: Item) -> units.Figures | str:
         values = seconds(item, operation, phase, clock)
-        texts = [duration(value, panel.host.time_base) for value in _middle_and_ends(values)]
-        return _cell(texts, values)
+        if not values:
+            return NOTHING
+        scale = units.clock(panel.host.time_base)
+        return units.Figures(_middle_and_ends(values), scale, units.spread)
 
     return _Column(heading, cell)
 
@@ -86,21 +89,21 @@ def _timed(heading: str, operation: str, phase: str, clock: Clock | None = None)
 def _counted(heading: str, *names: str) -> _Column:
     def cell(panel: Panel, item: Item) -> Cell | str:
         values = next((found for name in names if (found := counts(item, name))), [])
-        return _cell([number(value) for value in _middle_and_ends(values)], values)
+        if not values:
+            return NOTHING
+        texts = [*map(_count, _middle_and_ends(values))]
+        return Cell(units.spread(texts), statistics.median(values))
 
     return _Column(heading, cell)
 
 
+def _count(value: float) -> str:
+    """What was counted one by one has no fraction."""
+    return f"{value:,.0f}" if value == int(value) else number(value)
+
+
 def _middle_and_ends(values: Sequence[float]) -> list[float]:
-    return [statistics.median(values), min(values), max(values)] if values else []
-
-
-def _cell(texts: Sequence[str], values: Sequence[float]) -> Cell | str:
-    if not values:
-        return NOTHING
-    middle, low, high = texts
-    text = middle if low == high else f"{middle} ({low} to {high})"
-    return Cell(text, statistics.median(values))
+    return [statistics.median(values), min(values), max(values)]
 
 
 def _kept(panel: Panel, item: Item) -> str:
@@ -156,10 +159,10 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
     MIGRATION: (
         _Column("Result", _result),
         _counted("Touched before, MiB/s", "dirtied_before_mib_s"),
-        _counted("Touched during", "dirtied_mib_s"),
+        _counted("Touched during, MiB/s", "dirtied_mib_s"),
         _timed("In all", "migration", "total"),
         _counted("Sent, MiB", "sent_mib"),
-        _counted("Rounds", "rounds"),
+        _counted("Rounds of copying", "rounds"),
         _timed("Downtime, by the hypervisor", "migration", "downtime", _HYPERVISOR),
         _timed("Tick gap", "migration", "tick gap"),
         _timed("Tick gap before", "before", "tick gap"),
@@ -171,6 +174,44 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
 }
 
 
+def sentence(panel: Panel) -> str:
+    """What was found of these three kinds, in a sentence; empty where none was measured."""
+    base = panel.host.time_base
+    texts = []
+    first = _each(panel, PROVISIONING, "launch", "command")
+    if first:
+        quick, slow = first[0], first[-1]
+        text = f"a new guest ran its first command after {duration(quick[0], base)} ({quick[1]})"
+        if slow[1] != quick[1]:
+            text += f" to {duration(slow[0], base)} ({slow[1]})"
+        texts.append(text)
+    if answered := _each(panel, SNAPSHOT, "restore", "answer"):
+        texts.append(f"a restored guest answered after {duration(answered[-1][0], base)}")
+    moved = measured(panel, MIGRATION)
+    if moved:
+        well = [item for item in moved if item_ended(item)]
+        texts.append(f"{len(well)} of {plural(len(moved), 'kind')} of migration ended well")
+        if waits := [max(found) for i in well if (found := seconds(i, *_WAIT))]:
+            texts[-1] += f", with up to {duration(max(waits), base)} in which a client waited"
+    text = "; ".join(texts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+_WAIT = ("migration", "longest wait")
+
+
+def item_ended(item: Item) -> bool:
+    """Whether every migration of an item came to its end, with its guest and its memory."""
+    whole = all(counts(item, "converged")) and all(counts(item, "survived"))
+    return whole and not any(counts(item, "memory_stale_mib"))
+
+
+def _each(panel: Panel, kind: str, operation: str, phase: str) -> list[tuple[float, str]]:
+    """The median of a phase and the variant, of each that has it, the quickest first."""
+    found = ((seconds(item, operation, phase), item) for item in measured(panel, kind))
+    return sorted((statistics.median(of), code(item.variant)) for of, item in found if of)
+
+
 def tables(panel: Panel) -> list[Block]:
     """What scenarios measured, one table for each kind; empty where none was."""
     blocks: list[Block] = []
@@ -179,14 +220,8 @@ def tables(panel: Panel) -> list[Block]:
         if not items:
             continue
         rows = [[_name(item), *(column.cell(panel, item) for column in columns)] for item in items]
-        shown = [
-            i for i in range(len(columns) + 1) if not i or any(row[i] != NOTHING for row in rows)
-        ]
         headings = ["Scenario", *(column.heading for column in columns)]
-        blocks.append(f"**{kind.capitalize()}**")
-        blocks.append(
-            Table([headings[i] for i in shown], [[row[i] for i in shown] for row in rows])
-        )
+        blocks += [f"**{kind.capitalize()}**", units.table(headings, rows)]
     if not blocks:
         return []
     return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS}"]

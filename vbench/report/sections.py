@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from vbench.model import CATEGORIES, NO_EXITS, ON_DEVICES, SCENARIOS, Item, Statistic, Status
-from vbench.report import cells
+from vbench.report import cells, units
 from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
 from vbench.report.gather import Gathered, Panel
@@ -15,9 +15,7 @@ from vbench.results.formatting import (
     NOTHING,
     TIMES,
     code,
-    duration,
     number,
-    per_unit,
     plain,
     plural,
     small,
@@ -36,12 +34,18 @@ _HEADINGS = (
     "Workload",
     "Variant",
     "Overhead",
+    "±, %",
     _ROUNDS,
     "Native → guest",
+    "Native → guest",
+    "Native → guest, per s",
+    "Equal groups, %",
+    "Mean above it, %",
     "Host CPU",
     "vCPU wait",
     "Flags",
 )
+_MIB = 1 << 20
 
 TITLES = {
     "cpu": "Computing",
@@ -84,24 +88,14 @@ def workloads(panel: Panel) -> list[Block]:
             if item.category == category and item.statistic is Statistic.RATIO
         ]
         if items:
-            rows = [_row(panel, item) for item in items]
-            kept = [
-                i for i in range(len(_HEADINGS)) if any(_text(row[i]) != NOTHING for row in rows)
-            ]
             out.append(f"**{TITLES.get(category, plain(category))}**{_conditions(panel, items)}")
-            out.append(
-                Table([_HEADINGS[i] for i in kept], [[row[i] for i in kept] for row in rows])
-            )
+            out.append(units.table(_HEADINGS, [_row(panel, item) for item in items]))
     return out
 
 
 def _category_order(category: str) -> tuple[int, str]:
     known = category in CATEGORIES
     return (CATEGORIES.index(category) if known else len(CATEGORIES)), category
-
-
-def _text(cell: Cell | str) -> str:
-    return cell.text if isinstance(cell, Cell) else cell
 
 
 def _conditions(panel: Panel, items: Sequence[Item]) -> str:
@@ -128,44 +122,54 @@ def _names(items: Sequence[Item]) -> tuple[set[str], set[str]]:
     return {item.workload for item in items}, {item.variant for item in items}
 
 
-def _row(panel: Panel, item: Item) -> list[Cell | str]:
-    base = panel.host.time_base
+def _row(panel: Panel, item: Item) -> list[Cell | units.Figures | str]:
     flags = [
         f"{plain(flag)} ({count})" if count else plain(flag)
         for flag, count in panel.flags[item.name].items()
     ]
     if item.reason:
         flags.append(plain(item.reason))
-    absolute = [
-        per_unit(seconds, item.unit, item.category, base)
-        for seconds in (cells.native_s(item), cells.guest_s(item))
-    ]
-    exact = cells.exactness(item)
-    width = cells.half_width(panel.overheads.get(item.name))
+    overhead = panel.overheads.get(item.name)
     held = unit_bytes(item.unit)
-    unit = "" if held and panel.wall else f"<br>{small('per ' + plain(item.unit))}"
+    share = 1.0 if held is None else _MIB / held  # what bytes cost is told of a MiB
+    unit = plain(item.unit) if held is None else "MiB"
     return [
-        plain(item.workload) + unit,
+        f"{plain(item.workload)}<br>{small(f'per {unit}')}",
         code(item.variant),
         Cell(
-            cells.overhead_cell(item, panel.overheads.get(item.name)),
-            panel.overheads[item.name].ratio if item.name in panel.overheads else None,
+            cells.overhead_cell(item, overhead),
+            None if overhead is None else overhead.ratio,
             panel.series(item),
         ),
-        cells.rounds(item.pairs) + (f"<br>{small(width)}" if width else ""),
-        " → ".join(absolute) + (f"<br>{small(exact)}" if exact else ""),
-        *(Cell(_cost(panel, item, name), cells.counter(item, name)) for name in _OWN_COLUMNS),
+        cells.half_width(item, overhead),
+        cells.rounds(item.pairs),
+        *absolute(panel, item),
+        *cells.exactness(item),
+        *(
+            NOTHING if value is None else units.Figures([value * share], _clock(panel))
+            for value in (cells.counter(item, name) for name in _OWN_COLUMNS)
+        ),
         "<br>".join(flags) or NOTHING,
     ]
 
 
-def _cost(panel: Panel, item: Item, name: str) -> str:
-    value = cells.counter(item, name)
-    if value is None:
-        return NOTHING
-    if panel.wall and (held := unit_bytes(item.unit)) is not None:
-        return f"{duration(value * 2**30 / held, panel.host.time_base)}/GiB"
-    return duration(value, panel.host.time_base) if value > 0 else "0"
+def absolute(panel: Panel, item: Item) -> list[units.Figures | str]:
+    """Native and guest as they are: as time per unit of work, for bytes by the clock as a rate; and
+    operations of input and output a second."""
+    both = [cells.native_s(item), cells.guest_s(item)]
+    held = unit_bytes(item.unit)
+    if held is not None and panel.wall:
+        rates = [held / s if s else None for s in both]
+        return [NOTHING, units.Figures(rates, units.RATE), NOTHING]
+    share = 1.0 if held is None else _MIB / held
+    seconds = units.Figures([None if s is None else s * share for s in both], _clock(panel))
+    if not panel.wall or held is not None or item.category not in ("disk", "network"):
+        return [seconds, NOTHING, NOTHING]
+    return [seconds, NOTHING, " → ".join(number(1 / s) if s else NOTHING for s in both)]
+
+
+def _clock(panel: Panel) -> units.Scale:
+    return units.clock(panel.host.time_base)
 
 
 def counters(panel: Panel) -> list[Block]:
@@ -216,7 +220,7 @@ def quantiles(panel: Panel) -> list[Block]:
     )
     if not names:
         return []
-    rows = [
+    rows: list[list[Cell | units.Figures | str]] = [
         [
             plain(item.workload),
             code(item.variant),
@@ -229,20 +233,20 @@ def quantiles(panel: Panel) -> list[Block]:
     headings = ["Workload", "Variant", _ROUNDS, *(f"{n}: native → guest" for n in names)]
     return [
         f"**Latency distributions**{_conditions(panel, items)}",
-        Table([*headings, "Flags"], rows),
+        units.table([*headings, "Flags"], rows, alike=True),
         "Each figure is the median over rounds of that quantile; `max` is the largest of all "
         "rounds. A distribution gets no ratio: a mean of ratios would hide its tail.",
     ]
 
 
-def _quantile(panel: Panel, item: Item, name: str) -> str:
+def _quantile(panel: Panel, item: Item, name: str) -> units.Figures | str:
     both = [pair.quantiles[name] for pair in item.pairs if name in pair.quantiles]
     if not both:
         return NOTHING
     condense = max if name == "max" else statistics.median
     natives = [native for native, _ in both if native is not None]
-    native = duration(condense(natives) if natives else None, panel.host.time_base)
-    return f"{native} → {duration(condense(g for _, g in both), panel.host.time_base)}"
+    native = condense(natives) if natives else None
+    return units.Figures([native, condense(g for _, g in both)], _clock(panel))
 
 
 def boots(panel: Panel) -> list[Block]:
@@ -255,14 +259,14 @@ def boots(panel: Panel) -> list[Block]:
             times = boot_times(panel, variant, name)
             texts = list(dict.fromkeys(map(number, (times[0], times[-1])))) if times else []
             apart = f" ({' to '.join(texts)})" if len(texts) > 1 else ""
-            cell.append(f"{number(statistics.median(times))} s{apart}" if times else NOTHING)
+            cell.append(f"{number(statistics.median(times))}{apart}" if times else NOTHING)
         if any(text != NOTHING for text in cell):
             count = sum(launch.variant == variant for launch in panel.launches)
             rows.append([code(variant), str(count), *cell])
     if not rows:
         return []
     return [
-        Table(["Variant", "Boots", *map(plain, names)], rows),
+        Table(["Variant", "Boots", *(f"{plain(name)}, s" for name in names)], rows),
         "Userspace: the kernel starts its first process. Ready: the guest listens for SSH. "
         "Command: the first command over SSH has ended. From the kernel's start by the guest's "
         "clock, from the launch by the host's. In brackets: the least and the most of the boots, "
@@ -309,7 +313,19 @@ def unmeasured(gathered: Gathered) -> list[Block]:
             rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
     if not rows:
         return ["Everything that was asked for was measured."]
-    return [Table(["Host", "What", "Why not", "What to do"], rows)]
+    backends = {entry.backend for panel in gathered.panels for entry in panel.unavailable}
+    series = [item.status for panel in gathered.panels for item in panel.items]
+    failed, unsupported = (series.count(s) for s in (Status.FAILED, Status.UNSUPPORTED))
+    texts = [
+        f"{plural(len(backends), 'backend')} could not be used somewhere" if backends else "",
+        f"{unsupported} workloads are not possible on their variant" if unsupported else "",
+        f"{plural(failed, 'workload')} failed" if failed else "",
+    ]
+    text = ", ".join(filter(None, texts)) or "Some workloads were left out"
+    return [
+        f"{text}; each with its reason.",
+        Table(["Host", "What", "Why not", "What to do"], rows),
+    ]
 
 
 def flags(gathered: Gathered) -> list[Block]:
@@ -330,4 +346,9 @@ def flags(gathered: Gathered) -> list[Block]:
 
 def refused(gathered: Gathered) -> list[Block]:
     """Unlike things that were not put into one cell."""
-    return ["\n".join(f"- {note}" for note in gathered.refused)] if gathered.refused else []
+    if not gathered.refused:
+        return []
+    count = (
+        f"{plural(len(gathered.refused), 'result')} stayed apart, because they are unlike others:"
+    )
+    return ["\n".join([count, "", *(f"- {note}" for note in gathered.refused)])]

@@ -17,7 +17,7 @@ from vbench.report.reference import (
     measured,
 )
 from vbench.results import stats
-from vbench.results.formatting import code, number, plain
+from vbench.results.formatting import code, number, plain, times
 
 NAMES = {
     Technique.FULL: "full virtualization",
@@ -32,6 +32,8 @@ _SAME = 0.0005  # below it "0 % more" would read like nonsense
 
 def cost(value: stats.Overhead, *, wall: bool) -> str:
     """`takes 7.8 times as long`; `executes 1.5 % more instructions`."""
+    if stats.undecided(value) and value.low is not None and value.high is not None:
+        return f"is undecided ({times(value.low)} to {times(value.high)})"
     if value.ratio >= _TIMES_FROM:
         much = f"{_brief(value.ratio)} times"
         text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
@@ -119,21 +121,38 @@ def io(panel: Panel) -> str:
     its inverse and another set of workloads, so the two never meet in one sentence."""
     texts = []
     for name, of in (("disk", DISK_OPERATIONS), ("network", NETWORK_OPERATIONS)):
-        found = rated(panel, of)
+        found, open_ = rated(panel, of), undecided(panel, of)
         if found:
             best, worst = min(found), max(found)
             what = " native's time" if panel.wall else " native's instructions"
             text = f"{name} operations cost {_by(best, what)}"
             texts.append(text if worst == best else f"{text} and {_by(worst)}")
+        if open_:
+            what = "" if found else f"{name} operations are "
+            texts.append(f"{what}undecided under {', '.join(map(code, open_))}")
     return _sentence(texts) if texts else "No operation of disk or network has a ratio to native."
 
 
 def rated(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
     """Ratio, variant and doubt of each variant that measured as many workloads of the set as the
-    one that measured most: means over other workloads cannot be compared with it."""
-    counts = {v: len(measured(panel, v, of)) for v in panel.variants()}
+    one that measured most: means over other workloads cannot be compared with it. Without those
+    that are undecided."""
     return [
         (value.ratio, variant, doubt(value))
+        for variant, value in _means(panel, of)
+        if not stats.undecided(value)
+    ]
+
+
+def undecided(panel: Panel, of: ReferenceSet) -> list[str]:
+    """The variants beside those that are `rated`: their intervals say nothing."""
+    return [variant for variant, value in _means(panel, of) if stats.undecided(value)]
+
+
+def _means(panel: Panel, of: ReferenceSet) -> list[tuple[str, stats.Overhead]]:
+    counts = {v: len(measured(panel, v, of)) for v in panel.variants()}
+    return [
+        (variant, value)
         for variant, count in counts.items()
         if count == max(counts.values()) and (value := Choice(panel, variant).mean(of)) is not None
     ]
@@ -141,7 +160,8 @@ def rated(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
 
 def _by(each: tuple[float, str, str], of: str = "") -> str:
     ratio, variant, doubtful = each
-    return f"{_brief(ratio)} times{of} under {code(variant)}{doubtful}"
+    much = f"{ratio:.2f}" if ratio < _TIMES_FROM else _brief(ratio)
+    return f"{much} times{of} under {code(variant)}{doubtful}"
 
 
 def boots(panel: Panel, medians: dict[str, float]) -> str:

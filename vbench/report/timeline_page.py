@@ -8,10 +8,10 @@ import json
 import re
 from collections.abc import Iterable
 
-from vbench.model import TimeBase
+from vbench.report import units
 from vbench.report.document import Block, Cell, Document, Fold, Section, Table, link
 from vbench.report.timeline import LEAST, LEVEL, Line, Point, Timeline, Turn
-from vbench.results.formatting import NOTHING, code, duration, plain, plural, ratio, small, times
+from vbench.results.formatting import NOTHING, code, plain, plural, ratio, small, times
 from vbench.results.steps import MIN_SIDE
 
 TITLE = "What changed over time"
@@ -73,14 +73,22 @@ def _series(line: Line) -> str:
     return f"{plain(line.name.workload)} {code(line.name.variant)}"
 
 
+def _unit(line: Line) -> tuple[str, float]:
+    """Rows are of unlike quantities, so each has its unit in its own head."""
+    if line.name.what == "overhead":
+        return "guest ÷ native", 1.0
+    name, size = _scale(line).choose([point.value for point in line.points])
+    return f"{name} per unit of work", size
+
+
+def _scale(line: Line) -> units.Scale:
+    return units.INSTRUCTIONS if line.name.what == "instructions" else units.SECONDS
+
+
 def _value(line: Line, value: float) -> str:
     if line.name.what == "overhead":
         return times(value)
-    return duration(value, _base(line))
-
-
-def _base(line: Line) -> TimeBase:
-    return TimeBase.INSTRUCTIONS if line.name.what == "instructions" else TimeBase.WALL
+    return _scale(line).text(value / _unit(line)[1])
 
 
 def _with_interval(line: Line, point: Point) -> str:
@@ -98,9 +106,12 @@ def _turns(timeline: Timeline) -> list[Block]:
     rows = [_turn_row(line, turn) for line, turn in found]
     if not rows:
         return []
-    headings = ["First run", "Series", "Host", "Before", "After", "Change", "p", "Changed with it"]
+    headings = ["Series, unit", "First run", "Host", "Before", "After", "Change, %", "p"]
+    headings.append("Changed with it")
+    most = max(found, key=lambda one: abs(one[1].percent))
     blocks: list[Block] = [
-        "The latest first. A positive change is slower, or more overhead.",
+        f"The largest change is {most[1].percent:+.1f} %, of {_series(most[0])}. The latest stands "
+        "first. A positive change is slower, or more overhead.",
         Table(headings, rows[:_SHOWN]),
     ]
     if rows[_SHOWN:]:
@@ -110,25 +121,31 @@ def _turns(timeline: Timeline) -> list[Block]:
 
 def _turn_row(line: Line, turn: Turn) -> list[Cell | str]:
     return [
+        _head(line),
         line.points[turn.at].started,
-        _series(line),
         code(line.name.host),
         _value(line, turn.before),
         _value(line, turn.after),
-        Cell(f"{turn.percent:+.1f} %", turn.percent),
+        Cell(f"{turn.percent:+.1f}", turn.percent),
         "< 0.0001" if turn.p < 0.0001 else f"{turn.p:.4f}",
         "<br>".join(turn.changed) or NOTHING,
     ]
 
 
+def _head(line: Line) -> str:
+    return f"{_series(line)}<br>{small(_unit(line)[0])}"
+
+
 def _lines(timeline: Timeline) -> list[Block]:
+    moved = sum(bool(line.turns) for line in timeline.lines)
     blocks: list[Block] = [
-        "A line has a bar for each run, from the least to the most of its series; `│` stands where "
-        "the level changed, `:` where a condition did."
+        f"{moved} of {len(timeline.lines)} series changed their level. A line has a bar for each "
+        "run, from the least to the most of its series; `│` stands where the level changed, `:` "
+        "where a condition did."
     ]
     for host in dict.fromkeys(line.name.host for line in timeline.lines):
         rows = [_line_row(line) for line in timeline.lines if line.name.host == host]
-        headings = ["Series", "Category", "Of what", "Runs", "Line", "Level now", "Last run"]
+        headings = ["Series, unit", "Category", "Of what", "Runs", "Line", "Level now", "Last run"]
         blocks += [f"**{plain(host)}**", Table(headings, rows)]
     return blocks
 
@@ -136,7 +153,7 @@ def _lines(timeline: Timeline) -> list[Block]:
 def _line_row(line: Line) -> list[Cell | str]:
     last = line.points[-1]
     return [
-        _series(line),
+        _head(line),
         line.name.category,
         line.name.what,
         Cell(str(len(line.points)), len(line.points)),
@@ -168,7 +185,10 @@ def _conditions(timeline: Timeline) -> list[Block]:
         [started, code(host), "<br>".join(changes)]
         for (started, host), changes in timeline.changes().items()
     ]
-    return [Table(["Run", "Host", "Other than in the run before"], rows[::-1])] if rows else []
+    if not rows:
+        return []
+    text = f"{plural(len(rows), 'run')} had other conditions than the run before."
+    return [text, Table(["Run", "Host", "Other than in the run before"], rows[::-1])]
 
 
 # ---------------------------------------------------------------- for other programs

@@ -8,23 +8,20 @@ from collections.abc import Sequence
 
 from vbench.model import Technique
 from vbench.records import Place
-from vbench.report import cells, exits, hypervisors
-from vbench.report.choice import CPU, Choice, choose
+from vbench.report import cells, exits, hypervisors, units
+from vbench.report.choice import COUNTED, CPU, Choice, brief, choose, doubt
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import Measured
-from vbench.report.reference import OPERATIONS, PAGE_FAULT, operation
+from vbench.report.reference import COMPUTING, OPERATIONS, PAGE_FAULT, operation
 from vbench.report.types_table import type_name
+from vbench.results import stats
 from vbench.results.formatting import (
     NOTHING,
     code,
-    interval,
     number,
-    per_unit,
     plain,
-    plural,
     small,
-    times,
 )
 
 TITLE = "Type 1 and type 2"
@@ -37,7 +34,7 @@ def section(gathered: Gathered) -> list[Block]:
     found = hypervisors.measured(gathered.panels)
     if not found:
         return []
-    blocks: list[Block] = [_sentence(found), _origin(found), _NOTE]
+    blocks: list[Block] = [_sentence(gathered.panels, found), _origin(found), _NOTE]
     for panel in gathered.panels:
         table = _same_machine(panel)
         if table is not None:
@@ -54,9 +51,27 @@ _NOTE = (
 )
 
 
-def _sentence(found: Sequence[Measured]) -> str:
+def _sentence(panels: Sequence[Panel], found: Sequence[Measured]) -> str:
+    """Which ran, and what computing costs under each of them on the machine that most ran on."""
     ran = (f"{plain(e.kind.name)} ({type_name(e.kind.type)})" for e in found if e.ran)
-    return f"Measured here: {', '.join(ran) or 'none'}."
+    text = f"Measured here: {', '.join(ran) or 'none'}."
+    panel = hypervisors.common_panel(panels)
+    if panel is None:
+        return text
+    costs = [
+        f"{_ratio(value)} under {plain(e.kind.name)}"
+        for e in hypervisors.measured([panel])
+        if (choice := e.best(panel)) is not None and (value := choice.mean(COMPUTING)) is not None
+    ]
+    if not costs:
+        return text
+    clock = "" if panel.wall else ", counted in instructions"
+    return f"{text} On {code(panel.host.identity)} computing costs {', '.join(costs)}{clock}."
+
+
+def _ratio(value: stats.Overhead) -> str:
+    """Without its interval: with what the reader must know of that."""
+    return cells.undecided(value) or brief(value.ratio) + doubt(value)
 
 
 # ---------------------------------------------------------------- what each is, and what it takes
@@ -68,8 +83,11 @@ def _origin(found: Sequence[Measured]) -> Table:
         "Type, as stated",
         "Seen on the host",
         "To install",
+        "Packages",
+        "To install, MiB",
+        "Reboot",
         "Root",
-        "First command after launch",
+        f"First command after launch, s ({COUNTED} of the testbed's clock)",
     ]
     return Table(
         headings,
@@ -78,7 +96,7 @@ def _origin(found: Sequence[Measured]) -> Table:
                 f"**{plain(each.kind.name)}**<br>{small('by ' + plain(each.kind.vendor))}",
                 _type(each),
                 _seen(each),
-                _to_install(each),
+                *_to_install(each),
                 _root(each),
                 _first_command(each),
             ]
@@ -100,16 +118,22 @@ def _seen(each: Measured) -> str:
     return f"{each.place}{module}<br>{small('by launches of ' + ', '.join(map(code, variants)))}"
 
 
-def _to_install(each: Measured) -> str:
-    reboot = {None: "", Place.BENEATH: ", a reboot"}.get(each.place, ", no reboot")
+def _to_install(each: Measured) -> list[Cell | str]:
+    """What, how many packages, their size in MiB, and whether it takes a reboot."""
+    reboot = {None: NOTHING, Place.BENEATH: "yes"}.get(each.place, "no")
     counted = each.installation
     if counted is None:
-        return f"not counted: no packages are declared{reboot}"
+        return ["not counted: no packages are declared", NOTHING, NOTHING, reboot]
     asked = f"{', '.join(map(code, counted.asked))} of Debian {plain(counted.release)}"
     if counted.packages is None or counted.disk_mib is None:
-        return f"not counted: {plain(counted.reason)}{reboot}<br>{small(asked)}"
-    text = f"{plural(counted.packages, 'package')}, {number(counted.disk_mib)} MiB{reboot}"
-    return f"{text}<br>{small(f'{asked}, on {counted.counted}')}"
+        why = f"not counted: {plain(counted.reason)}"
+        return [f"{asked}<br>{small(why)}", NOTHING, NOTHING, reboot]
+    return [
+        f"{asked}<br>{small(f'on {counted.counted}')}",
+        Cell(str(counted.packages), counted.packages),
+        Cell(number(counted.disk_mib), counted.disk_mib),
+        reboot,
+    ]
 
 
 def _root(each: Measured) -> str:
@@ -124,10 +148,9 @@ def _first_command(each: Measured) -> str:
     for wall in (True, False):
         if (timed := each.first_command(wall=wall)) is not None:
             choice, seconds = timed
-            middle = number(statistics.median(seconds))
-            clock = "" if wall else " of the testbed's clock"
-            bounds = f" ({number(seconds[0])} to {number(seconds[-1])})" if seconds[1:] else ""
-            texts.append(f"{middle} s{clock}{bounds} {code(choice.variant)}")
+            of = (statistics.median(seconds), seconds[0], seconds[-1])
+            mark = "" if wall else f" {COUNTED}"
+            texts.append(f"{units.spread([*map(number, of)])}{mark} {code(choice.variant)}")
     return "<br>".join(texts) or "not timed"
 
 
@@ -145,42 +168,41 @@ def _same_machine(panel: Panel) -> Table | None:
     ]
     if len(chosen) < 2:
         return None
-    rows: list[list[Cell | str]] = []
+    rows: list[list[Cell | units.Figures | str]] = []
     for title, workload in OPERATIONS:
         rows.append([title, *(_operation(panel, c.variant, workload) for _, c in chosen)])
     shadow = [_shadowed(panel, c) for _, c in chosen]
     rows.append(["Page fault without nested paging", *shadow])
     for event, workload in _events(panel, [c for _, c in chosen]):
         rows.append([f"Event: {event}", *(_event(panel, c.variant, workload) for _, c in chosen)])
-    rows = [row for row in rows if any(_text(cell) != NOTHING for cell in row[1:])]
+    rows = [row for row in rows if any(cell != NOTHING for cell in row[1:])]
     if not rows:
         return None
     headings = [
         f"{plain(e.kind.name)} ({type_name(e.kind.type)}{hypervisors.how(c)})<br>{code(c.variant)}"
         for e, c in chosen
     ]
-    return Table(["Operation or event", *headings], rows)
+    return units.table(["Operation or event", *headings], rows, alike=True)
 
 
-def _text(cell: Cell | str) -> str:
-    return cell.text if isinstance(cell, Cell) else cell
-
-
-def _operation(panel: Panel, variant: str, workload: str) -> Cell | str:
+def _operation(panel: Panel, variant: str, workload: str) -> units.Figures | str:
     """Overhead with its interval, and native and guest as they are."""
     item = operation(panel, variant, workload)
     if item is None:
         return NOTHING
-    base = panel.host.time_base
-    both = [cells.native_s(item), cells.guest_s(item)]
-    shown = [per_unit(s, item.unit, item.category, base) for s in both if s is not None]
+    both = [s for s in (cells.native_s(item), cells.guest_s(item)) if s is not None]
     value = panel.overheads.get(item.name)
-    ratio = f"{times(value.ratio)} {interval(value)}" if value is not None else "no ratio"
-    text = f"{ratio}<br>{small(' → '.join(shown))}"
-    return Cell(text, None if value is None else value.ratio, panel.series(item))
+    ratio = cells.ratio(value) if value is not None else "no ratio"
+    return units.Figures(
+        both,
+        units.clock(panel.host.time_base),
+        lambda texts: f"{ratio}<br>{small(' → '.join(texts))}",
+        None if value is None else value.ratio,
+        panel.series(item),
+    )
 
 
-def _shadowed(panel: Panel, choice: Choice) -> Cell | str:
+def _shadowed(panel: Panel, choice: Choice) -> units.Figures | str:
     """The page fault of the variant that differs from `choice` in having shadow page tables."""
     for variant in panel.variants():
         declared = panel.declared(variant)
@@ -200,14 +222,17 @@ def _events(panel: Panel, chosen: Sequence[Choice]) -> list[tuple[str, str]]:
     return [(event, workload) for workload, (_, event) in order]
 
 
-def _event(panel: Panel, variant: str, workload: str) -> Cell | str:
+def _event(panel: Panel, variant: str, workload: str) -> units.Figures | str:
     found = exits.cost(panel, variant, workload)
     if found is None:
         return NOTHING
     if found.drowned:
         return "not above its control"
-    unit = "" if panel.wall else " instr."
-    text = f"{exits.exact(panel, found.net)}{unit}"
-    if found.item.exits:
-        text += f"<br>{small(f'{exits.left(found.item):.2f} exits for it')}"
-    return Cell(text, found.net, panel.series(found.item))
+    left = small(f"{exits.left(found.item):.2f} exits for it") if found.item.exits else ""
+    scale = units.clock(panel.host.time_base)
+    return units.Figures(
+        [found.net],
+        scale,
+        lambda texts: "<br>".join(filter(None, [*texts, left])),
+        series=panel.series(found.item),
+    )

@@ -12,7 +12,7 @@ from vbench.report.choice import COUNTED, Choice
 from vbench.report.document import Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import COLUMNS, Measured
-from vbench.results.formatting import code, number, plain, plural
+from vbench.results.formatting import NOTHING, code, number, plain
 
 _NOT_MEASURED = "not measured"
 # What the introduction states of each type.
@@ -32,11 +32,15 @@ def table(gathered: Gathered) -> Table:
     found = [[each for each in everybody if each.kind.type is of] for of in COLUMNS]
     common = hypervisors.common_panel(gathered.panels)
     standing = [_standing(common, of) for of in found]
+    timed = any(each.first_command() for of in standing for each in of)
+    management = "Management complexity, packages / MiB"
+    if timed:
+        management += " / s to first command"
     rows = (
         ("Installation", [_installation(s, of) for s, of in zip(_INSTALLED, found, strict=True)]),
         ("Performance", [_performance(common, of) for of in standing]),
         ("Primary use", list(_USE)),
-        ("Management complexity", [_management(of) for of in standing]),
+        (management, [_management(of, timed) for of in standing]),
         ("Key products", [_products(s, of) for s, of in zip(_PRODUCTS, found, strict=True)]),
     )
     headings = ["Criterion", "Type 1", "Hybrid", "Type 2"]
@@ -79,22 +83,25 @@ def _overheads(choice: Choice) -> str:
     return texts if choice.panel.wall else f"{texts} {COUNTED}"
 
 
-def _management(found: Sequence[Measured]) -> str:
-    texts = [text for each in found if (text := _effort(each))]
+def _management(found: Sequence[Measured], timed: bool) -> str:
+    texts = [text for each in found if (text := _effort(each, timed))]
     return "; ".join(texts) or _NOT_MEASURED
 
 
-def _effort(each: Measured) -> str:
-    """Packages and MiB, a reboot where it takes one, how soon a first command ran."""
-    parts = []
-    counted = each.installation
-    if counted is not None and counted.packages is not None and counted.disk_mib is not None:
-        parts += [plural(counted.packages, "package"), f"{number(counted.disk_mib)} MiB"]
-    if each.place is Place.BENEATH:
-        parts.append("a reboot")
-    if (first := each.first_command()) is not None:
-        parts.append(f"up in {number(statistics.median(first[1]))} s")
-    return f"{plain(each.kind.name)} {', '.join(parts)}" if parts else ""
+def _effort(each: Measured, timed: bool) -> str:
+    """Packages, their MiB, and if it was `timed` anywhere, how soon a first command ran by the
+    clock; a reboot where it takes one."""
+    counted, first = each.installation, each.first_command()
+    packages = counted.packages if counted is not None else None
+    size = counted.disk_mib if counted is not None else None
+    figures = (packages, size, None if first is None else statistics.median(first[1]))
+    if all(value is None for value in figures):
+        return ""
+    shown = figures if timed else figures[:2]
+    texts = [NOTHING if value is None else number(value) for value in shown]
+    texts[0] = NOTHING if packages is None else str(packages)
+    reboot = ", a reboot" if each.place is Place.BENEATH else ""
+    return f"{plain(each.kind.name)} {' / '.join(texts)}{reboot}"
 
 
 def _products(stated: str, found: Sequence[Measured]) -> str:

@@ -72,6 +72,19 @@ def number(value: float) -> str:
     return f"{rounded:,.{max(digits, 0)}f}" if digits > 0 else f"{rounded:,.0f}"
 
 
+def instructions(count: float) -> str:
+    """Three significant digits, and never a part of an instruction: 0, 4, 338, 135,000."""
+    if not math.isfinite(count):
+        return NOTHING
+    return whole(round(count, min(0, 3 - len(f"{abs(count):.0f}"))))
+
+
+def whole(value: float) -> str:
+    """Without a fraction: -3, 0, 1,234."""
+    text = f"{value:,.0f}"
+    return "0" if text == "-0" else text
+
+
 def ratio(value: float, like: float | None = None) -> str:
     """A ratio, with as many decimals as `like` (default: itself) deserves; three close to 1."""
     size = value if like is None else like
@@ -85,7 +98,7 @@ def times(value: float) -> str:
 
 
 def interval(value: Overhead) -> str:
-    """`[1.79, 1.88]`, and that it holds for one boot only; empty without one."""
+    """`[1.79, 1.88]`, and that it holds for one boot only."""
     if value.low is None or value.high is None:
         return "one pair: no interval"
     text = f"[{ratio(value.low, value.ratio)}, {ratio(value.high, value.ratio)}]"
@@ -93,8 +106,8 @@ def interval(value: Overhead) -> str:
 
 
 def share(value: Overhead) -> str:
-    """What is left of native speed: `55 % of native [52, 58]`. More than all of it has a word."""
-    text = f"{number(100 / value.ratio)} % of native"
+    """What is left of native speed in per cent: `55 [52, 58]`. More than all of it has a word."""
+    text = number(100 / value.ratio)
     if value.ratio < 1:
         surely = value.high is not None and value.high < 1
         text += " (faster than native)" if surely else " (as fast, within the interval)"
@@ -113,7 +126,7 @@ def duration(seconds: float | None, base: TimeBase) -> str:
     if seconds is None:
         return NOTHING
     if base is TimeBase.INSTRUCTIONS:
-        return f"{number(seconds * 1e9)} instr."
+        return f"{instructions(seconds * 1e9)} instr."
     if seconds < 0:  # a difference
         return f"-{duration(-seconds, base)}"
     for size, unit in _STEPS:

@@ -227,6 +227,14 @@ def equivalent(value: Overhead) -> bool:
     return value.low >= 1 / LOW_MAX and value.high <= LOW_MAX
 
 
+def undecided(value: Overhead) -> bool:
+    """Whether the interval says nothing of use: the guest may be as fast as native or faster, and
+    its overhead may as well be high; or the same the other way round."""
+    if value.low is None or value.high is None or not value.low <= 1 <= value.high:
+        return False
+    return value.high > MEDIUM_MAX or value.low < 1 / MEDIUM_MAX
+
+
 def settled(item: Item, most: int, precision: float | None = None) -> bool:
     """Whether further boots of an item by the wall clock, up to `most`, would decide nothing.
 
