@@ -1,4 +1,4 @@
-"""Idle time of the testbed, whose clock then counts no instructions."""
+"""What figures of /proc in hundredths of a second tell: idle time of the testbed, stolen time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from fake_targets import FakeHost
 
 from vbench.errors import HostError
-from vbench.measure.interference import IdleMonitor
+from vbench.measure import interference
+from vbench.measure.interference import IdleMonitor, InterferenceMonitor
 from vbench.model import TimeBase
 
 
@@ -51,3 +52,26 @@ def test_idle_time_that_must_lie_in_the_loop_is_flagged(uptime: str, flagged: bo
 )
 def test_by_the_wall_and_on_xen_idle_time_says_nothing(host: Host) -> None:
     assert flags(host, "100.50 40.50", 0.2) == ()
+
+
+@pytest.mark.parametrize(
+    ("stolen", "lasted_s", "flagged"),
+    [
+        (1, 0.1, False),  # a moment of it is enough for the next hundredth
+        (3, 0.1, True),
+        (2, 2.0, False),
+        (4, 2.0, True),
+    ],
+)
+def test_stolen_time_is_flagged_where_it_is_more_than_the_resolution(
+    stolen: int, lasted_s: float, flagged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = FakeHost(TimeBase.WALL)
+    texts = {"/proc/stat": "cpu  1 2 3 4 5 6 7 100 0 0\n"}
+    monkeypatch.setattr(host, "read", lambda path: texts.get(path, ""), raising=False)
+    now = iter((10.0, 10.0 + lasted_s))
+    monkeypatch.setattr(interference.time, "monotonic", lambda: next(now))
+    monitor = InterferenceMonitor(host)  # type: ignore[arg-type]
+    before = monitor.sample()
+    texts["/proc/stat"] = f"cpu  1 2 3 4 5 6 7 {100 + stolen} 0 0\n"
+    assert monitor.flags_since(before) == (("steal",) if flagged else ())

@@ -15,6 +15,8 @@ from vbench.system.cgroups import stat_files
 # on two busy cores alone cause a few per cent of pressure; a tenth is somebody else, or a
 # workload of two processes on one.
 STEAL_SHARE = 0.01
+# Of /proc/stat: a difference of two readings is too large by less than that.
+_STEAL_RESOLUTION_S = 0.01
 PRESSURE_SHARE = 0.10
 # On the instruction base an idle machine's clock goes on by the wall. /proc/uptime counts
 # hundredths of a second, so two readings of two figures are wrong by 0.02 s at most.
@@ -109,7 +111,8 @@ class InterferenceMonitor:
             return ()
         lasted_s = max(now.at_s - before.at_s, 1e-3)
         flags = []
-        if _grew(before.steal_s, now.steal_s) > STEAL_SHARE * lasted_s:
+        stolen_s = _grew(before.steal_s, now.steal_s) - _STEAL_RESOLUTION_S
+        if stolen_s > STEAL_SHARE * lasted_s:
             flags.append("steal")
         if _grew(before.pressure_s, now.pressure_s) > PRESSURE_SHARE * lasted_s:
             flags.append(PRESSURE)
