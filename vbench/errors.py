@@ -11,6 +11,7 @@
      │    ├── HostTimeout           a command there ran past its deadline
      │    └── HostFlood             a command there wrote more than can be kept
      ├── ConnectionLost             the way to the host or guest is gone   (exit 1)
+     │    └── Unreachable           a host did not let us in               (exit 3)
      ├── GuestError                 a guest                                (exit 1)
      │    ├── LaunchError           did not come up
      │    │    └── LaunchTimeout    was still at it when the time was up
@@ -99,6 +100,12 @@ class ConnectionLost(VbenchError):
 
     No HostError: what a host does not have or do cannot be told from its silence.
     """
+
+
+class Unreachable(ConnectionLost):
+    """A host did not answer, or did not let us in."""
+
+    exit_status = 3
 
 
 class GuestError(VbenchError):

@@ -20,6 +20,8 @@ from vbench.records import Capabilities, NativeReference, NetworkPath, UsageScop
 class FakeHost:
     """A host without the files that tell of disturbance, on any time base."""
 
+    sees_idle = True
+
     def __init__(self, time_base: TimeBase = TimeBase.WALL) -> None:
         self.time_base = time_base
 

@@ -199,7 +199,21 @@ def test_a_named_backend_that_cannot_run(main: Main, image: None) -> None:
         assert "-> buy one" in err
 
 
-@pytest.mark.parametrize("command", [("backends",), ("exec", "xen-pv", "--", "true")])
+def test_files_may_stand_before_and_after_options(main: Main, tmp_path: Path) -> None:
+    """argparse takes them in one place only."""
+    first = tmp_path / "bench_first.py"
+    first.write_text("")
+    status, _, err = main("workloads", str(first), "--json", "nope.py")
+    assert status == 2
+    assert "there is no workload file nope.py" in err
+    status, _, err = main("report", "absent", "-o", str(tmp_path / "out.md"), "other")
+    assert status == 5
+    assert "absent cannot be read" in err
+
+
+@pytest.mark.parametrize(
+    "command", [("backends",), ("exec", "xen-pv", "--", "true"), ("run", "--backend", "xen-pv")]
+)
 def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
     main: Main, image: None, command: tuple[str, ...]
 ) -> None:
@@ -207,7 +221,7 @@ def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
         taken.bind(("127.0.0.1", 0))
         address = f"ssh://root@127.0.0.1:{taken.getsockname()[1]}"
         status, _, err = main(command[0], "--host", address, *command[1:])
-    assert status == 1
+    assert status == 3
     assert f"no SSH login to {address}" in err
     assert "connect once by hand" in err
 

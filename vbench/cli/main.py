@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vbench.cli.defence import guarded, prepare_streams
-from vbench.cli.parser import parser
+from vbench.cli.parser import parser, with_further
 from vbench.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown and arguments.name == "exec" and command is None:
         rest = shlex.join(unknown)
         top.error(f"a command stands after --: vbench exec {arguments.variant} -- {rest}")
-    if unknown:
+    if unknown := with_further(arguments, unknown):
         top.error(f"unrecognized arguments: {' '.join(unknown)}")
     arguments.argv = ["vbench", *_again(words)]
     arguments.guest_command = command

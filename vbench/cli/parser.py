@@ -14,7 +14,8 @@ _STATUS = """exit status:
   0  all that was asked for was measured, or is unsupported for a stated reason
   1  something failed, or --fail-above found a regression
   2  wrong command line
-  3  a named backend cannot run on this host, or none can; doctor: something is missing
+  3  a named backend cannot run on this host, or none can; the host cannot be reached;
+     doctor: something is missing
   4  compare: something could not be compared
   5  a result file cannot be read
   130  interrupted"""
@@ -90,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         listing = add(name, act, text)
         listing.add_argument("--json", action="store_true", help="for programs")
         if name == "workloads":
-            listing.add_argument("files", nargs="*", type=_path, metavar="FILE", help="of your own")
+            _list(listing, "files", "FILE", "of your own")
             _plugins(listing)
         else:
             _common(listing, hosts=1)
@@ -154,9 +155,7 @@ def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
         metavar="DIR",
         help="a new folder for the results; default vbench-results/<time>",
     )
-    command.add_argument(
-        "files", nargs="*", type=_path, metavar="FILE", help="workloads of your own"
-    )
+    _list(command, "files", "FILE", "workloads of your own")
     return many
 
 
@@ -245,6 +244,24 @@ def _positive(text: str) -> int:
     return value
 
 
+def _list(
+    command: argparse.ArgumentParser, name: str, metavar: str, help: str, *, nargs: str = "*"
+) -> None:
+    """The paths that a command takes. argparse knows them in one place of the command line only:
+    `further` says where those of other places belong."""
+    command.add_argument(name, nargs=nargs, type=_path, metavar=metavar, help=help)
+    command.set_defaults(further=name)
+
+
+def with_further(arguments: argparse.Namespace, words: list[str]) -> list[str]:
+    """Add `words` that argparse could not place to the paths of the command; those left."""
+    name = getattr(arguments, "further", "")
+    if not name or any(word.startswith("-") or not word for word in words):
+        return words
+    getattr(arguments, name).extend(map(_path, words))
+    return []
+
+
 def _path(text: str) -> Path:
     if not text:  # a shell variable that is not set; Path would take it for the current folder
         raise argparse.ArgumentTypeError("a path must not be empty")
@@ -287,9 +304,7 @@ def _history_options(history: argparse.ArgumentParser) -> None:
 
 def _written(command: argparse.ArgumentParser) -> None:
     """What is read, and where a document goes."""
-    command.add_argument(
-        "paths", nargs="+", type=_path, metavar="PATH", help="JSON files or folders"
-    )
+    _list(command, "paths", "PATH", "JSON files or folders", nargs="+")
     command.add_argument(
         "-o", "--output", type=_path, metavar="FILE", help="default: standard output"
     )

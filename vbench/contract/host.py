@@ -90,6 +90,9 @@ class Host(Protocol):
     # A second of its clock lasts at most so many of ours: deadlines are stated in its seconds
     # and kept in ours. More than 1 where a host is emulated.
     timeout_scale: float
+    # Whether its kernel is idle only where the processor is: not with a hypervisor beneath it,
+    # which runs the guests.
+    sees_idle: bool
     # What guests there need to be launched with: HINT_EARLY, or a name of a hypervisor's folder.
     launch_hints: Mapping[str, str]
 

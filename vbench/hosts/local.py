@@ -92,6 +92,7 @@ class LocalHost:
     kind = HostKind.LOCAL
     time_base = TimeBase.WALL
     timeout_scale = 1.0
+    sees_idle = True
     launch_hints: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:

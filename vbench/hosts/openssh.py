@@ -28,6 +28,7 @@ from vbench.errors import (
     ConnectionLost,
     HostError,
     UnavailableError,
+    Unreachable,
     UsageError,
     WorkloadError,
     WorkloadTimeout,
@@ -104,7 +105,7 @@ class OpenSshConnection:
                 late = f"no answer within {timeout_s:g} s"
                 # the last line, unless that only says that there was another
                 words = [line for line in log if ": terminating, " not in line] or [late]
-                raise ConnectionLost(
+                raise Unreachable(
                     f"no SSH login to {self.name}: {words[-1]}",
                     evidence="\n".join(log),
                     remedy=f"connect once by hand: {self._by_hand}",

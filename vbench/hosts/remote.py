@@ -152,6 +152,7 @@ class SshHost:
     kind = HostKind.REMOTE
     time_base = TimeBase.WALL
     timeout_scale = 1.0
+    sees_idle = True
     launch_hints: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str) -> None:

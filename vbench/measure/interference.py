@@ -46,17 +46,11 @@ class IdleSample:
 
 
 class IdleMonitor:
-    """Whether a host whose clock counts instructions was idle while a program measured itself.
-
-    Not on Xen, where dom0 is idle while its guest runs.
-    """
+    """Whether a host whose clock counts instructions was idle while a program measured itself."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._active = (
-            host.time_base is TimeBase.INSTRUCTIONS
-            and _text(host, "/sys/hypervisor/type").strip() != "xen"
-        )
+        self._active = host.time_base is TimeBase.INSTRUCTIONS and host.sees_idle
 
     def sample(self) -> IdleSample | None:
         words = _text(self._host, "/proc/uptime").split() if self._active else []

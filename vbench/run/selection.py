@@ -87,7 +87,7 @@ def select(
             unavailable |= {host: (*entries, *left) for host, entries in not_able.items()}
         hardware = any(s.variant.backend.technique is Technique.HARDWARE for s in series)
         if not names and not named and not hardware:
-            say("vbench: KVM is unusable here; the testbed is tried")
+            say("vbench: no hardware-assisted guest can run here; the testbed is tried")
             known = [
                 registry.variant(text)
                 for text, part in parts.items()

@@ -85,6 +85,7 @@ class TestbedHost(SshHost):
         self.time_base = time_base
         self._image = image
         self._layer = layer
+        self.sees_idle = not layer.beneath
         self._layered: dict[tuple[str, str], TestbedHost] = {}
         self._qemu: QemuMachine | None = None
         self._interrupted = False
