@@ -140,6 +140,10 @@ class WorkloadError(VbenchError):
     """The workload failed in a guest that is alive."""
 
 
+class ClientRefused(WorkloadError):
+    """The workload's server turned a client away; it may serve the next one."""
+
+
 class WorkloadTimeout(WorkloadError):
     """The workload ran past its deadline and was ended."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from fake_targets import Bench, FakeHost
 
 from vbench.contract.guest import Endpoint
-from vbench.errors import GuestLost, WorkloadError, WorkloadTimeout
+from vbench.errors import ClientRefused, GuestLost, WorkloadError, WorkloadTimeout
 from vbench.measure import execution, parsers
 from vbench.measure.engine import Sizes
 from vbench.measure.plan import GUEST, NATIVE, Plan
@@ -134,6 +135,35 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
     assert [line for line in bench.log if "connect" in line] == [
         line for line in bench.log if line.startswith("client: ")
     ]
+
+
+REFUSED = json.dumps({"end": {}, "error": "unable to receive control message"})
+
+
+def test_a_client_that_comes_too_early_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """iperf3's server opens its socket anew after each client."""
+    monkeypatch.setattr(execution, "_NEXT_CLIENT_S", 0.0)
+
+    def streams(refused: Iterator[bool]) -> Bench:
+        bench = Bench()
+
+        def answer(command: str) -> Output:
+            if next(refused, False):
+                return Output(0, REFUSED, "")
+            mib = int(command.rsplit(maxsplit=1)[-1])
+            ends = {"seconds": mib * 1e-6, "bytes": mib << 20}
+            return Output(0, json.dumps({"end": {"sum_sent": ends, "sum_received": ends}}), "")
+
+        bench.client.answer = answer
+        bench.measure()(
+            lambda units, _: f"c {units}", read=parsers.iperf3, server=lambda _: "iperf3"
+        )
+        return bench
+
+    assert len(streams(itertools.cycle([True, True, False])).pairs) == 2
+    with pytest.raises(ClientRefused, match="iperf3: unable to receive control message") as told:
+        streams(itertools.repeat(True))
+    assert told.value.evidence.startswith("c ")
 
 
 def test_a_server_without_a_network() -> None:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 
-from vbench.errors import WorkloadError, named
+from vbench.errors import ClientRefused, WorkloadError, named
 from vbench.model import Reading
 
 Reader = Callable[[str], Reading | float]
@@ -41,9 +41,13 @@ _ENDS_AGREE = 0.1
 def iperf3(text: str) -> Reading:
     """iperf3's JSON: seconds that the receiver needed, for the MiB that it got.
 
-    Where sender and receiver disagree, a buffer was measured: the stream is too short.
+    Where sender and receiver disagree, a buffer was measured: the stream is too short. Raises
+    ClientRefused on an error of the connection, of which iperf3 tells in its output alone.
     """
-    end = json.loads(text)["end"]
+    result = json.loads(text)
+    end = result.get("end")
+    if "error" in result and not end:
+        raise ClientRefused(f"iperf3: {result['error']}")
     sent, received = float(end["sum_sent"]["seconds"]), float(end["sum_received"]["seconds"])
     differ = abs(sent - received) > _ENDS_AGREE * max(sent, received)
     return Reading(
@@ -77,6 +81,8 @@ def checked(read: Reader, text: str, command: str) -> Reading:
     try:
         made = read(text)
         reading = made if isinstance(made, Reading) else Reading(float(made))
+    except ClientRefused as error:
+        raise ClientRefused(str(error), evidence=command) from error
     except _NONSENSE as error:
         raise WorkloadError(
             f"the workload's output cannot be read ({named(error)})",
