@@ -66,6 +66,7 @@ def scenario_migration_dirty_50(lab: Lab) -> None:
     _migrate(lab, 50)
 
 
+@pytest.mark.workload(named=True)  # it never ends, so it tells nothing of downtime
 def scenario_migration_dirty_200(lab: Lab) -> None:
     """Migrate a guest that touches 200 MiB/s, more than the network carries: given up in 10 s."""
     _migrate(lab, 200)

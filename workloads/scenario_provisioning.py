@@ -18,6 +18,7 @@ def scenario_provisioning_guest(lab: Lab) -> None:
     lab.record(lab.phase_s(guest, "launch", "command"))
 
 
+@pytest.mark.workload(named=True)
 def scenario_provisioning_second(lab: Lab) -> None:
     """Launch to first command of a second guest, while a first one runs; then one cloned from it.
 

@@ -61,9 +61,10 @@ def test_a_guest_begins_with_a_part_of_natives_sample(slower: int) -> None:
     bench.guest.cost_s = bench.native.cost_s * slower
     bench()
     native = bench.sizes.native
-    first, begin, *steps, part, sample = guest_units(bench)
-    assert (first, begin) == (1, native // 32)
+    begin, *steps, part, sample = guest_units(bench)
+    assert begin == native // 32
     assert sample == pytest.approx(native / slower, rel=0.01)
+    assert steps  # a first start looks like slow work: it is not the last, however long it took
     assert max([begin, *steps]) >= sample  # the last step is the warm-up
     assert part == sample // 8
 

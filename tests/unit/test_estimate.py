@@ -1,4 +1,4 @@
-"""How long the rest of a run takes, by what it took so far."""
+"""How long the rest of a run takes, by the plan and by what it took so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from test_schedule import workload
 
 from vbench.contract.registry import Variant
 from vbench.model import TimeBase
-from vbench.run.estimate import Estimate
+from vbench.run.estimate import Estimate, expected_s
 from vbench.run.schedule import Task
 from vbench.run.series import Series
 
@@ -35,49 +35,100 @@ def tasks(series: Series, *names: str, boots: int = 1, options: str = "") -> lis
     ]
 
 
+def test_tasks_take_what_others_took(series: Series) -> None:
+    planned = tasks(on(series, "here"), *(f"cpu-{n}" for n in range(40)))
+    made = Estimate(planned)
+    slow = 50 * expected_s(planned[0])
+    for task in planned[:20]:
+        made.took(task, 0.0, slow, 0.0)
+    assert made.left(0.0) == pytest.approx(20 * slow, rel=0.25)
+
+
 def test_a_task_takes_what_it_took_on_other_boots(series: Series) -> None:
-    planned = tasks(on(series, "here"), "cpu-a", "cpu-b", boots=3)
+    planned = tasks(on(series, "here"), "cpu-a", "cpu-b", boots=2)
     made = Estimate(planned)
-    assert made.left() == (0, False)
-    made.took(planned[0], 20.0, 100.0)
-    assert made.left() == (pytest.approx(40 + 100 + 4 * 70), True)  # a first boot calibrates
-    made.took(planned[1], 0.0, 10.0)
-    assert made.left() == (pytest.approx(40 + 2 * 70 + 2 * 7), True)
-    made.took(planned[2], 10.0, 50.0)
-    assert made.left() == (pytest.approx(15 + 50 + 2 * 7), True)
+    made.took(planned[0], 5.0, 20.0, 0.0)
+    made.took(planned[1], 0.0, 200.0, 0.0)
+    made.took(planned[2], 5.0, 14.0, 0.0)
+    # the first is not mixed up with the second; a later boot does not calibrate
+    assert 100 < made.left(0.0) < 160
+    made.took(planned[3], 0.0, 140.0, 0.0)
+    assert made.left(0.0) == 0.0
 
 
-def test_a_host_that_was_not_measured_is_not_guessed_at(series: Series) -> None:
-    planned = tasks(on(series, "here"), "cpu-a") + tasks(on(series, "there"), "cpu-a")
+def test_a_boot_of_a_guest_counts_once(series: Series) -> None:
+    planned = tasks(on(series, "here"), "boot-a", "boot-b", boots=3)
     made = Estimate(planned)
-    made.took(planned[0], 1.0, 10.0)
-    assert made.left() == (0, False)
+    made.took(planned[0], 60.0, 0.0, 0.0)
+    assert 60 < made.left(0.0) < 2 * 60  # not quite believed after one
+    for task in planned[1:3]:
+        made.took(task, 60.0 if task.boot else 0.0, 0.0, 0.0)
+    assert 45 < made.left(0.0) < 65
 
 
 def test_boots_that_may_decide_nothing_count_in_part(series: Series) -> None:
-    planned = tasks(on(series, "here"), "cpu-a", boots=5)
+    planned = tasks(on(series, "here"), *(f"cpu-{n}" for n in range(20)), boots=5)
     made = Estimate(planned)
-    for task in planned[:3]:
-        made.took(task, 5.0, 10.0)
-    assert made.left() == (pytest.approx(0.2 * (10 + 5) * 2), True)
-    made.skip(planned[3])
-    assert made.left() == (pytest.approx(0.4 / 3 * 15), True)
-    made.skip(planned[4])
-    assert made.left() == (0, True)
+    for task in planned[:60]:
+        made.took(task, 5.0, 10.0, 0.0)
+    before = made.left(0.0)
+    assert before < 0.5 * 2 * (5 + 20 * 10)
+    for task in planned[60:80]:
+        made.skip(task)
+    assert made.left(0.0) < 0.3 * before  # of those after them hardly any is made
+    for task in planned[80:]:
+        made.skip(task)
+    assert made.left(0.0) == 0
+
+
+def lanes_of(series: Series, *counts: int) -> list[list[Task]]:
+    base = TimeBase.INSTRUCTIONS
+    return [
+        tasks(
+            dataclasses.replace(on(series, "testbed", base), variant=Variant(str(n), None, None)),  # type: ignore[arg-type]
+            *(f"cpu-{n}" for n in range(count)),
+        )
+        for n, count in enumerate(counts)
+    ]
 
 
 def test_lanes_take_as_long_as_the_longest(series: Series) -> None:
-    base = TimeBase.INSTRUCTIONS
-    lanes = [
-        dataclasses.replace(on(series, "testbed", base), variant=Variant(name, None, None))  # type: ignore[arg-type]
-        for name in ("one", "two", "three")
-    ]
-    planned = [tasks(lane, *(f"cpu-{n}" for n in range(count))) for lane, count in zip(
-        lanes, (10, 2, 2), strict=True
-    )]  # fmt: skip
-    one, two = (Estimate([t for lane in planned for t in lane], lanes=n) for n in (1, 2))
-    for made in (one, two):
-        made.took(planned[0][0], 20.0, 10.0)
-    # left: 9 tasks; 2 tasks and a boot; the same once more
-    assert one.left() == (pytest.approx(90 + 2 * 40), True)
-    assert two.left() == (pytest.approx(90), True)
+    alone = Estimate(lanes_of(series, 100)[0]).left(0.0)
+    half = Estimate(lanes_of(series, 50)[0]).left(0.0)
+    lanes = lanes_of(series, 100, 50, 50)
+    planned = [task for lane in lanes for task in lane]
+    assert Estimate(planned, lanes=1).left(0.0) == pytest.approx(alone + 2 * half)
+    assert Estimate(planned, lanes=2).left(0.0) == pytest.approx(2 * half)
+    assert Estimate(planned, lanes=3).left(0.0) == pytest.approx(alone)
+    # what is timed begins when all that is counted has ended
+    timed = tasks(on(series, "here"), "cpu-a")
+    rest = Estimate(timed).left(0.0)
+    assert Estimate([*planned, *timed], lanes=3).left(0.0) == pytest.approx(alone + rest)
+
+
+def test_time_passes_while_a_lane_is_busy(series: Series) -> None:
+    (lane,) = lanes_of(series, 10)
+    made = Estimate(lane)
+    made.comes_up(lane[0].series.host, 100.0)
+    before = made.left(100.0)
+    assert made.left(107.0) == pytest.approx(before - 7)
+    made.is_up(lane[0].series.host, 130.0)
+    assert made.left(130.0) < before
+    made.took(lane[0], 1.0, 1.0, 132.0)
+    assert made.left(10_000.0) == 0.0  # never less
+
+
+def test_a_lane_that_failed_takes_no_more_time(series: Series) -> None:
+    one, two = lanes_of(series, 50, 20)
+    made = Estimate([*one, *two], lanes=2)
+    made.over(one[0].series.host)
+    assert made.left(0.0) == pytest.approx(Estimate(two, lanes=2).left(0.0))
+
+
+def test_what_cannot_run_tells_nothing_of_boots_that_may_decide_nothing(series: Series) -> None:
+    planned = tasks(on(series, "here"), *(f"cpu-{n}" for n in range(9)), boots=5)
+    cannot = tasks(on(series, "there"), *(f"cpu-{n}" for n in range(40)), boots=1)
+    made = Estimate([*planned, *cannot])
+    for task in cannot:
+        made.skip(task)
+    assert made.left(0.0) == pytest.approx(Estimate(planned).left(0.0))

@@ -246,17 +246,20 @@ class Measure:
         if initial_units >= max_units:
             self._take(run, side, max_units)
             return max_units
-        if self._wall:  # a first start reads its files and would look like slow work
-            self._take(run, side, initial_units)
         # A guest can take long for what native does in a sample, but not for a part of it.
         begin = self._sizes.native // _GUEST_BEGINS if side == GUEST else 0
         steps = calibrate(max(initial_units, begin), self.plan.target_s, max_units, min_units)
         units = next(steps)
-        refused = False
+        refused, cold = False, self._wall
         try:
             while True:
                 reading = self._take(run, side, units)
                 seconds = reading.elapsed_s * units / reading.units
+                if cold and seconds >= self.plan.target_s / 2:
+                    # a first start reads its files and looks like slow work: it is not the last
+                    cold = False
+                    continue
+                cold = False
                 if reading.too_short:  # more is needed, however long it took
                     refused, seconds = True, min(seconds, self.plan.target_s / 4)
                 units = steps.send(seconds)

@@ -4,6 +4,7 @@ Records, in their order; `series` is a series' label:
     run       once: the version, the plan, the options; `resume` compares them
     sitting   the run was continued at this time
     series    before its first task: the top-level object of its result file, without items
+    up        the testbed of a lane came up; nothing of it is read back
     launch    a guest came up
     begin     a task begins: `item` is all that is known of the item but its samples
     pair      a pair was taken

@@ -168,8 +168,15 @@ class Book:
         )
 
     @_alone
-    def end(self, task: Task, *, complete: bool, error: VbenchError | None = None) -> None:
-        """`task` is over; not `complete`: it was broken off."""
+    def end(
+        self,
+        task: Task,
+        *,
+        complete: bool,
+        error: VbenchError | None = None,
+        took: Mapping[str, float] | None = None,
+    ) -> None:
+        """`task` is over; not `complete`: it was broken off. `took`: seconds by phase."""
         state = self.states[task.key[:2]]
         if complete:
             self._ended.add(task.key)
@@ -185,6 +192,7 @@ class Book:
             problems=state.problems,
             unsupported=state.unsupported,
             failed="" if error is None or isinstance(error, Unsupported) else str(error),
+            took=took or {},
         )
 
     @_alone

@@ -1,99 +1,188 @@
-"""How long the rest of a run takes."""
+"""How long the rest of a run takes.
+
+The plan is known: which tasks are left, which guests they need, which hosts are measured side by
+side. What each of these takes is guessed at first, and learned from what the run has taken so far.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 
+from vbench.contract.host import Host
+from vbench.model import WorkloadInfo
 from vbench.results.stats import MIN_BOOTS
 from vbench.run.schedule import Task, counts
 
-# Until a run has shown it: how much of its first boot, which calibrates, a task takes on a later
-# one, and which share of the tasks that may decide nothing is measured.
-_LATER_SHARE = 0.7
-_MEASURED_SHARE = 0.2
+# Seconds that the first boot of a workload of a category takes, without booting: medians of a
+# default run (benchmarks/eta.py prints those of a journal) on two cores of an AMD EPYC, November
+# 2026. Only their proportions matter once a part of a run is over.
+_WALL_S = {"cpu": 2.0, "memory": 3.5, "syscall": 2.0, "disk": 2.0, "network": 2.5, "exit": 1.5,
+           "boot": 0.05}  # fmt: skip
+_COUNTED_S = {"cpu": 5.0, "memory": 8.0, "syscall": 7.0, "disk": 8.0, "network": 14.0,
+              "exit": 3.5, "boot": 0.05}  # fmt: skip
+_OTHER_S = 3.0
+_LATER = 0.55  # a later boot does not calibrate
+_SCENARIO_S = {"provisioning": 6.0, "snapshot": 9.0, "migration": 14.0}
+_SCENARIO_OTHER_S = 120.0
+_COUNTED = 5.0  # a scenario in the testbed, so many times
+_BOOT_S, _COUNTED_BOOT_S = 5.0, 15.0
+_OWN_GUEST = 2.0  # one with options, mostly that it boots through the firmware
+_HOST_S = 15.0  # until a testbed is up
+# Which share of the tasks that may decide nothing is measured, and as if it was seen so often.
+_MEASURED_SHARE, _SEEN = 0.15, 10
+# What was taken so far counts against what is expected by this many seconds of expectation, at
+# each level: of the run, of its host, its series, and of the same task on another boot.
+_DOUBT_S = 8.0
+_DOUBT_OF_ITEM = 0.15  # a share of what is expected of it
+_FORGOTTEN_S = 300.0  # after so long it counts for a third
+
+_Keys = tuple[Hashable, ...]
+
+
+class _Ratios:
+    """What things took against what was expected of them, from the whole down to one thing: what
+    little is known of a thing leans on what is known of those around it. What was long ago counts
+    less, for a machine may be busier now."""
+
+    def __init__(self) -> None:
+        # seconds that it took, seconds that were expected, and when it was added to
+        self._known: dict[_Keys, tuple[float, float, float]] = {}
+
+    def add(self, keys: _Keys, took_s: float, expected_s: float, now_s: float) -> None:
+        """`keys` name a thing from the widest that it belongs to down to itself."""
+        for depth in range(len(keys) + 1):
+            took, expected = self._at(keys[:depth], now_s)
+            self._known[keys[:depth]] = took + took_s, expected + expected_s, now_s
+
+    def of(self, keys: _Keys, expected_s: float, now_s: float) -> float:
+        """How many times as long as expected it takes."""
+        ratio = 1.0
+        for depth in range(len(keys) + 1):
+            doubt_s = _DOUBT_S if depth < len(keys) else _DOUBT_OF_ITEM * expected_s
+            took, expected = self._at(keys[:depth], now_s)
+            ratio = (took + doubt_s * ratio) / (expected + doubt_s)
+        return ratio
+
+    def _at(self, keys: _Keys, now_s: float) -> tuple[float, float]:
+        took, expected, added_s = self._known.get(keys, (0.0, 0.0, now_s))
+        weight = math.exp((added_s - now_s) / _FORGOTTEN_S)
+        return took * weight, expected * weight
 
 
 class Estimate:
-    """What is left, by what was measured so far: a task takes what it took on other boots, or what
-    others of its host do. A host that was not measured yet may be ten times as slow, so it is not
-    guessed at.
-
-    Hosts in lanes are measured side by side, so many as `lanes` at once.
-    """
+    """What is left of a run. Hosts where instructions are counted are measured side by side, so
+    many as `lanes` at once, those with the most tasks first."""
 
     def __init__(self, tasks: Sequence[Task], lanes: int = 1) -> None:
         self._left = {task.key: task for task in tasks}
         self._boots_left = {task.guest: task for task in reversed(tasks)}
         self._lanes = lanes
-        # seconds: of a task by series, workload and whether it was the first boot, of a boot by
-        # series and options; and of all of a host
-        self._took: dict[tuple[object, ...], list[float]] = defaultdict(list)
+        sizes = Counter(task.series.host for task in tasks if counts(task.series))
+        self._waiting = [host for host, _ in sizes.most_common()]  # in the order of lanes
+        self._running: list[Host] = []
+        self._down = set(self._waiting)  # hosts that did not come up yet
+        self._tasks, self._boots, self._hosts = _Ratios(), _Ratios(), _Ratios()
         self._late: list[bool] = []  # whether a task that might decide nothing was measured
+        self._began: dict[Host, float] = {}  # when what is going on there began
 
-    def took(self, task: Task, booting_s: float, rest_s: float) -> None:
+    def comes_up(self, host: Host, now_s: float) -> None:
+        """A lane begins."""
+        self._began[host] = now_s
+        if host in self._waiting:
+            self._waiting.remove(host)
+            self._running.append(host)
+
+    def is_up(self, host: Host, now_s: float) -> None:
+        """Its machine answers."""
+        self._down.discard(host)
+        self._hosts.add((), now_s - self._began[host], _HOST_S, now_s)
+        self._began[host] = now_s
+
+    def took(self, task: Task, booting_s: float, rest_s: float, now_s: float) -> None:
         """`task` is done."""
         self._left.pop(task.key, None)
         if task.boot >= MIN_BOOTS:
             self._late.append(True)
-        label, workload, boot = task.key
-        for key in ((label, workload), (task.series.host.name,)):
-            self._took[(*key, boot == 0)].append(rest_s)
-        if self._boots_left.pop(task.guest, None) is not None:
-            for key in ((label, task.workload.info.options), (task.series.host.name,)):
-                self._took[("boot", *key)].append(booting_s)
+        if task.workload.info.scenario:  # its launches are a part of it
+            booting_s, rest_s = 0.0, booting_s + rest_s
+        self._tasks.add(_names(task), rest_s, expected_s(task), now_s)
+        if self._boots_left.pop(task.guest, None) is not None and not task.workload.info.scenario:
+            self._boots.add(_boot_names(task), booting_s, _boot_s(task), now_s)
+        self._began[task.series.host] = now_s
 
     def skip(self, task: Task) -> None:
         """`task` is not measured; a boot that has no other is not made."""
-        self._left.pop(task.key, None)
-        self._late.append(False)
+        if self._left.pop(task.key, None) is None:
+            return
+        if task.boot >= MIN_BOOTS:
+            self._late.append(False)
         if not any(other.guest == task.guest for other in self._left.values()):
             self._boots_left.pop(task.guest, None)
 
-    def left(self) -> tuple[float, bool]:
-        """Seconds, and whether that is all: False where something is left of which nothing is
-        known."""
-        complete = True
-        in_turn, by_lane = 0.0, dict[object, float]()
-        for seconds, task in self._costs():
-            complete = complete and seconds is not None
-            if counts(task.series):
-                host = task.series.host
-                by_lane[host] = by_lane.get(host, 0.0) + (seconds or 0.0)
-            else:
-                in_turn += seconds or 0.0
-        beside = max(sum(by_lane.values()) / self._lanes, max(by_lane.values(), default=0.0))
-        return in_turn + beside, complete
+    def over(self, host: Host) -> None:
+        """Its lane has ended, whatever it did not measure."""
+        self._down.discard(host)
+        self._left = {k: task for k, task in self._left.items() if task.series.host is not host}
+        boots = self._boots_left.items()
+        self._boots_left = {k: task for k, task in boots if task.series.host is not host}
 
-    def _costs(self) -> Iterable[tuple[float | None, Task]]:
-        measured = (sum(self._late) + 2 * _MEASURED_SHARE) / (len(self._late) + 2)
+    def left(self, now_s: float) -> float:
+        """Seconds until all is measured."""
+        in_turn, by_lane = 0.0, dict.fromkeys((*self._running, *self._waiting), 0.0)
+        for host in self._down:
+            by_lane[host] += _HOST_S * self._hosts.of((), _HOST_S, now_s)
+        for seconds, task in self._costs(now_s):
+            if counts(task.series):
+                by_lane[task.series.host] += seconds
+            else:
+                in_turn += seconds
+        busy = [max(0.0, by_lane[host] - (now_s - self._began[host])) for host in self._running]
+        busy += [0.0] * (self._lanes - len(busy))
+        for host in self._waiting:
+            busy.sort()
+            busy[0] += by_lane[host]
+        return in_turn + max(busy)
+
+    def _costs(self, now_s: float) -> Iterator[tuple[float, Task]]:
+        made = (sum(self._late) + _SEEN * _MEASURED_SHARE) / (len(self._late) + _SEEN)
         for task in self._left.values():
-            seconds = self._of_task(task)
-            if task.boot >= MIN_BOOTS and seconds is not None:
-                seconds *= measured
-            yield seconds, task
+            takes_s = expected_s(task)
+            share = made if task.boot >= MIN_BOOTS else 1.0
+            yield share * takes_s * self._tasks.of(_names(task), takes_s, now_s), task
         tasks_of = Counter(task.guest for task in self._left.values())
         for guest, task in self._boots_left.items():
-            seconds = self._of_boot(task)
-            if task.boot >= MIN_BOOTS and seconds is not None:  # if any of its tasks is measured
-                seconds *= 1 - (1 - measured) ** tasks_of[guest]
-            yield seconds, task
-
-    def _of_task(self, task: Task) -> float | None:
-        label, workload, boot = task.key
-        for key in ((label, workload), (task.series.host.name,)):
-            same, other = (self._took.get((*key, first)) for first in (boot == 0, boot != 0))
-            if same:
-                return _mean(same)
-            if other:
-                return _mean(other) * (_LATER_SHARE if boot else 1 / _LATER_SHARE)
-        return None
-
-    def _of_boot(self, task: Task) -> float | None:
-        own = self._took.get(("boot", task.series.label, task.workload.info.options))
-        known = own or self._took.get(("boot", task.series.host.name))
-        return _mean(known) if known else None
+            if task.workload.info.scenario:
+                continue
+            takes_s = _boot_s(task)
+            # if any of its tasks is measured
+            share = 1 - (1 - made) ** tasks_of[guest] if task.boot >= MIN_BOOTS else 1.0
+            yield share * takes_s * self._boots.of(_boot_names(task), takes_s, now_s), task
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def expected_s(task: Task) -> float:
+    """What `task` takes on the reference machine, without booting: seconds."""
+    info, counted = task.workload.info, counts(task.series)
+    if info.scenario:
+        return _SCENARIO_S.get(info.category, _SCENARIO_OTHER_S) * (_COUNTED if counted else 1)
+    table = _COUNTED_S if counted else _WALL_S
+    return table.get(info.category, _OTHER_S) * (_LATER if task.boot else 1.0)
+
+
+def _boot_s(task: Task) -> float:
+    info: WorkloadInfo = task.workload.info
+    own = _OWN_GUEST if info.options else 1.0
+    return own * (_COUNTED_BOOT_S if counts(task.series) else _BOOT_S)
+
+
+def _names(task: Task) -> _Keys:
+    return (*_place(task), task.workload.info.category, task.workload.info.name)
+
+
+def _boot_names(task: Task) -> _Keys:
+    return (*_place(task), task.workload.info.options)
+
+
+def _place(task: Task) -> _Keys:
+    return (task.series.host.name, task.series.label)

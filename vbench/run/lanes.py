@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -102,11 +103,20 @@ class _Lanes:
         try:
             with lane:
                 try:
-                    self._walk(lane, _possible(lane, tasks, self._progress))
+                    host = tasks[0].series.host
+                    began = time.monotonic()
+                    self._progress.comes_up(host)
+                    possible = _possible(lane, tasks, self._progress)
+                    self._progress.is_up(host)
+                    took_s = round(time.monotonic() - began, 2)
+                    labels = sorted({task.series.label for task in tasks})
+                    lane.book.note("up", lane=labels, took_s=took_s)
+                    self._walk(lane, possible)
                 except BaseException as error:
                     self._failed(lane, tasks[0], error)
         except BaseException as error:  # of its end, which hides none before it
             self._failed(lane, tasks[0], error)
+        self._progress.is_over(tasks[0].series.host)
         with self._session.book.lock:
             self._session.phases.add(lane.phases)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from vbench.contract.host import Host
 from vbench.errors import Unsupported, VbenchError
 from vbench.model import Item
 from vbench.results import stats
@@ -53,7 +54,7 @@ class Progress:
         self._done += 1
         now = self._clock()
         rest_s = now - self._began.pop(task.key, now) - booting_s
-        self._estimate.took(task, booting_s, max(0.0, rest_s))
+        self._estimate.took(task, booting_s, max(0.0, rest_s), now)
         # of a boot that is lost the first says it
         repeated = error is not None and error is self._last_error
         self._last_error = error
@@ -73,6 +74,20 @@ class Progress:
             if self._live and self._done == self._expected:
                 self._write("\n")
 
+    def comes_up(self, host: Host) -> None:
+        """A host where instructions are counted is booted; others may be measured meanwhile."""
+        with self._lock:
+            self._estimate.comes_up(host, self._clock())
+
+    def is_up(self, host: Host) -> None:
+        with self._lock:
+            self._estimate.is_up(host, self._clock())
+
+    def is_over(self, host: Host) -> None:
+        """Its lane has ended, maybe because it failed."""
+        with self._lock:
+            self._estimate.over(host)
+
     def say(self, text: str) -> None:
         """Lines that stay."""
         with self._lock:
@@ -81,10 +96,8 @@ class Progress:
     def _head(self) -> str:
         head = f"[{self._done:>{len(str(self._expected))}}/{self._expected}]"
         if self._done:
-            seconds, complete = self._estimate.left()
-            minutes, rest = divmod(round(seconds), 60)
-            if complete or seconds:
-                head += f" {'' if complete else 'more than '}{minutes}:{rest:02d} left"
+            minutes, rest = divmod(round(self._estimate.left(self._clock())), 60)
+            head += f" {minutes}:{rest:02d} left"
         return head
 
     def _show(self, line: str) -> None:

@@ -149,8 +149,8 @@ def _on_host(
             continue
         if quick:
             counts = place.time_base is TimeBase.INSTRUCTIONS
-            part = parts.get(variant.text) if counts else None
-            made = replace(made, part=part or CountedRun())
+            part = parts.get(variant.text, CountedRun()) if counts else CountedRun()
+            made = replace(made, part=replace(part, only=()))
         series.append(made)
     return series, tuple(left)
 

@@ -58,6 +58,7 @@ class Session(AbstractContextManager["Session"]):
         self.registry = registry
         self.book = book
         self.phases = Phases()
+        self._before = self.phases.seconds()  # when the task began that is measured
         self.seed = seed
         self.failures = Failures()
         self.stopped = threading.Event()  # no further task: it is to end
@@ -122,6 +123,7 @@ class Session(AbstractContextManager["Session"]):
         included, the pairs taken so far stay. Raises StoreError: nothing more can be kept.
         """
         state = self.book.state(task)
+        self._before = self._before if again else self.phases.seconds()
         launched = False
         try:
             if state.unsupported:
@@ -212,7 +214,9 @@ class Session(AbstractContextManager["Session"]):
 
     def _ended(self, task: Task, error: VbenchError | None) -> VbenchError | None:
         self.phases.enter("other")
-        self.book.end(task, complete=True, error=error)
+        spent = self.phases.seconds()
+        took = {phase: round(spent[phase] - before, 2) for phase, before in self._before.items()}
+        self.book.end(task, complete=True, error=error, took=took)
         return error
 
     def _broken_off(self, task: Task, why: str) -> None:
