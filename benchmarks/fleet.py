@@ -19,19 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from vbench.model import (
-    HostFacts,
-    HostKind,
-    Item,
-    Pair,
-    Result,
-    Statistic,
-    Status,
-    Technique,
-    TimeBase,
-)
+import made_up
+
+from vbench.model import HostKind, Pair, Result, Technique
 from vbench.report.fleet import Fleet
-from vbench.results import store
 
 TARGET_S, TARGET_MIB = 30.0, 500.0
 VARIANTS = {"tcg": Technique.FULL, "kvm-virtio": Technique.HARDWARE}
@@ -58,7 +49,7 @@ def machine(number: int, rng: random.Random, *, slow: bool) -> Iterator[Result]:
         "smt": "on",
         "mitigations": "mitigated: spectre_v2",
     }
-    host = HostFacts(f"remote:node{number:04}", HostKind.REMOTE, TimeBase.WALL, facts)
+    host = made_up.host(f"node{number:04}", facts, HostKind.REMOTE)
     own = {name: rng.gauss(0, MACHINES) for name in WORKLOADS}
     for variant, technique in VARIANTS.items():
         items = []
@@ -72,24 +63,8 @@ def machine(number: int, rng: random.Random, *, slow: bool) -> Iterator[Result]:
                     native = native_s * shifts[0] * math.exp(rng.gauss(0, BETWEEN_ROUNDS))
                     guest = native * overhead * shifts[1] * math.exp(rng.gauss(0, BETWEEN_ROUNDS))
                     pairs.append(Pair(native, guest, boot, counters={"host_cpu_s": guest}))
-            items.append(
-                Item(
-                    workload=workload,
-                    category=workload.partition("-")[0],
-                    unit="event",
-                    statistic=Statistic.RATIO,
-                    definition=workload,
-                    backend=variant,
-                    variant=variant,
-                    technique=technique,
-                    host=host.identity,
-                    host_kind=host.kind,
-                    time_base=host.time_base,
-                    status=Status.OK,
-                    pairs=tuple(pairs),
-                )
-            )
-        yield Result(host, variant, tuple(items), (), "0", "image", "2026-01-01T00:00:00Z")
+            items.append(made_up.item(host, variant, technique, workload, pairs))
+        yield made_up.result(host, variant, items)
 
 
 def fleet(hosts: int, seed: int, slow: set[int]) -> Iterator[Result]:
@@ -115,12 +90,11 @@ print(json.dumps([status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 102
 def timed(hosts: int) -> bool:
     """A report of so many machines, of which one in 50 is slow."""
     slow = set(range(7, hosts, 50))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         for result in fleet(hosts, 1, slow):
-            place = folder / "results" / result.host.identity.partition(":")[2]
-            place.mkdir(parents=True, exist_ok=True)
-            (place / f"{result.variant}.json").write_bytes(store.dumps(store.document(result)))
+            name = result.host.identity.partition(":")[2]
+            made_up.write(result, folder / "results" / name / f"{result.variant}.json")
         files = [folder / "fleet.md", folder / "fleet.html"]
         began = time.monotonic()
         done = subprocess.run(

@@ -3,7 +3,8 @@
 Runs the steps of .github/workflows/vbench.yml that lie between the runners' artefacts and the next
 base, with the real `vbench`, on made-up results of four runners on each side.
 
-Run: python benchmarks/gate.py [REPETITIONS [FACTOR]]; the spreads are FACTOR times as large.
+Run: python benchmarks/gate.py [REPETITIONS [FACTOR [BASES]]]. The spreads are FACTOR times as
+large. BASES runs on main came before; the default is 1.
 Exits 1 unless each planted regression is found and nothing else ever fails.
 """
 
@@ -21,20 +22,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import made_up
 import yaml
 
-from vbench.model import (
-    HostFacts,
-    HostKind,
-    Item,
-    Pair,
-    Result,
-    Statistic,
-    Status,
-    Technique,
-    TimeBase,
-)
-from vbench.results import store
+from vbench.model import Pair, Result, Technique
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / ".github/workflows/vbench.yml"
@@ -75,7 +66,9 @@ class Spread:
     rounds: float = 0.005
 
 
-def runner(number: int, seed: str, spread: Spread, planted: Planted) -> Iterator[Result]:
+def runner(
+    number: int, seed: str, spread: Spread, planted: Planted, started: str = made_up.STARTED
+) -> Iterator[Result]:
     """The result files of one runner: a file for each variant."""
     rng = random.Random(f"{seed} {number}")  # noqa: S311 - made-up results
     facts = {
@@ -87,7 +80,7 @@ def runner(number: int, seed: str, spread: Spread, planted: Planted) -> Iterator
         "kernel": "6.11.0-1018-azure",
         "clocksource": "tsc",
     }
-    host = HostFacts(f"local:{seed}-{number}", HostKind.LOCAL, TimeBase.WALL, facts)
+    host = made_up.host(f"{seed}-{number}", facts)
     for variant, technique in VARIANTS.items():
         items = []
         for workload in WORKLOADS:
@@ -102,24 +95,8 @@ def runner(number: int, seed: str, spread: Spread, planted: Planted) -> Iterator
                     native = 1e-6 * math.exp(rng.gauss(0, 0.05))
                     guest = native * math.exp(shift + rng.gauss(0, spread.rounds))
                     pairs.append(Pair(native, guest, boot))
-            items.append(
-                Item(
-                    workload=workload,
-                    category=workload.partition("-")[0],
-                    unit="event",
-                    statistic=Statistic.RATIO,
-                    definition=f"sha256:{workload}",
-                    backend=variant,
-                    variant=variant,
-                    technique=technique,
-                    host=host.identity,
-                    host_kind=host.kind,
-                    time_base=host.time_base,
-                    status=Status.OK,
-                    pairs=tuple(pairs),
-                )
-            )
-        yield Result(host, variant, tuple(items), (), "0", "image", "2026-01-01T00:00:00Z")
+            items.append(made_up.item(host, variant, technique, workload, pairs))
+        yield made_up.result(host, variant, items, started)
 
 
 class Job:
@@ -128,6 +105,7 @@ class Job:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = folder / "output"
+        self.runs = 0
         steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["merge"]["steps"]
         self.steps: dict[str, Any] = {step["name"]: step for step in steps if "run" in step}
         vbench = folder / "temp/vbench/bin/vbench"
@@ -138,12 +116,12 @@ class Job:
     def artefacts(self, side: str, spread: Spread, planted: Planted) -> None:
         """What the runners' jobs uploaded."""
         subprocess.run(["rm", "-rf", "artefacts", "results"], cwd=self.folder, check=True)
+        self.runs += 1
+        started = f"2026-01-{self.runs:02}T00:00:00Z"
         for number in range(1, RUNNERS + 1):
             folder = self.folder / f"artefacts/vbench-runner-{number}"
-            folder.mkdir(parents=True)
-            for result in runner(number, side, spread, planted):
-                data = store.dumps(store.document(result))
-                (folder / f"local-{result.variant}.json").write_bytes(data)
+            for result in runner(number, side, spread, planted, started):
+                made_up.write(result, folder / f"local-{result.variant}.json")
 
     def run(self, name: str, env: Mapping[str, str] | None = None) -> int:
         """The exit status of a step."""
@@ -158,6 +136,8 @@ class Job:
                 "RUNNER_TEMP": str(self.folder / "temp"),
                 "GITHUB_STEP_SUMMARY": str(self.folder / "summary.md"),
                 "GITHUB_OUTPUT": str(self.output),
+                "GITHUB_RUN_ID": str(self.runs),
+                "GITHUB_EVENT_NAME": "push",
                 "FAIL_ABOVE": "10",
                 "ALLOW_MISSING": "false",
                 **(env or {}),
@@ -190,6 +170,7 @@ CASES = {
 def main() -> int:
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     factor = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    bases = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     spread = Spread(*(factor * value for value in astuple(Spread())))
     rates = {}
     for case, planted in CASES.items():
@@ -197,8 +178,9 @@ def main() -> int:
         for i in range(repetitions):
             with tempfile.TemporaryDirectory() as name:
                 job = Job(Path(name))
-                job.artefacts(f"base{i}", spread, Planted())
-                assert job.gate() == (0, True)
+                for run in range(bases):
+                    job.artefacts(f"base{i}-{run}", spread, Planted())
+                    job.gate()
                 job.artefacts(f"new{i}", spread, planted)
                 status, based = job.gate()
                 assert status in (0, 1), (Path(name) / "compare.txt").read_text()

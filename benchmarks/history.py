@@ -17,17 +17,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vbench.model import (
-    HostFacts,
-    HostKind,
-    Item,
-    Pair,
-    Result,
-    Statistic,
-    Status,
-    Technique,
-    TimeBase,
-)
+import made_up
+
+from vbench.model import Pair, Result, Technique
 from vbench.report.timeline import Timeline
 
 RUNS, BOOTS = 60, 3
@@ -36,7 +28,7 @@ WORKLOADS = [f"workload-{letter}" for letter in "abcdefghij"]
 # Standard deviations of logarithms between runs and boots; likeness of a run to the one before
 BETWEEN_RUNS, BETWEEN_BOOTS, LIKE = 0.01, 0.02, 0.3
 WILD, WILD_SHARE = 0.15, 1 / 40
-HOST = HostFacts("local:node", HostKind.LOCAL, TimeBase.WALL, {"kernel": "6.1", "cpu_model": "any"})
+HOST = made_up.host("node", {"kernel": "6.1", "cpu_model": "any"})
 
 
 @dataclass(frozen=True)
@@ -65,27 +57,10 @@ def history(rng: random.Random, planted: Planted | None) -> Iterator[Result]:
                 if planted and key == (planted.variant, planted.workload) and run >= planted.at:
                     level += math.log1p(planted.share)
                 logs = [level + rng.gauss(0, BETWEEN_BOOTS) for _ in range(BOOTS)]
-                items.append(
-                    Item(
-                        workload=workload,
-                        category="cpu",
-                        unit="event",
-                        statistic=Statistic.RATIO,
-                        definition=workload,
-                        backend=variant,
-                        variant=variant,
-                        technique=technique,
-                        host=HOST.identity,
-                        host_kind=HOST.kind,
-                        time_base=HOST.time_base,
-                        status=Status.OK,
-                        pairs=tuple(
-                            Pair(1e-6, 1e-6 * math.exp(log), boot) for boot, log in enumerate(logs)
-                        ),
-                    )
-                )
+                pairs = [Pair(1e-6, 1e-6 * math.exp(log), boot) for boot, log in enumerate(logs)]
+                items.append(made_up.item(HOST, variant, technique, workload, pairs, "cpu"))
             started = f"2026-{1 + run // 28:02}-{1 + run % 28:02}T00:00:00Z"
-            yield Result(HOST, variant, tuple(items), (), "0", "image", started)
+            yield made_up.result(HOST, variant, items, started)
 
 
 def turns(results: Iterator[Result]) -> list[tuple[str, str, int]]:

@@ -14,19 +14,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vbench.model import (
-    CATEGORIES,
-    HostFacts,
-    HostKind,
-    Item,
-    Pair,
-    Result,
-    Statistic,
-    Status,
-    Technique,
-    TimeBase,
-)
-from vbench.results import store
+import made_up
+
+from vbench.model import CATEGORIES, Pair, Result, Technique
 
 WORKLOADS, BOOTS = 20, 5
 
@@ -57,7 +47,8 @@ CASES = (Case(variants=5, rounds=200, target_s=2.0), Case(variants=300, rounds=2
 def result(number: int, case: Case, rng: random.Random) -> Result:
     """One variant's share of the samples."""
     variant = f"tcg-virtio,vcpus={number + 1}"
-    host = HostFacts("local:benchmark", HostKind.LOCAL, TimeBase.WALL, {"cpu_model": "any"})
+    host = made_up.host("benchmark", {"cpu_model": "any"})
+    technique = list(Technique)[number % len(Technique)]
     items = []
     for workload in range(WORKLOADS):
         pairs = [
@@ -70,24 +61,10 @@ def result(number: int, case: Case, rng: random.Random) -> Result:
             for boot in range(BOOTS)
             for _ in range(case.rounds)
         ]
-        items.append(
-            Item(
-                workload=f"workload-{workload}",
-                category=CATEGORIES[workload % len(CATEGORIES)],
-                unit="event",
-                statistic=Statistic.RATIO,
-                definition=str(workload),
-                backend=variant,
-                variant=variant,
-                technique=list(Technique)[number % len(Technique)],
-                host=host.identity,
-                host_kind=host.kind,
-                time_base=host.time_base,
-                status=Status.OK,
-                pairs=tuple(pairs),
-            )
-        )
-    return Result(host, variant, tuple(items), (), "0", "image", "2026-01-01T00:00:00Z")
+        category = CATEGORIES[workload % len(CATEGORIES)]
+        name = f"workload-{workload}"
+        items.append(made_up.item(host, variant, technique, name, pairs, category))
+    return made_up.result(host, variant, items)
 
 
 def seconds(case: Case) -> float:
@@ -95,8 +72,7 @@ def seconds(case: Case) -> float:
     rng = random.Random(1)  # noqa: S311 - made-up samples
     with tempfile.TemporaryDirectory() as name:
         for number in range(case.variants):
-            document = store.document(result(number, case, rng))
-            (Path(name) / f"{number}.json").write_bytes(store.dumps(document))
+            made_up.write(result(number, case, rng), Path(name) / f"{number}.json")
         times = []
         for _ in range(5):
             before = _children_s()

@@ -263,5 +263,5 @@ def test_the_actions_gate(runner: Runner, status: int, allow: str) -> None:
     env = {"BASELINE": "base", "OUT": "new", "FAIL_ABOVE": "5", "ALLOW_MISSING": allow}
     assert runner.run("action: Compare", env) == status
     read = accepted(runner.called()[0])
-    assert (read.base, read.new, read.fail_above) == (Path("base"), Path("new"), 5.0)
+    assert (read.bases, read.new, read.fail_above) == ([Path("base")], Path("new"), 5.0)
     assert read.allow_missing == bool(allow)

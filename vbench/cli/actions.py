@@ -153,12 +153,20 @@ def compare(arguments: argparse.Namespace) -> int:
     keys = {name.lower().replace(" ", "-"): name for name in identity.CLASS_KEYS}
     for unknown in set(arguments.across) - keys.keys():
         raise UsageError(f"no key of machines is called {unknown!r}", remedy=", ".join(keys))
+    bases = {path.resolve(): path for path in arguments.bases}
+    if len(arguments.bases) > 1 and arguments.new.resolve() in bases:
+        raise UsageError(
+            f"{arguments.new} is NEW and one of BASE", remedy="name as BASE the runs before it"
+        )
+    runs = [loading.load_all([path], _left_out) for path in bases.values()]
+    *earlier, base = sorted(runs, key=lambda run: max(result.started for result in run))
     comparison = compare.compare(
-        loading.load_all([arguments.base], _left_out),
+        base,
         loading.load_all([arguments.new], _left_out),
         arguments.fail_above,
         allow_missing=arguments.allow_missing,
         across=[keys[key] for key in arguments.across],
+        earlier=earlier,
     )
     sys.stdout.write(comparison.render())
     return comparison.status

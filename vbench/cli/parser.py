@@ -160,7 +160,13 @@ def _measuring(command: argparse.ArgumentParser, boots: str) -> Any:
 
 
 def _compare_options(compare: argparse.ArgumentParser) -> None:
-    compare.add_argument("base", type=_path, metavar="BASE")
+    compare.add_argument(
+        "bases",
+        nargs="+",
+        type=_path,
+        metavar="BASE",
+        help="of several the newest is the base, and the others say how far runs lie apart",
+    )
     compare.add_argument("new", type=_path, metavar="NEW")
     _gate(compare)
     compare.add_argument(

@@ -37,7 +37,7 @@ class Change:
     variance: float
     scale: float
     df: float
-    unit: str  # "machine", "boot", or "pair" of boots
+    unit: str  # "machine", "run" of a machine, "boot", or "pair" of boots
     units: tuple[int, int]  # of base and new
     boot_spread: float | None
     alone: bool = False
@@ -45,6 +45,12 @@ class Change:
     @property
     def ratio(self) -> float:
         return math.exp(self.log)
+
+    @property
+    def repeats(self) -> int:
+        """How many units the side with fewer has. One new run is judged by the spread of those
+        before it, so there it is they that count."""
+        return self.units[0] if self.unit == "run" else min(self.units)
 
     @property
     def spread(self) -> float:
@@ -86,7 +92,9 @@ class Change:
         return exp(steps * self.error) - 1
 
 
-def change(base: Machines, new: Machines, *, paired: bool = False) -> Change | None:
+def change(
+    base: Machines, new: Machines, *, paired: bool = False, unit: str = "machine"
+) -> Change | None:
     """None if a side has no sample.
 
     On the same machines a machine's own level cancels and boots are the units; so they are where
@@ -95,6 +103,7 @@ def change(base: Machines, new: Machines, *, paired: bool = False) -> Change | N
 
     `paired`: the sides took turns on one machine. The units are then pairs of boots of one number,
     in which a slow drift of the machine cancels; a boot without its partner is left out.
+    `unit`: what the keys of unlike sides name, "machine" or "run".
     """
     if not base or not new:
         return None
@@ -118,7 +127,7 @@ def change(base: Machines, new: Machines, *, paired: bool = False) -> Change | N
     log = statistics.fmean(sides[1]) - statistics.fmean(sides[0])
     variance, df = _pooled(sides)
     scale = 1 / len(base) + 1 / len(new)
-    return Change(log, variance, scale, df, "machine", (len(base), len(new)), boot_spread)
+    return Change(log, variance, scale, df, unit, (len(base), len(new)), boot_spread)
 
 
 def _paired(base: Boots, new: Boots) -> Change | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_uppercase
 
@@ -43,6 +43,7 @@ def compare(
     allow_missing: bool = False,
     across: Collection[str] = (),
     paired: bool = False,
+    earlier: Sequence[Sequence[Result]] = (),
 ) -> Comparison:
     """Compare each series of `new` with the same one of `base`.
 
@@ -50,6 +51,10 @@ def compare(
     significant, and never fails. `allow_missing`: rows that cannot be compared do not fail it.
     `across`: keys of a machine class (`identity.CLASS_KEYS`) in which machines may differ.
     `paired`: boots of one number were measured one after the other, on both sides.
+    `earlier`: runs before `base`. They add samples to its series where class of machine, workload
+    and settings are the same, so that what lies between runs is known. Each run of a machine is
+    then one unit; of a series that has fewer than ENOUGH_UNITS `base` alone is compared. It alone
+    says what must be in `new`, and it alone is compared where counts repeat exactly.
     Raises UsageError for a negative limit.
     """
     if fail_above_percent is not None and not fail_above_percent >= 0:
@@ -58,6 +63,11 @@ def compare(
             remedy="name how many per cent slower is tolerated, such as --fail-above 5",
         )
     old, young = Side(base, across), Side(new, across)
+    seen, left_out = [*base], []
+    for i, results in enumerate(earlier):
+        fresh = [result for result in results if result not in seen]  # a copy is no repetition
+        seen += fresh
+        left_out.append(old.add_run(i, Side(fresh, across)))
     shared = sorted(old.machines.keys() & young.machines.keys())
     letters = {kind: _letter(i) for i, kind in enumerate(shared)}
     rows: list[Row] = []
@@ -69,7 +79,8 @@ def compare(
     return Comparison(
         rows=tuple(rows),
         machines=tuple(_described(old, young, kind, letters[kind]) for kind in shared),
-        warnings=tuple(_warnings(old, young, rows)),
+        warnings=(*_warnings(old, young, rows), *_unlike(left_out)),
+        runs=1 + len(earlier),
         fail_above_percent=fail_above_percent,
         allow_missing=allow_missing,
     )
@@ -105,6 +116,17 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
             "the intervals do not contain the difference between machines"
         )
     return found
+
+
+def _unlike(left_out: Sequence[Mapping[str, Collection[str]]]) -> Iterator[str]:
+    """What earlier runs could not add."""
+    variants: dict[str, dict[str, None]] = {}
+    for of in left_out:
+        for why, names in of.items():
+            variants.setdefault(why, {}).update(dict.fromkeys(names))
+    for why, names in variants.items():
+        runs = plural(sum(why in of for of in left_out), "earlier run")
+        yield f"{runs} left out, being unlike the newest of BASE, {why}: {', '.join(names)}"
 
 
 def _nearest(kind: Class, others: Collection[Class]) -> list[str]:
@@ -192,7 +214,9 @@ def _class_rows(
     definitions = ({"definition": of.key["definition"]} for of in (base, new))
     if other := identity.differing(*definitions):
         return [replace(blank, verdict=Verdict.REFUSED, note=f"another workload: {other[0]}")]
-    before, after = base.measured(), new.measured()
+    latest, before, after = base.newest(), base.measured(), new.measured()
+    if len(before) < ENOUGH_UNITS:
+        before = latest  # two runs hardly tell how far apart runs are
     first = next(iter(after.values()))
     exits = base.exits(), new.exits()
     changed = tuple(change.changed_exits(*exits)) if all(exits) else None
@@ -209,10 +233,11 @@ def _class_rows(
     rows = []
     known = identity.cpu_known(kind)
     for quantity, logs in _quantities(first, items, known):
-        sides = [_machines(of, logs) for of in (before, after)]
+        newest, *sides = [_machines(of, logs) for of in (latest, before, after)]
         row = replace(blank, quantity=quantity)
-        counted = _counted(row, *map(change.count, sides)) if repeats else None
-        rows.append(counted or _row(row, sides[0], sides[1], paired))
+        counted = _counted(row, *map(change.count, (newest, sides[1]))) if repeats else None
+        unit = "run" if len(sides[0]) > len(newest) else "machine"
+        rows.append(counted or _row(row, sides[0], sides[1], paired, unit))
     why = "no overhead, and seconds are of unknown or unlike CPUs"
     return rows or [replace(blank, note=_and(blank.note, why))]
 
@@ -252,12 +277,12 @@ def _quantile(name: str) -> _Logs:
     return logs
 
 
-def _row(blank: Row, base: Machines, new: Machines, paired: bool) -> Row:
+def _row(blank: Row, base: Machines, new: Machines, paired: bool, unit: str) -> Row:
     note = blank.note
     if paired:
         base, new, alone = _partners(base, new)
         note = _and(note, *alone)
-    found = change.change(base, new, paired=paired)
+    found = change.change(base, new, paired=paired, unit=unit)
     if found is None:
         return replace(blank, note=note)
     old = change.typical(base)
@@ -344,4 +369,4 @@ def _verdict(row: Row, p: float | None, limit: float | None) -> Verdict:
         return Verdict.REGRESSION if above else Verdict.WITHIN
     if row.change.within((limit or EQUIVALENT_PERCENT) / 100):
         return Verdict.SAME
-    return Verdict.TOO_FEW if min(row.change.units) < ENOUGH_UNITS else Verdict.UNDECIDED
+    return Verdict.TOO_FEW if row.change.repeats < ENOUGH_UNITS else Verdict.UNDECIDED

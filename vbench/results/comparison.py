@@ -38,6 +38,7 @@ class Verdict(StrEnum):
 _NOT_COMPARED = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSABLE)
 # With fewer boots (or machines) on a side, Student's t is so large that little can be found.
 ENOUGH_UNITS = 3
+_FEW_RUNS = f"a series with fewer than {ENOUGH_UNITS} is compared with the newest alone"
 _CHANGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT)
 _JUDGED = (*_CHANGED, Verdict.UNDECIDED, Verdict.SAME)
 
@@ -56,7 +57,7 @@ class Row:
     category: str
     verdict: Verdict
     machines: str = ""  # the letter of their class; "" where nothing is compared
-    counts: tuple[int, int] = (0, 0)  # machines of base and new
+    counts: tuple[int, int] = (0, 0)  # machines of base and new, or runs of such
     quantity: str = ""  # "overhead", "seconds", "p99 seconds", "instructions"
     time_base: TimeBase = TimeBase.WALL
     base: float | None = None
@@ -89,8 +90,7 @@ class Row:
         tested, or NEW has too few boots where BASE has enough."""
         if self.verdict is not Verdict.TOO_FEW or self.change is None:
             return self.verdict in _NOT_COMPARED
-        base, new = self.change.units
-        return self.p is None or new < ENOUGH_UNITS <= base
+        return self.p is None or self.change.repeats < ENOUGH_UNITS <= self.change.units[0]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Comparison:
     warnings: tuple[str, ...]
     fail_above_percent: float | None
     allow_missing: bool
+    runs: int = 1  # of BASE
 
     @property
     def regressions(self) -> tuple[Row, ...]:
@@ -158,6 +159,7 @@ class Comparison:
         parts = [
             *(f"warning: {warning}" for warning in self.warnings),
             *self.machines,
+            *([f"BASE has {self.runs} runs; {_FEW_RUNS}"] if self.runs > 1 else []),
             _table([_cells(row) for row in self.rows], _HEADINGS),
             *self._power(),
             self.summary(),
@@ -174,7 +176,12 @@ class Comparison:
             f"Smallest change that this comparison finds with a probability of {POWER:.0%}, at "
             f"{1 - CONFIDENCE:.0%} false alarms over all rows:"
         )
-        parts = [title + "\n" + _table(rows, _POWER_HEADINGS)]
+        what = "runs" if self.runs > 1 else "machines"
+        headings = [
+            *("Category", "Rows", what.capitalize(), "Spread of boots", f"Spread of {what}"),
+            *("Smallest change: median", "largest"),
+        ]
+        parts = [title + "\n" + _table(rows, headings)]
         limit = self.fail_above_percent
         blind = [r for r in self.rows if r.smallest and limit and 100 * r.smallest > limit]
         if blind:
@@ -189,10 +196,6 @@ class Comparison:
 _HEADINGS = (
     *("Verdict", "Workload", "Variant", "Machines", "Compared"),
     *("Base", "New", "Change", "p", "Note"),
-)
-_POWER_HEADINGS = (
-    *("Category", "Rows", "Machines", "Spread of boots"),
-    *("Spread of machines", "Smallest change: median", "largest"),
 )
 
 
@@ -252,7 +255,7 @@ def _power_cells(category: str, rows: Sequence[Row]) -> list[str]:
         str(len(rows)),
         _span([count for row in rows for count in row.counts]),
         _median([change.boot_spread for change in changes]),
-        _median([change.spread for change in changes if change.unit == "machine"]),
+        _median([change.spread for change in changes if change.unit in ("machine", "run")]),
         _share(statistics.median(smallest)),
         _share(max(smallest)),
     ]

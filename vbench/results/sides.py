@@ -25,6 +25,7 @@ class Series:
     key: Key = field(default_factory=dict)  # workload definition, and settings once launched
     conflicts: dict[str, None] = field(default_factory=dict)  # keys that differ among its files
     items: dict[Machine, Item] = field(default_factory=dict)
+    earlier: set[Machine] = field(default_factory=set)  # those of `items` that earlier runs brought
 
     def add(self, machine: Machine, key: Key, item: Item) -> None:
         # An item that failed before a launch has no settings to differ in.
@@ -36,6 +37,20 @@ class Series:
 
     def measured(self) -> dict[Machine, Item]:
         return {where: i for where, i in self.items.items() if i.status is Status.OK}
+
+    def newest(self) -> dict[Machine, Item]:
+        """What was measured, without earlier runs."""
+        return {where: i for where, i in self.measured().items() if where not in self.earlier}
+
+    def add_run(self, run: int, other: Series) -> list[str]:
+        """Take what an earlier run measured, each machine as one of its own. Returns the keys in
+        which it differs: then nothing is taken."""
+        if unlike := [*other.conflicts, *identity.differing(self.key, other.key)]:
+            return unlike
+        for machine, item in other.measured().items():
+            self.items[*machine, f"run {run}"] = item
+            self.earlier.add((*machine, f"run {run}"))
+        return []
 
     def exits(self) -> Mapping[str, float]:
         """By reason, per unit of work, of the first machine that counted them."""
@@ -71,6 +86,22 @@ class Side:
                 name = (item.workload, item.variant, result.host.time_base)
                 classes = self.series.setdefault(name, {})
                 classes.setdefault(kind, Series()).add(machine, key, moved(item, offset))
+
+    def add_run(self, run: int, other: Side) -> dict[str, dict[str, None]]:
+        """Take the samples that an earlier run has of the series of this one, on machines of the
+        same class. Returns why some were not taken, each reason with variants."""
+        left_out: dict[str, dict[str, None]] = {}
+        for name, classes in self.series.items():
+            for kind, earlier in other.measured(name).items():
+                own = classes.get(kind)
+                if own is None:
+                    known = (identity.differing(dict(kind), dict(one)) for one in classes)
+                    why = min(known, key=len)
+                else:
+                    why = own.add_run(run, earlier) if own.measured() else []
+                for each in why:
+                    left_out.setdefault(each, {})[name[1]] = None
+        return left_out
 
     def statuses(self, name: Name, status: Status) -> list[Item]:
         """Items of a series that ended so, on machines of all classes."""
