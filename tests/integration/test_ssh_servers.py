@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.integration.conftest import until
 from tests.integration.ssh_server import SSHD, Server, key_pair, ssh_program, ssh_server
 from vbench import image
 from vbench.errors import ConnectionLost, HostError, HostTimeout, ImageError, VbenchError
-from vbench.hosts import remote
+from vbench.hosts import openssh, remote
 from vbench.hosts.remote import SshHost
 from vbench.plugins.tcg_virtio import BACKEND
 
@@ -145,6 +146,29 @@ def test_few_sessions(root: Path, monkeypatch: pytest.MonkeyPatch, sessions: int
     limit = f"MaxSessions {sessions}"
     with ssh_server(root, limit) as server, host_on(server, monkeypatch) as host:
         works(host)
+
+
+def test_a_client_that_falls_silent_leaves_nothing_running(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine lost its power: the server is told nothing."""
+    monkeypatch.setattr(openssh, "_BEAT", "while echo beat; do sleep 0.5; done")
+    quick = openssh._WATCH.replace(str(openssh.SILENCE_S), "2")
+    assert quick != openssh._WATCH
+    monkeypatch.setattr(openssh, "_WATCH", quick)
+    with ssh_server(root) as server, host_on(server, monkeypatch) as host, host.workdir():
+        process = host.start(["sleep", "600"])
+        there = Path(f"/proc/{process.pid}/comm")
+        assert not until(lambda: not there.exists(), 4), "beats come"
+        connection = host.connection
+        assert isinstance(connection, openssh.OpenSshConnection)
+        client = connection._master.pid
+        os.kill(client, signal.SIGSTOP)
+        try:
+            assert until(lambda: not there.exists(), 10)
+            assert until(lambda: not server.left(), 10)
+        finally:
+            os.kill(client, signal.SIGCONT)
 
 
 def test_no_sessions(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

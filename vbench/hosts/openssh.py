@@ -50,6 +50,18 @@ _OPTIONS = (
 _SOCKET, _LOG = "ctl", "log"
 _LOST = 255  # ssh: no exit status came
 
+# A server does not notice a client that loses its power or its network: all that we started there
+# would go on for hours, and hold the machine's lock. So it gets a line so often from us, and what
+# reads them there ends the server's process for this connection, and with it all that is tied to
+# it, when none has come for so long. A shell's `read` has no timeout.
+BEAT_S, SILENCE_S = 20, 90
+_BEAT = f"while echo beat; do sleep {BEAT_S}; done"
+_WATCH = f"""
+command -v timeout >/dev/null && command -v head >/dev/null || exit
+while [ -n "$(timeout {SILENCE_S} head -n 1)" ]; do :; done
+kill -KILL $PPID
+"""
+
 
 # What we start there ends with its parent: that must be the server, not a shell that stays.
 _CHILD_OF_SSHD = (
@@ -83,7 +95,18 @@ class OpenSshConnection:
             self._master = self._log_in(timeout_s)
             stack.callback(process.end_group, self._master)
             self._find_shell()
+            self._keep_watched(stack)
             self._stack = stack.pop_all()
+
+    def _keep_watched(self, stack: ExitStack) -> None:
+        """Whoever ends this process ends the beat."""
+        beat = self._popen(["sh", "-c", _BEAT], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        stack.callback(process.end_group, beat)
+        assert beat.stdout  # noqa: S101 - it is a pipe
+        with beat.stdout as beats:
+            argv = self._ssh("-T", *self._destination, self._line(_WATCH))
+            watch = self._popen(argv, stdin=beats.fileno(), stdout=subprocess.DEVNULL)
+        stack.callback(process.end_group, watch)
 
     def _ssh(self, *words: str) -> list[str]:
         options = [word for option in _OPTIONS for word in ("-o", option)]
