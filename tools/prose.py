@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-MAX_WORDS = 35  # of a sentence
+MAX_WORDS = 28  # of a sentence
 # Words of a private dialect, and words that say nothing; each with what to do instead.
 WORDS = {
     r"census": "exit histogram",
