@@ -257,9 +257,8 @@ def boots(panel: Panel) -> list[Block]:
         cell = []
         for name in names:
             times = boot_times(panel, variant, name)
-            texts = list(dict.fromkeys(map(number, (times[0], times[-1])))) if times else []
-            apart = f" ({' to '.join(texts)})" if len(texts) > 1 else ""
-            cell.append(f"{number(statistics.median(times))}{apart}" if times else NOTHING)
+            of = (statistics.median(times), times[0], times[-1]) if times else ()
+            cell.append(units.spread([_boot(name, s) for s in of]) if of else NOTHING)
         if any(text != NOTHING for text in cell):
             count = sum(launch.variant == variant for launch in panel.launches)
             rows.append([code(variant), str(count), *cell])
@@ -272,6 +271,11 @@ def boots(panel: Panel) -> list[Block]:
         "clock, from the launch by the host's. In brackets: the least and the most of the boots, "
         "where they differ.",
     ]
+
+
+def _boot(name: str, seconds: float) -> str:
+    """The guest's own clock, by which it times its kernel, has a step of 10 ms."""
+    return f"{seconds:.2f}" if name.startswith("kernel ") else number(seconds)
 
 
 def unmeasured(gathered: Gathered) -> list[Block]:

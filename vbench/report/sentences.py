@@ -127,9 +127,11 @@ def io(panel: Panel) -> str:
             what = " native's time" if panel.wall else " native's instructions"
             text = f"{name} operations cost {_by(best, what)}"
             texts.append(text if worst == best else f"{text} and {_by(worst)}")
-        if open_:
-            what = "" if found else f"{name} operations are "
-            texts.append(f"{what}undecided under {', '.join(map(code, open_))}")
+        names = f"undecided under {', '.join(map(code, open_))}"
+        if open_ and found:
+            texts[-1] += f" ({names})"
+        elif open_:
+            texts.append(f"{name} operations are {names}")
     return _sentence(texts) if texts else "No operation of disk or network has a ratio to native."
 
 
