@@ -26,6 +26,7 @@ from vbench import image
 from vbench.results import loading
 
 ROOT = Path(__file__).parents[2]
+VBENCH = f"{Path(sys.executable).parent}/vbench"
 ANSIBLE = shutil.which("ansible-playbook")
 
 # Of guests that are shells (shell_backend.py), so that a boot takes no time.
@@ -119,7 +120,7 @@ class Fleet:
         variables = {
             "backend": "shell",
             "results": str(self.results),
-            "vbench_command": f"{Path(sys.executable).parent}/vbench",
+            "vbench_command": VBENCH,
             **variables,
         }
         environment = {
@@ -252,6 +253,48 @@ def test_what_ansible_started_ends_with_it(fleet: Fleet) -> None:
     (result,) = loading.load_all([fleet.results / "node1"])
     assert result.partial
     assert result.items[0].pairs, "what was measured is kept"
+
+
+def test_on_the_host_with_what_is_brought_there(fleet: Fleet) -> None:
+    """Ansible is killed in mid-run there, and its next run completes it."""
+    here, there = fleet.folder, fleet.folder / "there"
+    subprocess.run([sys.executable, "-m", "venv", here / "pip"], check=True)
+    wheel = [here / "pip/bin/pip", "wheel", "--quiet", "--wheel-dir", here / "wheels", ROOT]
+    subprocess.run(wheel, check=True)
+    subprocess.run([VBENCH, "image", "export", here / "image"], check=True)
+    variables: dict[str, object] = {
+        "way": "on_host",
+        "vbench_wheels": str(here / "wheels"),
+        "vbench_image": str(here / "image"),
+        "vbench_home": str(there),
+        "vbench_python": sys.executable,
+        "vbench_arguments": arguments(here, rounds=10, boots=2),
+    }
+    process = fleet.start("--limit", "node1", **variables)
+    journal = there / "results/journal.jsonl"
+    try:
+        assert until(lambda: '"event": "end"' in read(journal), 240), process.poll()
+        assert running(there / "results"), "the look finds it"
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    assert until(lambda: not running(there / "results"), 20), running(there / "results")
+    assert until(lambda: not fleet.left(), 10), "nothing is left on the host"
+
+    status, said = fleet.play("--limit", "node1", **variables)
+    assert status == 0, said
+    (result,) = loading.load_all([fleet.results / "node1"])
+    assert not result.partial
+    assert {pair.boot for item in result.items for pair in item.pairs} == {0, 1}
+    assert result.host.identity.startswith("local:")
+    assert result.host.facts["inventory_name"] == "node1"
+    assert len(result.sittings) == 1
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def running(results: Path) -> list[str]:

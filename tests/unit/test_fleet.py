@@ -126,10 +126,22 @@ def test_guests_of_one_physical_host_are_one_machine() -> None:
     assert Fleet(some(5, *guests)).machines == 6
 
 
-def test_the_physical_host_is_what_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert facts.physical_host() == {}
+def test_what_the_user_says_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert facts.told() == {}
     monkeypatch.setenv("VBENCH_PHYSICAL_HOST", "rack1")
-    assert facts.facts(facts.LocalReader())["physical_host"] == "rack1"
+    monkeypatch.setenv("VBENCH_INVENTORY_NAME", "node1")
+    found = facts.facts(facts.LocalReader())
+    assert (found["physical_host"], found["inventory_name"]) == ("rack1", "node1")
+
+
+def test_a_machine_is_called_as_in_the_inventory() -> None:
+    """Machines of one template may all be called localhost."""
+    (one,) = Fleet([measured(host(3, inventory_name="node1"))]).classes[0].machines
+    assert one.name == "node1"
+
+
+def test_nothing_is_minus_nought() -> None:
+    assert "-0.0" not in text(some(8))
 
 
 def test_a_machine_that_lacks_a_workload_is_compared_by_the_others() -> None:

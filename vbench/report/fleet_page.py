@@ -116,7 +116,7 @@ def _deviating(fleet: Fleet) -> list[Block]:
     far = _worst_first(fleet)[0]
     blocks: list[Block] = [
         f"{plural(len(rows), 'machine')} of {fleet.machines} {_verb(rows, 'deviate')} from the "
-        f"others of their class; {code(far.machine.name)} is furthest, by {far.percent:+.1f} % in "
+        f"others of their class; {code(far.machine.name)} is furthest, by {far.percent:+z.1f} % in "
         f"{_what(far)}. A positive figure is slower than the class, or more overhead.",
         Table(headings, rows[:_SHOWN]),
     ]
@@ -137,7 +137,7 @@ def _deviating_row(fleet: Fleet, at: int, own: Sequence[Deviation]) -> list[Cell
         code(machine.name),
         letter(at),
         "<br>".join([*map(_what, shown), *more]),
-        Cell("<br>".join(f"{each.percent:+.1f}" for each in shown), own[0].percent),
+        Cell("<br>".join(f"{each.percent:+z.1f}" for each in shown), own[0].percent),
         "<br>".join(_p(each.p) for each in shown),
         "<br>".join(unusual) or NOTHING,
     ]
@@ -294,7 +294,7 @@ def _range(one: Compared) -> str:
     if len(one.logs) < 2:
         return NOTHING
     cut = statistics.quantiles(map(stats.exp, one.logs), n=20, method="inclusive")
-    return " to ".join(f"{100 * (bound - 1):+.1f}" for bound in (cut[0], cut[-1]))
+    return " to ".join(f"{100 * (bound - 1):+z.1f}" for bound in (cut[0], cut[-1]))
 
 
 def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
@@ -334,7 +334,7 @@ def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
 def _host_cell(one: Compared, log: float, deviates: bool) -> Cell | units.Figures:
     mark = "**" if deviates else ""
     if one.quantity.kind is Kind.NATIVE:
-        return Cell(f"{mark}{100 * (stats.exp(log) - 1):+.1f}{mark}", round(log, 6))
+        return Cell(f"{mark}{100 * (stats.exp(log) - 1):+z.1f}{mark}", round(log, 6))
     value = round(one.level * stats.exp(log), 6)
     if one.quantity.kind is Kind.OVERHEAD:
         return Cell(f"{mark}{times(value)}{mark}", value)

@@ -20,6 +20,7 @@ from vbench.system.cgroups import stat_files
 CPU = "/sys/devices/system/cpu"
 QEMU = "qemu-system-x86_64"
 UNKNOWN = "unknown"
+_TOLD = ("physical_host", "inventory_name")
 
 # Where plain users' and ssh's PATH ends, ip, modprobe and their like begin.
 _WITH_SBIN = 'PATH="$PATH:/usr/sbin:/sbin"; '
@@ -273,10 +274,11 @@ def scratch_folder(host: Reader) -> dict[str, str]:
     return {"scratch_file_system": kind, "scratch_device": device}
 
 
-def physical_host() -> dict[str, str]:
-    """What the user says is beneath the hosts of this run: guests cannot see it."""
-    name = os.environ.get("VBENCH_PHYSICAL_HOST", "")
-    return {"physical_host": name} if name else {}
+def told() -> dict[str, str]:
+    """What the user says of this run's host: the machine beneath it, which guests cannot see, and
+    its name in an inventory."""
+    names = {key: os.environ.get(f"VBENCH_{key.upper()}", "") for key in _TOLD}
+    return {key: name for key, name in names.items() if name}
 
 
 def facts(host: Reader) -> dict[str, str]:
@@ -312,5 +314,5 @@ def facts(host: Reader) -> dict[str, str]:
         "priority": priority(host),
         "cpu_quota": cpu_quota(host),
         **scratch_folder(host),
-        **physical_host(),
+        **told(),
     }
