@@ -9,6 +9,7 @@ left, from a third of the run on and before the last tenth.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import statistics
 import sys
@@ -116,7 +117,9 @@ class Replay:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    content = path.read_bytes()
+    text = gzip.decompress(content) if path.suffix == ".gz" else content
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def errors(replay: Replay, lanes: int) -> Iterator[tuple[float, float, float, float]]:
@@ -158,19 +161,45 @@ def show_expected(replay: Replay) -> None:
               f" expected {meant[of]:6.2f} s")  # fmt: skip
 
 
+def reduced(records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What a replay needs of them."""
+    for record in records:
+        less = {key: record[key] for key in _KEPT if key in record}
+        if record["event"] == "series":
+            result = record["result"]
+            base = {"time_base": result["host"]["time_base"]}
+            less["result"] = {"variant": result["variant"], "host": base}
+        elif record["event"] == "launch":
+            less["launch"] = {"variant": record["launch"]["variant"]}
+        elif record["event"] == "end":
+            item = record["item"]
+            less["item"] = {key: item[key] for key in ("workload", "category")}
+        elif record["event"] not in ("up", "enough"):
+            continue
+        yield less
+
+
+_KEPT = ("event", "at_s", "series", "lane", "took_s", "boot", "workload", "took")
+
+
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("journals", type=Path, nargs="+")
     asked.add_argument("--lanes", type=int, default=2)
     asked.add_argument("--expected", action="store_true", help="show what tasks took, by category")
+    asked.add_argument("--reduce", type=Path, help="write what a replay needs to this .gz file")
     options = asked.parse_args()
     wrong = []
     for path in options.journals:
-        replay = Replay(read(path))
+        records = read(path)
+        replay = Replay(records)
         print(f"{path}:", end=" ")
         wrong.append(show(replay, options.lanes))
         if options.expected:
             show_expected(replay)
+        if options.reduce:
+            lines = "".join(f"{json.dumps(each)}\n" for each in reduced(records))
+            options.reduce.write_bytes(gzip.compress(lines.encode(), mtime=0))
     return 1 if max(wrong) > LIMIT else 0
 
 
