@@ -208,7 +208,7 @@ def test_the_smallest_change_is_what_is_found_four_times_in_five() -> None:
     def side(shift: float) -> change.Machines:
         return {("m",): {b: [rng.gauss(shift, spread)] for b in range(boots)}}
 
-    known = change.Change(0, spread**2, 2 / boots, 2 * boots - 2, "boot", (boots, boots), None)
+    known = change.Change(0, spread**2, 2 / boots, 2 * boots - 2, "boot", (boots, boots), None, 0)
     smallest = known.smallest(0.05)
     assert smallest is not None
     for _ in range(1000):

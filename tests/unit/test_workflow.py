@@ -256,7 +256,7 @@ def test_the_report_of_one_backend_reaches_the_summary(runner: Runner) -> None:
     assert runner.summary.read_text() == "# Report\n"
 
 
-@pytest.mark.parametrize("status", [0, 1, 4])
+@pytest.mark.parametrize("status", [0, 1, 4, 6])
 @pytest.mark.parametrize("allow", ["", "true"])
 def test_the_actions_gate(runner: Runner, status: int, allow: str) -> None:
     runner.fake("temp/vbench/bin/vbench", "vbench", f"exit {status}")

@@ -57,7 +57,7 @@ def test_a_run_like_the_base_passes_and_becomes_the_base(job: Any) -> None:
     assert "passed" in (job.folder / "compare.txt").read_text()
 
 
-@pytest.mark.parametrize("case", [case for case, planted in gate.CASES.items() if planted.share])
+@pytest.mark.parametrize("case", ["15 % in all of kvm-virtio", "15 % in one series of 100"])
 def test_a_planted_regression_fails_and_is_no_base(job: Any, case: str) -> None:
     before = base(job)
     job.artefacts("slower", gate.Spread(), gate.CASES[case])
@@ -67,6 +67,15 @@ def test_a_planted_regression_fails_and_is_no_base(job: Any, case: str) -> None:
     found = [line for line in text.splitlines() if line.startswith("regression")]
     assert found
     assert all("kvm-virtio" in line for line in found)
+
+
+def test_a_run_that_one_wild_runner_leaves_undecided_fails_and_is_no_base(job: Any) -> None:
+    (planted,) = [planted for planted in gate.CASES.values() if planted.wild > 1]
+    before = base(job)
+    job.artefacts("wild", gate.Spread(), planted)
+    assert job.gate() == (6, False)
+    assert base(job) == before
+    assert "failed: 100 rows undecided" in (job.folder / "compare.txt").read_text()
 
 
 def test_a_run_that_failed_is_compared_but_is_no_base(job: Any) -> None:

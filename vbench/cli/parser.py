@@ -18,6 +18,7 @@ _STATUS = """exit status:
      doctor: something is missing
   4  compare: something could not be compared
   5  a result file cannot be read
+  6  compare: undecided; a regression above the limit may well be there
   130  interrupted"""
 
 

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vbench.results import exit_reasons, student
-from vbench.results.formatting import number
+from vbench.results.formatting import number, signed
 from vbench.results.stats import CONFIDENCE, exp
 
 Boots = Mapping[int, Sequence[float]]  # logarithms of one machine's samples, by boot
 Machines = Mapping[tuple[str, ...], Boots]  # by the machine's identity
 
+# An interval that reaches above this many times the limit leaves a large change open. In ordinary
+# spreads the widest of 100 intervals reaches 1.2 times a limit of 10 % (benchmarks/gate.py).
+REACH = 3
 POWER = 0.80  # Cohen's (1988) usual chance of finding a change that is there
 EXACT = 0.001  # counts that repeat to 0.1 % are exact: see docs/method.md
 
@@ -40,6 +43,7 @@ class Change:
     unit: str  # "machine", "run" of a machine, "boot", or "pair" of boots
     units: tuple[int, int]  # of base and new
     boot_spread: float | None
+    middle: float  # as `log`, of the medians of the units: a single wild one does not move it
     alone: bool = False
 
     @property
@@ -84,6 +88,15 @@ class Change:
         interval = self.interval
         return interval is not None and interval[0] > 1 / (1 + bound) and interval[1] < 1 + bound
 
+    def hides(self, bound: float) -> str:
+        """Why a change that was not shown may well be above `bound`, a share: "" if not so."""
+        if (likely := max(self.log, self.middle)) > math.log1p(bound):
+            return f"the likeliest change is {signed(100 * math.expm1(likely))} %"
+        interval = self.interval
+        if interval is not None and interval[1] > 1 + REACH * bound:
+            return f"a change of {signed(100 * (interval[1] - 1))} % is not excluded"
+        return ""
+
     def smallest(self, level: float) -> float | None:
         """The change, as a share, that a two-sided test at `level` finds with chance POWER."""
         if self.df <= 0:
@@ -122,12 +135,16 @@ def change(
         # a side of one boot tells nothing about the next, however much the other side has
         known = all(len(values) > 1 for values in boots)
         df = boots_df if known else 0
-        return Change(log, within, scale, df, "boot", counts, boot_spread, alone=not same)
+        medians = [statistics.median(b) - statistics.median(a) for a, b in blocks]
+        middle = statistics.median(medians)
+        return Change(log, within, scale, df, "boot", counts, boot_spread, middle, alone=not same)
     sides = [[statistics.fmean(values) for values in side.values()] for side in (old, young)]
     log = statistics.fmean(sides[1]) - statistics.fmean(sides[0])
     variance, df = _pooled(sides)
+    middle = statistics.median(sides[1]) - statistics.median(sides[0])
     scale = 1 / len(base) + 1 / len(new)
-    return Change(log, variance, scale, df, unit, (len(base), len(new)), boot_spread)
+    units = (len(base), len(new))
+    return Change(log, variance, scale, df, unit, units, boot_spread, middle)
 
 
 def _paired(base: Boots, new: Boots) -> Change | None:
@@ -140,7 +157,8 @@ def _paired(base: Boots, new: Boots) -> Change | None:
     within, boots_df = _pooled([[before for before, _ in pairs], [after for _, after in pairs]])
     boot_spread = math.expm1(math.sqrt(within)) if boots_df else None
     units = (len(logs), len(logs))
-    return Change(statistics.fmean(logs), variance, 1 / len(logs), df, "pair", units, boot_spread)
+    mean, middle = statistics.fmean(logs), statistics.median(logs)
+    return Change(mean, variance, 1 / len(logs), df, "pair", units, boot_spread, middle)
 
 
 def typical(side: Machines) -> float:

@@ -338,9 +338,9 @@ def _judged(rows: Sequence[Row], limit: float | None) -> list[Row]:
         elif row.change is None:
             judged.append(row)
         else:
-            verdict = _verdict(row, adjusted.get(i), limit)
-            smallest = row.change.smallest(level)
-            judged.append(replace(row, p=adjusted.get(i), smallest=smallest, verdict=verdict))
+            tested = replace(row, p=adjusted.get(i), smallest=row.change.smallest(level))
+            decided = replace(tested, verdict=_verdict(tested, limit))
+            judged.append(replace(decided, hides=_hides(decided, limit)))
     return judged
 
 
@@ -359,10 +359,19 @@ def _moderated(rows: Sequence[Row]) -> list[Row]:
     return result
 
 
-def _verdict(row: Row, p: float | None, limit: float | None) -> Verdict:
-    if p is None or row.change is None:
+def _hides(row: Row, limit: float | None) -> str:
+    """Why a row without a verdict may well be a regression; "" also where no limit was given."""
+    if row.change is None or row.p is None or limit is None:
+        return ""
+    if row.verdict not in (Verdict.UNDECIDED, Verdict.TOO_FEW):
+        return ""
+    return row.change.hides((limit or EQUIVALENT_PERCENT) / 100)
+
+
+def _verdict(row: Row, limit: float | None) -> Verdict:
+    if row.p is None or row.change is None:
         return Verdict.TOO_FEW
-    if p < 1 - CONFIDENCE:
+    if row.p < 1 - CONFIDENCE:
         if row.change.ratio <= 1:
             return Verdict.IMPROVEMENT
         above = 100 * (row.change.ratio - 1) > (limit or 0)

@@ -12,10 +12,11 @@ from tabulate import tabulate
 
 from vbench.model import CATEGORIES, TimeBase
 from vbench.results.change import POWER, Change
-from vbench.results.formatting import NOTHING, duration, number, plural, times
+from vbench.results.formatting import NOTHING, duration, number, plural, signed, times
 from vbench.results.stats import CONFIDENCE
 
-PASSED, REGRESSED, NOT_COMPARED = 0, 1, 4  # exit statuses; 2, 3 and 5 are the errors' own
+# Exit statuses; 2, 3 and 5 are the errors' own.
+PASSED, REGRESSED, NOT_COMPARED, UNDECIDED = 0, 1, 4, 6
 
 
 class Verdict(StrEnum):
@@ -40,7 +41,7 @@ _NOT_COMPARED = (Verdict.FAILED, Verdict.REFUSED, Verdict.MISSING, Verdict.UNUSA
 ENOUGH_UNITS = 3
 _FEW_RUNS = f"a series with fewer than {ENOUGH_UNITS} is compared with the newest alone"
 _CHANGED = (Verdict.REGRESSION, Verdict.WITHIN, Verdict.IMPROVEMENT)
-_JUDGED = (*_CHANGED, Verdict.UNDECIDED, Verdict.SAME)
+_JUDGED = (*_CHANGED, Verdict.SAME)
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Row:
     p: float | None = None
     smallest: float | None = None
     note: str = ""
+    hides: str = ""  # why a regression above the limit may well be there, though none was shown
     # how the numbers of exits per unit of work changed, by reason; None if a side counted none
     exits: tuple[str, ...] | None = None
 
@@ -73,7 +75,7 @@ class Row:
     def says(self) -> str:
         """The note; of a change, also what became of the exits."""
         if self.exits is None or self.verdict not in _CHANGED:
-            return self.note
+            return "; ".join(filter(None, (self.hides, self.note)))
         exits = f"exits: {', '.join(self.exits)}" if self.exits else "no exit reason changed"
         return f"{self.note}; {exits}" if self.note else exits
 
@@ -87,10 +89,17 @@ class Row:
     @property
     def not_compared(self) -> bool:
         """Whether the row may hide any regression: nothing was compared, or nothing could be
-        tested, or NEW has too few boots where BASE has enough."""
-        if self.verdict is not Verdict.TOO_FEW or self.change is None:
-            return self.verdict in _NOT_COMPARED
-        return self.p is None or self.change.repeats < ENOUGH_UNITS <= self.change.units[0]
+        tested."""
+        untested = self.verdict is Verdict.TOO_FEW and self.p is None
+        return (untested and not self.undecided) or self.verdict in _NOT_COMPARED
+
+    @property
+    def undecided(self) -> bool:
+        """Whether NEW is to blame that nothing could be judged: it has too few boots where BASE has
+        enough, or it may well hide a regression above the limit."""
+        if self.verdict is Verdict.TOO_FEW and self.change is not None:
+            return bool(self.hides) or self.change.repeats < ENOUGH_UNITS <= self.change.units[0]
+        return bool(self.hides)
 
 
 @dataclass(frozen=True)
@@ -114,18 +123,30 @@ class Comparison:
         return tuple(row for row in self.rows if row.not_compared)
 
     @property
+    def undecided(self) -> tuple[Row, ...]:
+        """Rows that were compared and may well hide a regression above the limit."""
+        return tuple(row for row in self.rows if row.undecided)
+
+    @property
     def judged(self) -> int:
-        """Rows whose figures were compared."""
+        """Rows that have a verdict."""
         return sum(row.verdict in _JUDGED for row in self.rows)
 
     @property
+    def _blank(self) -> bool:
+        """Whether nothing at all could be compared."""
+        return not any(row.verdict in (*_JUDGED, Verdict.UNDECIDED) for row in self.rows)
+
+    @property
     def status(self) -> int:
-        """PASSED, REGRESSED or NOT_COMPARED. Without a limit only that nothing at all could be
-        compared is a failure."""
+        """PASSED, REGRESSED, UNDECIDED or NOT_COMPARED, the gravest that is true. Without a limit
+        only that nothing at all could be compared is a failure."""
         if self.fail_above_percent is not None and self.regressions:
             return REGRESSED
         gate = self.fail_above_percent is not None and not self.allow_missing
-        return NOT_COMPARED if not self.judged or (gate and self.not_compared) else PASSED
+        if gate and self.undecided:
+            return UNDECIDED
+        return NOT_COMPARED if self._blank or (gate and self.not_compared) else PASSED
 
     def summary(self) -> str:
         """One line: how many rows got which verdict."""
@@ -140,14 +161,21 @@ class Comparison:
         return f"{self._outcome()}; {total - self.judged} of {plural(total, 'row')} not judged"
 
     def _outcome(self) -> str:
-        if not self.judged:
+        gate = self.fail_above_percent is not None and not self.allow_missing
+        if self._blank and not (gate and self.undecided):
             return "failed: no series could be compared; the notes above say why"
         if self.fail_above_percent is None:
             return "no limit was given (--fail-above PCT)"
         limit = f"{self.fail_above_percent:g} %"
         if self.regressions:
             return f"failed: {plural(len(self.regressions), 'regression')} above {limit}"
-        if self.not_compared and not self.allow_missing:
+        if self.undecided and gate:
+            return (
+                f"failed: {plural(len(self.undecided), 'row')} undecided, which may well hide a "
+                f"regression above {limit}; measure more machines or boots, or accept them with "
+                "--allow-missing"
+            )
+        if self.not_compared and gate:
             return (
                 f"failed: {plural(len(self.not_compared), 'row')} could not be compared, and may "
                 "hide a regression; --allow-missing accepts that"
@@ -227,16 +255,12 @@ def _value(row: Row, value: float | None) -> str:
 def _percent(row: Row) -> str:
     if row.percent is None:
         return NOTHING
-    text = f"{_signed(row.percent)} %"
+    text = f"{signed(row.percent)} %"
     bounds = row.change.interval if row.change else None
     if bounds is None:
         return text
-    low, high = (_signed(100 * (bound - 1)) for bound in bounds)
+    low, high = (signed(100 * (bound - 1)) for bound in bounds)
     return f"{text} [{low}, {high}]"
-
-
-def _signed(percent: float) -> str:
-    return ("+" if percent >= 0 else "") + number(percent)
 
 
 def _by_category(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:

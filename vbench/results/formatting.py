@@ -72,6 +72,11 @@ def number(value: float) -> str:
     return f"{rounded:,.{max(digits, 0)}f}" if digits > 0 else f"{rounded:,.0f}"
 
 
+def signed(value: float) -> str:
+    """As `number`, with its sign: +15, -0.0123."""
+    return ("+" if value >= 0 else "") + number(value)
+
+
 def instructions(count: float) -> str:
     """Three significant digits, and never a part of an instruction: 0, 4, 338, 135,000."""
     if not math.isfinite(count):
