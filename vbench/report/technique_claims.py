@@ -191,7 +191,7 @@ def kernel_module(panel: Panel) -> Finding | str:
     provider = first.attestation.module
     devices = Part(
         "qemu" in first.versions,
-        f"devices by QEMU {plain(first.versions['qemu'])}: {plain(first.attestation.summary)}"
+        f"devices by QEMU {plain(first.versions['qemu'])} ({plain(first.attestation.summary)})"
         if "qemu" in first.versions
         else "no QEMU among the versions",
         Basis.SIGHT,
