@@ -22,7 +22,6 @@ _ADDITION = Addition(
                 "xenconsole",
                 "xentrace",
                 "xenctx",
-                "libxl-save-helper",  # by which xl saves and restores
             ),
             _XEN_TOOLS,
         ),

@@ -19,14 +19,14 @@ from vbench.guest.command import ProcessMachine
 # xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
 XL_TIMEOUT_S = 60.0
 
-# $1 configuration file, $2 name, $3 file of a saved state or nothing. Creates the domain, or
-# restores it, then is its console, on standard error, for as long as it lives. The domain belongs
-# to Xen and not to us: what destroys it when our end of standard input closes, however that
-# happens, must outlive this process, so it has a session of its own.
+# $1 configuration file, $2 name. Creates the domain, then is its console, on standard error, for
+# as long as it lives. The domain belongs to Xen and not to us: what destroys it when our end of
+# standard input closes, however that happens, must outlive this process, so it has a session of
+# its own.
 _LIFE = r"""
 PATH=$PATH:/usr/sbin:/sbin
 exec 3<&0 >&2
-if [ "$3" ]; then xl restore -p "$1" "$3"; else xl create -q -p "$1"; fi || exit
+xl create -q -p "$1" || exit
 id=$(xl domid "$2") || exit
 { setsid sh -c 'trap "" INT TERM HUP; echo; exec >/dev/null; read -r _ <&3; exec xl destroy "$1"' \
   sh "$id" </dev/null 2>/dev/null & } | read -r _  # until it has its session
@@ -38,29 +38,21 @@ _DOMAIN = "VBENCH-DOMAIN "
 
 
 class XlMachine(ProcessMachine):
-    """A domain, from `xl create` or `xl restore` to `xl destroy`. `process` is its console, which
-    ends with it."""
+    """A domain, from `xl create` to `xl destroy`. `process` is its console, which ends with it."""
 
     def __init__(
-        self,
-        host: Host,
-        name: str,
-        config: str,
-        config_path: str,
-        probe: str = "vbench-probe",
-        state: str = "",
+        self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
     ) -> None:
-        """Create and start it, or restore it from the file `state`; `probe` is the path of
-        vbench-probe in dom0. Raises LaunchError with xl's own words."""
+        """Create and start it; `probe` is the path of vbench-probe in dom0. Raises LaunchError
+        with xl's own words."""
         self.host = host
         self._probe = probe
         self.name = name
-        how = ("restore", config_path, state) if state else ("create", config_path)
-        self.argv = ("xl", *how)
+        self.argv = ("xl", "create", config_path)
         self._config = config
         self._closed = False
         host.write(config_path, config.encode())
-        self.process = host.start(["sh", "-c", _LIFE, "vbench", config_path, name, state])
+        self.process = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
         try:
             line = self.process.wait_for(
                 lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.timeout_scale
@@ -72,7 +64,7 @@ class XlMachine(ProcessMachine):
             status = self.process.wait(1.0)
             self.process.kill()
             raise LaunchError(
-                f"xl {'restored' if state else 'created'} no domain (exit status {status})",
+                f"xl created no domain (exit status {status})",
                 evidence=self.evidence(),
                 remedy="`xl dmesg` and /var/log/xen on the host may say more",
             )
