@@ -161,6 +161,9 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or a signal asked us to end. No workload or plugin raises it by itself."""
 
 
+# Exit status of a fault of vbench itself, EX_SOFTWARE of BSD's sysexits.h. 1 would read as a
+# regression where `vbench compare` is a gate.
+INTERNAL_STATUS = 70
 # Exit status of a command that a signal ended: 128 and the number of SIGINT, as shells have it.
 INTERRUPTED_STATUS = 130
 

@@ -40,7 +40,7 @@ def test_a_fault_of_ours_says_what_to_report(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path))
-    assert defence.guarded(raising(KeyError("x"))) == 1
+    assert defence.guarded(raising(KeyError("x"))) == 70
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert said.startswith("vbench: internal error in test_defence.py, line ")
@@ -58,11 +58,11 @@ def test_a_fault_of_ours_with_its_traceback(
 ) -> None:
     """On demand, and where no file can be written."""
     monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path / "absent"))
-    assert defence.guarded(raising(KeyError("x"))) == 1
+    assert defence.guarded(raising(KeyError("x"))) == 70
     assert "Traceback" in capsys.readouterr().err
     monkeypatch.setattr(defence.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("VBENCH_TRACEBACK", "1")
-    assert defence.guarded(raising(KeyError("x"))) == 1
+    assert defence.guarded(raising(KeyError("x"))) == 70
     assert "Traceback" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -79,5 +79,5 @@ def test_no_other_version_is_read(tmp_path: Path, version: object) -> None:
     whole = json.loads(path.read_text())
     whole["vbench"]["schema_version"] = version
     path.write_text(json.dumps(whole))
-    with pytest.raises(StoreError, match="schema version"):
+    with pytest.raises(StoreError, match=r"schema.version"):
         load(path)

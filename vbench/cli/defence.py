@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vbench import __version__
-from vbench.errors import INTERRUPTED_STATUS, VbenchError, named
+from vbench.errors import INTERNAL_STATUS, INTERRUPTED_STATUS, VbenchError, named
 
 TRACEBACK_VARIABLE = "VBENCH_TRACEBACK"  # not empty: tracebacks go to standard error
 
@@ -94,7 +94,7 @@ def _guarded(act: Callable[[], int]) -> int:
         return 1
     except Exception as error:
         _print_error(_internal_error(error))
-        return 1
+        return INTERNAL_STATUS
 
 
 def _print_error(text: str) -> None:

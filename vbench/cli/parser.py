@@ -19,6 +19,7 @@ _STATUS = """exit status:
   4  compare: something could not be compared
   5  a result file cannot be read
   6  compare: undecided; a regression above the limit may well be there
+  70  a fault of vbench itself; it says what to report
   130  interrupted"""
 
 

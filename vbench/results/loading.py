@@ -133,14 +133,28 @@ def _is_vbench(whole: Any) -> bool:
 
 def _parse(path: Path, whole: Mapping[str, Any]) -> Result:
     part = whole["vbench"]
-    version = _checked(path, lambda: part["schema_version"])
-    if not isinstance(version, int) or not 1 <= version <= SCHEMA_VERSION:
+    version = _checked(path, lambda: _version(part))
+    if version > SCHEMA_VERSION:
         raise UnreadableError(
             f"{path} has schema version {version}; this vbench reads up to {SCHEMA_VERSION}",
             remedy="upgrade vbench to at least the version that wrote the file"
             f" ({part.get('vbench_version', 'unknown')})",
         )
     return _checked(path, lambda: result_of(upgraded(whole, version)))
+
+
+def _version(part: Any) -> int:
+    """The schema version that a file states. Raises ValueError if it states none."""
+    if not isinstance(part, dict):
+        raise ValueError(f"`vbench` is {json.dumps(part)[:40]}, not an object")
+    if "schema_version" not in part:
+        raise ValueError("vbench.schema_version is missing")
+    version = part["schema_version"]
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise ValueError(f"vbench.schema_version is {json.dumps(version)}, not a whole number")
+    if version < 1:
+        raise ValueError(f"vbench.schema_version is {version}, not one from 1 to {SCHEMA_VERSION}")
+    return version
 
 
 def _checked(path: Path, parse: Callable[[], _T]) -> _T:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vbench.model import Item, Launch, Pair, Result, Status
+from vbench.results.formatting import plural
 from vbench.results.shapes import Document
 from vbench.results.typed import from_json
 
@@ -104,6 +105,17 @@ def _pairs(samples: Mapping[str, Any]) -> tuple[Pair, ...]:
     equal = samples.get("pair_equal", [None] * len(samples["pairs"]))
     phases = samples.get("pair_phases", [()] * len(samples["pairs"]))
     columns = (samples["pairs"], samples["pair_boots"], samples["pair_flags"], equal, phases)
+    names = ("pairs", "pair_boots", "pair_flags", "pair_equal", "pair_phases")
+    by_pair = dict(zip(names, columns, strict=True))
+    for kind, of in (("counters", counters), ("quantiles", quantiles)):
+        by_pair |= {f"{kind}.{name}": values for name, values in of.items()}
+    for name, values in by_pair.items():
+        if len(values) != len(samples["pairs"]):
+            count = plural(len(values), "value")
+            raise ValueError(
+                f"{name} has {count} for {plural(len(samples['pairs']), 'pair')} of "
+                f"{samples['workload']}"
+            )
     return tuple(
         Pair(
             native_s,

@@ -9,8 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from vbench.model import HostFacts, HostKind, Launch, Statistic, Status, Technique, TimeBase
 from vbench.records import Cause, Declaration, Installation, Phase
-from vbench.results.stats import Overhead
-from vbench.results.typed import Duration
+from vbench.results.typed import Boot, Duration, Finite
 
 
 class Fact(TypedDict):
@@ -80,18 +79,26 @@ _Pair = tuple[Duration | None, Duration]
 _Shares = tuple[float | None, float | None]
 
 
+class _Overhead(TypedDict):
+    ratio: Finite
+    low: Finite | None
+    high: Finite | None
+    n: int
+    boots: int
+
+
 class _Samples(TypedDict):
     workload: str
     variant: str
     pairs: tuple[_Pair, ...]
-    pair_boots: tuple[int, ...]
+    pair_boots: tuple[Boot, ...]
     pair_flags: tuple[tuple[str, ...], ...]
     pair_equal: NotRequired[tuple[_Shares | None, ...]]
     pair_phases: NotRequired[tuple[tuple[Phase, ...], ...]]
     counters: Mapping[str, tuple[float | None, ...]]
     quantiles: Mapping[str, tuple[_Shares | None, ...]]
     exits: NotRequired[Mapping[str, float | None]]
-    overhead: NotRequired[Overhead | None]
+    overhead: NotRequired[_Overhead | None]
 
 
 class _Extra(TypedDict):
@@ -121,7 +128,7 @@ class JournalPair(TypedDict):
 
     native_s: Duration | None
     guest_s: Duration
-    boot: int
+    boot: Boot
     flags: tuple[str, ...]
     counters: Mapping[str, float | None]
     quantiles: Mapping[str, _Shares]
@@ -157,7 +164,7 @@ class _LaunchRecord(_Record):
 
 class _BeginRecord(_Record):
     series: str
-    boot: int
+    boot: Boot
     item: Head
 
 
@@ -170,7 +177,7 @@ class _PairRecord(_Record):
 class _TaskRecord(_Record):
     series: str
     workload: str
-    boot: int
+    boot: Boot
 
 
 class _Sizes(TypedDict):
@@ -190,7 +197,7 @@ class _EndRecord(_BeginRecord):
 
 class _DroppedRecord(_Record):
     series: str
-    boot: int
+    boot: Boot
 
 
 class _UnavailableRecord(_Record):

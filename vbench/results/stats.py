@@ -148,7 +148,7 @@ def _logs(samples: Iterable[tuple[int, float | None]]) -> dict[int, list[float]]
 
 
 def exp(log: float) -> float:
-    return math.exp(min(log, 700.0))  # two wild pairs make bounds that overflow a float
+    return math.exp(max(-700.0, min(log, 700.0)))  # bounds of two wild pairs are beyond a float
 
 
 def _overhead(estimate: Estimate, n: int, boots: int, confidence: float = CONFIDENCE) -> Overhead:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from functools import cache
@@ -18,7 +18,18 @@ from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
 
 
 class Duration(float):
-    """Seconds, above 0."""
+    """Seconds per unit of work, as a sample may have them.
+
+    No less than 1e-15: bytes at 1000 TB/s. No more than 1e6: no deadline of a run is 11 days.
+    """
+
+
+class Finite(float):
+    """Any number: the bounds of a wild interval are beyond all that is measured."""
+
+
+class Boot(int):
+    """The number of a boot, from 0."""
 
 
 def from_json(value: Any, shape: Any, where: str = "") -> Any:
@@ -62,11 +73,11 @@ def _reader(shape: Any) -> Callable[[Any], Any]:
 
 def _scalar_reader(shape: Any) -> Callable[[Any], Any]:
     kind, name = _SCALARS[shape]
-    number, least = issubclass(shape, float), 0.0 if shape is Duration else -math.inf
+    bounds = _BOUNDS.get(shape)
 
     def scalar(value: Any) -> Any:
         _expect(value, kind, name)
-        if number and not _is_within(value, least):
+        if bounds and not bounds[0] <= value <= bounds[1]:  # NaN is not either
             raise _Misfit(f"is {_short(value)}, not {name}")
         return Path(value) if shape is Path else value
 
@@ -169,7 +180,18 @@ _SCALARS: dict[type, tuple[type | tuple[type, ...], str]] = {
     bool: (bool, "true or false"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
-    Duration: ((int, float), "a number above 0"),
+    Duration: ((int, float), "a duration from 1e-15 to 1e+06 s"),
+    Finite: ((int, float), "a number"),
+    Boot: (int, "the number of a boot"),
+}
+# Python reads NaN, Infinity, 1e999 and numbers of hundreds of digits from JSON. What was measured
+# is far below; sums and powers of what is above overflow.
+_BOUNDS: dict[type, tuple[float, float]] = {
+    int: (-(2**63), 2**63),
+    float: (-1e24, 1e24),
+    Duration: (1e-15, 1e6),
+    Finite: (-sys.float_info.max, sys.float_info.max),
+    Boot: (0, 1e6),
 }
 
 
@@ -188,14 +210,6 @@ def _expect(value: Any, kind: type | tuple[type, ...], name: str) -> None:
     # in Python, but not in JSON, true is a number
     if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
         raise _Misfit(f"is {_short(value)}, not {name}")
-
-
-def _is_within(value: float, above: float) -> bool:
-    """Whether a number can be reckoned with. Python reads NaN, Infinity and 1e999 from JSON."""
-    try:
-        return math.isfinite(value) and value > above
-    except OverflowError:  # a whole number of hundreds of digits
-        return False
 
 
 def _short(value: Any) -> str:
