@@ -74,7 +74,7 @@ class Statistic(StrEnum):
 
 
 # Workloads as series and --workload name them, category/name: those that go through a device.
-ON_DEVICES = ("disk/*", "network/*", "boot/*")
+ON_DEVICES = ("disk/*", "network/*", "app/*", "boot/*")
 # Events of a guest's life, or of several guests together.
 SCENARIOS = ("provisioning", "snapshot", "migration", "consolidation", "isolation")
 CATEGORIES = (
@@ -86,6 +86,7 @@ CATEGORIES = (
     "smp",
     "disk",
     "network",
+    "app",
     "boot",
     # what scenarios measure, one kind each
     *SCENARIOS,
@@ -144,6 +145,7 @@ class WorkloadInfo:
     fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
     cpus: int = 1  # so many the guest must have: with fewer it is measured only if it is named
+    needs: str = ""  # "disk" or "network": what is made ready for it, and checked on both sides
     named: bool = False  # takes long, and is measured only where `--workload` names it, but by "*"
 
     @property

@@ -31,6 +31,7 @@ extern const struct command DISK_COMMANDS[];   /* probe_disk.c */
 extern const struct command NET_COMMANDS[];    /* probe_net.c */
 extern const struct command LIFE_COMMANDS[];   /* probe_life.c */
 extern const struct command LOAD_COMMANDS[];   /* probe_load.c */
+extern const struct command APP_COMMANDS[];    /* probe_app.c */
 extern const struct command EXIT_COMMANDS[];   /* probe_exit.c */
 extern const struct command XEN_COMMANDS[];    /* probe_xen.c */
 extern const struct command HYPERVISOR_COMMANDS[]; /* probe_hypervisor.c */

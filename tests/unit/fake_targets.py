@@ -56,7 +56,7 @@ class FakeTarget:
         return {"host_cpu_s": self.cpu_s, "vcpu_wait_s": 0.0}
 
     def spin(self, command: str) -> Output:
-        if command == execution.LISTENING:
+        if command in (execution.LISTENING, execution.startable("serve")):
             return Output(0, "", "")
         units = int(command.rsplit(maxsplit=1)[-1])
         return Output(0, json.dumps({"elapsed_ns": round(units * self.cost_s * 1e9)}), "")
@@ -68,8 +68,10 @@ class FakeTarget:
     @contextlib.contextmanager
     def server(self, command: str) -> Iterator[None]:
         self.log.append(f"{self.name} serves {command}")
-        yield
-        self.log.append(f"{self.name} served")
+        try:
+            yield
+        finally:
+            self.log.append(f"{self.name} served")
 
 
 class Bench:

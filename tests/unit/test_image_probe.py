@@ -264,3 +264,27 @@ def test_lost_partner_and_full_disk_are_failures_with_a_reason(probe: Path) -> N
         )
     assert unwritten.returncode == 1
     assert "No space left" in unwritten.stderr
+
+
+def test_a_program_is_timed_from_its_start_to_its_end_and_its_output_is_not_the_result(
+    probe: Path,
+) -> None:
+    result = run(probe, "timed", "7", "sh", "-c", "echo hello; sleep 0.1")
+    assert result["units"] == 7
+    assert 0.1e9 <= result["elapsed_ns"] < 5e9
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        (("sh", "-c", "echo lost >&2; exit 3"), "lost\nvbench-probe: sh ended with status 3"),
+        (("sh", "-c", "kill -9 $$"), "sh was ended by signal 9"),
+        (("no-such-program",), "no-such-program: No such file or directory"),
+    ],
+)
+def test_a_program_that_fails_has_no_time(probe: Path, program: tuple[str, ...], says: str) -> None:
+    done = subprocess.run(
+        [probe, "timed", "1", *program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert says in done.stderr

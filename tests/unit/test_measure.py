@@ -125,9 +125,11 @@ def test_a_server_runs_on_the_target_and_the_client_beside_it() -> None:
         read=parsers.probe,
         server=lambda endpoint: f"serve {endpoint.port}",
     )
-    assert bench.log[:4] == [
+    assert bench.log[:6] == [
+        f"native: {execution.startable('serve')}",
         "native serves serve 5201",
         f"native: {execution.LISTENING}",
+        f"guest: {execution.startable('serve')}",
         "guest serves serve 5201",
         f"guest: {execution.LISTENING}",
     ]
@@ -164,6 +166,31 @@ def test_a_client_that_comes_too_early_comes_again(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ClientRefused, match="iperf3: unable to receive control message") as told:
         streams(itertools.repeat(True))
     assert told.value.evidence.startswith("c ")
+
+
+@pytest.mark.parametrize(
+    ("answered", "status", "what", "log"),
+    [
+        (execution.startable("serve"), 127, "the image has no program serve", 1),
+        (execution.startable("serve"), 1, "another program listens on port 5201", 1),
+        (execution.LISTENING, 1, "the workload's server does not listen on port 5201", 4),
+    ],
+)
+def test_a_server_that_does_not_come_up_has_a_reason_and_is_ended(
+    answered: str, status: int, what: str, log: int
+) -> None:
+    bench = Bench()
+    spin = bench.native.spin
+    bench.native.answer = lambda command: (
+        Output(status, "", "") if command == answered else spin(command)
+    )
+    with pytest.raises(WorkloadError, match=what) as raised:
+        bench.measure()(
+            lambda units, _: f"connect {units}", read=parsers.probe, server=lambda _: "serve 5201"
+        )
+    assert raised.value.evidence == "serve 5201"
+    assert len(bench.log) == log  # what was started was ended, and no client ran
+    assert log == 1 or bench.log[-1] == "native served"
 
 
 def test_a_server_without_a_network() -> None:

@@ -34,6 +34,27 @@ IPERF3 = {
 }
 
 
+# redis-benchmark 7.0.15, and the line that our command adds; without its last two columns
+REDIS = """\
+"test","rps","avg_latency_ms","min_latency_ms","p50_latency_ms","p95_latency_ms"
+"SET","16949.15","1.944","0.144","1.007","5.583"
+"GET","21276.60","1.556","0.184","0.823","4.967"
+each,2000
+"""
+# ab 2.3 of Apache 2.4.68, without its lines of names and of quantiles
+AB = """\
+Concurrency Level:      16
+Time taken for tests:   0.245 seconds
+Complete requests:      2000
+Failed requests:        0
+Keep-Alive requests:    2000
+Total transferred:      62036000 bytes
+HTML transferred:       61552000 bytes
+Requests per second:    8156.27 [#/sec] (mean)
+Time per request:       1.962 [ms] (mean)
+"""
+
+
 def test_probe() -> None:
     made = parsers.probe(GROUPS)
     assert (made.elapsed_s, made.units, made.equal) == (pytest.approx(0.0201363), 60000, 0.915)
@@ -79,10 +100,29 @@ def test_openssl_speed_is_seconds_per_mebibyte() -> None:
     assert parsers.openssl_speed(OPENSSL) == pytest.approx((1 << 20) / 1135296512)
 
 
+def test_redis_benchmark_is_the_time_of_both_kinds_of_requests() -> None:
+    made = parsers.redis_benchmark(REDIS)
+    assert made.units == 4000
+    assert made.elapsed_s == pytest.approx(2000 / 16949.15 + 2000 / 21276.60)
+
+
+def test_ab_is_the_time_of_all_requests_and_none_may_fail() -> None:
+    made = parsers.ab(AB)
+    assert (made.units, made.elapsed_s) == (2000, pytest.approx(0.245, rel=2e-3))
+    for broken in (
+        AB.replace("Failed requests:        0", "Failed requests:        3"),
+        AB + "Non-2xx responses:      2000\n",
+    ):
+        with pytest.raises(WorkloadError, match="requests failed"):
+            parsers.checked(parsers.ab, broken, "ab")
+
+
 READERS: dict[Callable[[str], Reading | float], str] = {
     parsers.probe: TIMER,
     parsers.iperf3: json.dumps(IPERF3),
     parsers.openssl_speed: OPENSSL,
+    parsers.redis_benchmark: REDIS,
+    parsers.ab: AB,
 }
 readers = st.sampled_from(list(READERS))
 names = pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
@@ -107,6 +147,9 @@ BROKEN = (
     '{"end": {"sum_sent": {"seconds": 1}, "sum_received": {"seconds": 1, "bytes": null}}}',
     '{"error": "unable to connect to server: Connection refused"}',
     "+F:25:sha256:0.00\n",
+    "each,0\n",
+    '"SET","0.00"\n"GET","1.00"\neach,9\n',
+    AB.replace("8156.27", "0.00"),
     "+F:25:sha256:.\n",
 )
 

@@ -146,7 +146,7 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
     assert "`tcg`: all but 16 workloads that stand for the others" in many
 
     devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
-    assert "all but `disk/*`, `network/*`, `boot/*`" in devices
+    assert "all but `disk/*`, `network/*`, `app/*`, `boot/*`" in devices
     assert "| `--backend tcg` |" in devices
     exits = markdown(result(item("a", pairs(2.0)), reduced_to=NO_EXITS))
     assert "`tcg`: `exit/*` | none of these events" in exits

@@ -46,6 +46,31 @@ def test_an_application_finds_its_kinds_of_work_and_the_dearest() -> None:
     )
 
 
+def test_applications_that_were_measured_answer_for_themselves() -> None:
+    programs = result(
+        *(
+            item(f"app-{name}", pairs(ratio, spread=0.0), variant="a", backend="a", category="app")
+            for name, ratio in (("redis", 3.0), ("sqlite", 2.0))
+        ),
+        variant="a",
+        declaration=KVM,
+    )
+    text = " ".join(answers(programs).split())
+    assert "database, web server or build in a guest?** As much as these did" in text
+    assert "| KVM, translating `a` | ×3.00 | ×2.00 | — | — | — |" in text
+    assert "No application" not in text
+    first = report.render([programs], plots_dir=None).markdown.partition("\n## ")[0]
+    assert "**Applications** (guest ÷ native): redis ×3.00, SQLite ×2.00 `a`." in first
+    assert "were not measured: `vbench run" not in first
+
+
+def test_without_applications_the_report_says_how_to_get_them() -> None:
+    made = timed("a", computing=2.0)
+    assert "No application was measured (`vbench run --workload 'app*'` does)" in answers(made)
+    first = report.render([made], plots_dir=None).markdown.partition("\n## ")[0]
+    assert "zstd) were not measured: `vbench run --workload 'app*'`." in first
+
+
 def test_the_cheapest_for_each_kind_of_work_is_what_to_use() -> None:
     text = answers(
         timed("a", computing=2.0, disk=5.0, net=3.0), timed("b", computing=3.0, disk=2.0, net=4.0)

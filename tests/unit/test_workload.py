@@ -188,6 +188,22 @@ def test_a_change_changes_the_definitions_that_it_concerns(
     assert {name for name in before if before[name].definition != after[name].definition} == changed
 
 
+def test_what_a_workload_needs_is_its_category_s_or_stated(infos: Infos) -> None:
+    found = infos("""
+        @workload(unit="x", category="disk")
+        def bench_a(measure): ...
+        @workload(unit="x", category="app", needs="network")
+        def bench_b(measure): ...
+        @workload(unit="x", category="app")
+        def bench_c(measure): ...
+        """)
+    assert {name: each.needs for name, each in found.items()} == {
+        "a": "disk", "b": "network", "c": ""
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="it cannot need 'money'"):
+        infos("@workload(unit='x', needs='money')\ndef bench_a(measure): ...")
+
+
 def test_built_in_workloads() -> None:
     files = sorted((Path(__file__).parents[2] / "workloads").glob("bench_*.py"))
     found = [each.info for each in collect(files)]

@@ -21,8 +21,9 @@ from vbench.records import Cause
 PREFIX, SCENARIO_PREFIX = "bench_", "scenario_"
 _DEFAULTS: Mapping[str, object] = {
     "category": "cpu", "statistic": "ratio", "options": "", "boots": 0, "counted": True,
-    "cause": None, "fresh": False, "representative": False, "cpus": 1, "named": False,
+    "cause": None, "fresh": False, "representative": False, "cpus": 1, "named": False, "needs": "",
 }  # fmt: skip
+_NEEDED = ("disk", "network")
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     the first on each boot;
     `representative`: a reduced run measures it of its category; `cpus`: guests with fewer are left
     out, unless it is named; `named`: it is measured only where `--workload` names it, and not by
-    "*".
+    "*"; `needs`: "disk" or "network", which those of these categories need without saying so.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. A scenario need state nothing: its name says its kind, which is its
@@ -93,6 +94,11 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
             raise UsageError(f"{where}: {key} is a number, not {values[key]!r}")
     if values["counted"] not in ("True", "False"):
         raise UsageError(f"{where}: counted is True or False, not {values['counted']!r}")
+    needs = values["needs"]
+    if needs not in ("", *_NEEDED):
+        raise UsageError(
+            f"{where}: it cannot need {needs!r}", remedy=f"one of {', '.join(_NEEDED)}, or nothing"
+        )
     cause = stated.get("cause")
     if cause is not None and not isinstance(cause, Cause):
         raise UsageError(f"{where}: its cause is no vbench.records.Cause: {cause!r}")
@@ -111,6 +117,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         fresh=stated.get("fresh") is True,
         representative=stated.get("representative") is True,
         cpus=int(values["cpus"]),
+        needs=needs or (values["category"] if values["category"] in _NEEDED else ""),
         named=stated.get("named") is True,
     )
 

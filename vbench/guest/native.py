@@ -12,7 +12,7 @@ from vbench.guest.target import ALIKE, ENVIRONMENT
 from vbench.hosts.pinning import beside, placement
 from vbench.model import ImageFiles, Output
 
-SCRATCH_IN_ROOT = "/scratch/disk"
+SCRATCH_IN_ROOT = "/scratch"
 _CLEAN = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
 
 # $1 root, $2 file to be the scratch disk or empty, $3 ALIKE, $4 command. rbind and not a fresh
@@ -24,10 +24,7 @@ set -e
 PATH=$PATH:/usr/sbin:/sbin  # a plain user has no chroot on theirs
 mount --rbind /proc "$1/proc"; mount --rbind /sys "$1/sys"; mount --rbind /dev "$1/dev"
 mount -t tmpfs tmpfs "$1/tmp"
-if [ "$2" ]; then
-  mount -t tmpfs tmpfs "$1/scratch"; : > "$1{SCRATCH_IN_ROOT}"
-  mount --bind "$2" "$1{SCRATCH_IN_ROOT}"
-fi
+if [ "$2" ]; then mount --bind "${{2%/*}}" "$1{SCRATCH_IN_ROOT}"; fi
 env -i {_CLEAN} "$(command -v chroot)" "$1" /bin/sh -c "$3" sh "$4" || exit
 """
 
@@ -106,7 +103,7 @@ class Native:
         self._way = self._probe()
         path = scratch.path if scratch else ""
         if self._way and self._file:
-            path = SCRATCH_IN_ROOT
+            path = f"{SCRATCH_IN_ROOT}/{self._file.rpartition('/')[2]}"
         size_mib = scratch.size_mib if scratch else 0
         self.endpoint = Endpoint(path, 0, size_mib, address, SERVER_PORT, vcpus)
 

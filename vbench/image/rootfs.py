@@ -12,13 +12,21 @@ from vbench.image.elf import Elf
 
 # program -> Debian package it comes from
 PROGRAMS = {
+    "ab": "apache2-utils",
     "busybox": "busybox-static",
     "dropbear": "dropbear-bin",
     "iperf3": "iperf3",
+    "mkfs.ext4": "e2fsprogs",
+    "nginx": "nginx",
     "openssl": "openssl",
+    "redis-benchmark": "redis-tools",
+    "redis-server": "redis-server",
     "setpriv": "util-linux",
+    "sqlite3": "sqlite3",
     "taskset": "util-linux",
+    "tcc": "tcc",
     "unshare": "util-linux",
+    "zstd": "zstd",
 }
 
 # Loaded by name at run time, so no ELF header tells of them: threads that are cancelled.

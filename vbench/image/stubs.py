@@ -1,8 +1,8 @@
 """Stand-ins for libraries that a program needs to start but that no measurement uses.
 
 Debian's QEMU, which the testbed adds to the image, links drivers for InfiniBand and persistent
-memory. A stub exports the names that the programs import; a program that calls one gets an error
-message and ends.
+memory. redis can tell systemd that it is up, and its allocator has an interface for C++. A stub
+exports the names that the programs import; a program that calls one gets an error message and ends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 from vbench.image import tools
 from vbench.image.elf import Elf
 
-STUBBED = frozenset({"libibverbs.so.1", "libpmem.so.1", "librdmacm.so.1"})
+STUBBED = frozenset(
+    {"libibverbs.so.1", "libpmem.so.1", "librdmacm.so.1", "libstdc++.so.6", "libsystemd.so.0"}
+)
 
 # Without a C library, so that a stub fits whichever the image holds.
 SOURCE = """\

@@ -11,20 +11,24 @@ from vbench.guest import conditions, tcp
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.disk import disk_path, guest_problem
+from vbench.model import WorkloadInfo
 from vbench.records import DiskPath
 from vbench.system.cgroups import cpu_group
+
+# What a workload that needs files on the disk makes there; natively it uses the host's.
+GUESTS_FILE_SYSTEM = "ext4"
 
 _known: weakref.WeakKeyDictionary[Guest, str] = weakref.WeakKeyDictionary()
 
 
 def check(
-    category: str,
+    info: WorkloadInfo,
     guest: Guest,
     native: Native | None,
     clients: Iterable[Native],
     disks: Iterable[Host],
 ) -> dict[str, str]:
-    """Flags for a workload of `category`, each with a sentence; called before it is measured.
+    """Flags for a workload, each with a sentence; called before it is measured.
 
     `clients` and `native` are in network namespaces of ours where the workload needs a network;
     `disks` are the hosts whose scratch disks it uses, filled before. Raises Unsupported where the
@@ -33,14 +37,14 @@ def check(
     found: dict[str, str] = {}
     if native is None:
         return found
-    found |= conditions.differences(native, guest, category)
+    found |= conditions.differences(native, guest, info.category)
     theirs, ours = (sorted(of) for of in (guest.endpoint.cpus, native.cpus))
     if theirs and theirs != ours:
         found["cpus_differ"] = f"the guest's vCPUs may run on CPUs {theirs}, native on {ours}"
     group = guest.endpoint.cpu_group
     if group and group != cpu_group(native.host.read("/proc/self/cgroup")):
         found["cpu_group"] = "the guest's threads are in a control group that native is not in"
-    if category == "network":
+    if info.needs == "network":
         used, differs = tcp.align(guest, [native, *clients])
         own = guest.observed.tcp_congestion_control
         if own not in ("", used):
@@ -53,7 +57,12 @@ def check(
         path = disk_path(host)
         if path.problem:
             found["not_direct"] = f"{path.problem} ({path.file_system} on {path.device})"
-    if category == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
+        files = info.category != "disk" and host is native.host and not host.scratch().device
+        if files and path.file_system != GUESTS_FILE_SYSTEM:
+            found["file_system_differs"] = (
+                f"{path.file_system} natively, {GUESTS_FILE_SYSTEM} in the guest"
+            )
+    if info.needs == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
         found["not_direct"] = problem
     return found
 

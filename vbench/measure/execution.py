@@ -113,8 +113,28 @@ def serving(target: Target, server: Server | None) -> Iterator[None]:
     if server is None:
         yield
         return
-    with target.server(server(target.endpoint)):
-        succeed(target, LISTENING, timeout_s=30)
+    command = server(target.endpoint)
+    program = command.partition(" ")[0]
+    status = target.run(startable(program), timeout_s=30).status
+    if status == _NO_PROGRAM:
+        raise WorkloadError(
+            f"the image has no program {program}",
+            evidence=command,
+            remedy="build an image with this version of vbench, or export one with it",
+        )
+    if status != 0:
+        raise WorkloadError(
+            f"another program listens on port {SERVER_PORT}",
+            evidence=command,
+            remedy="end it: `netstat -ltnp` there shows who it is",
+        )
+    with target.server(command):
+        if target.run(LISTENING, timeout_s=30).status != 0:
+            raise WorkloadError(
+                f"the workload's server does not listen on port {SERVER_PORT}",
+                evidence=command,
+                remedy="run this command with `vbench exec`, which shows what it says",
+            )
         yield
 
 
@@ -127,8 +147,17 @@ def client_of(side: str, clients: Mapping[str, Native], server: Server | None) -
     return clients[side]
 
 
-# Until somebody listens on SERVER_PORT: the state column of proc(5) net/tcp says 0A.
-LISTENING = (
-    f"until cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{SERVER_PORT:04X} [0-9A-F:]* 0A'; "
-    "do sleep 0.05; done"
-)
+# Whether somebody listens on SERVER_PORT: the state column of proc(5) net/tcp says 0A.
+_LISTENS = f"cat /proc/net/tcp /proc/net/tcp6 | grep -q ':{SERVER_PORT:04X} [0-9A-F:]* 0A'"
+# Until that is so; status 1 where it takes too long.
+LISTENING = f"for i in $(seq 200); do if {_LISTENS}; then exit 0; fi; sleep 0.05; done; exit 1"
+_NO_PROGRAM = 127
+
+
+def startable(program: str) -> str:
+    """What says whether a server can be started: the program is there, and nobody listens on its
+    port. One that was killed may take a moment to end."""
+    return (
+        f"command -v {program} >/dev/null || exit {_NO_PROGRAM}; "
+        f"for i in $(seq 40); do if ! {_LISTENS}; then exit 0; fi; sleep 0.05; done; exit 1"
+    )

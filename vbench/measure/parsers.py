@@ -65,6 +65,30 @@ def openssl_speed(text: str) -> float:
     return (1 << 20) / float(match[1])
 
 
+def redis_benchmark(text: str) -> Reading:
+    """`redis-benchmark --csv -t set,get`, then a line `each,N`: seconds that N SET and N GET took,
+    from the requests of each per second."""
+    rates = dict(re.findall(r'^"(SET|GET)","([\d.]+)"', text, re.MULTILINE))
+    each = int(re.findall(r"^each,(\d+)\n", text, re.MULTILINE)[0])
+    return Reading(sum(each / float(rates[name]) for name in ("SET", "GET")), units=2 * each)
+
+
+def ab(text: str) -> Reading:
+    """ApacheBench: seconds for the requests that it completed. Its time has milliseconds only, its
+    requests per second more digits. A request that failed is a fault."""
+
+    def value(name: str) -> float:
+        match = re.search(rf"^{name}: +([\d.]+)\s", text, re.MULTILINE)
+        if match is None:
+            raise ValueError(f"there is no line {name!r}")
+        return float(match[1])
+
+    if value("Failed requests") or "Non-2xx responses" in text:
+        raise ValueError("requests failed")
+    done = value("Complete requests")
+    return Reading(done / value("Requests per second"), units=done)
+
+
 # What a reader may raise on output that its program never prints.
 _NONSENSE = (
     *(ValueError, KeyError, IndexError, TypeError, AttributeError),

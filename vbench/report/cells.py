@@ -48,6 +48,7 @@ FLAGS = {
     "cpu_differs": "native ran on another CPU model than the guest: no word",
     "cpus_differ": "the guest's vCPUs are pinned to CPUs that native may not use: no word",
     "disk_differs": "native and guest used disks of their own: no word",
+    "file_system_differs": "the guest and native had their files on unlike file systems: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "
     "results: no ratio; the launch facts say whose",
     "own_network": "packets crossed what lies between the machine and its client, where nothing "
@@ -65,7 +66,7 @@ FLAGS = {
 
 def no_ratio(item: Item) -> bool:
     """Whether a ratio would compare a NAT in user mode with the kernel's network stack."""
-    return item.category == "network" and "nat" in item.flags
+    return item.category in ("network", "app") and "nat" in item.flags
 
 
 def overhead(item: Item) -> Overhead | None:

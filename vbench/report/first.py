@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.model import HostKind, Status, Technique
-from vbench.report import sentences, types_table
+from vbench.report import applications, sentences, types_table
 from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, choose, launched
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
@@ -34,10 +34,18 @@ _HOSTS = 4  # so many are named on the first screen
 def screen(gathered: Gathered, contents: str) -> list[Block]:
     """All of it, from the answer to the links to the chapters."""
     tables = [comparison(gathered), types_table.table(gathered)]
+    programs = applications.line(gathered)
     return [
         sentences.answer(gathered),
         *tables,
-        "<br>".join([notes(*tables), *_sources(gathered), *_hosts(gathered.panels)]),
+        "<br>".join(
+            [
+                programs,
+                notes(*tables, also=programs),
+                *_sources(gathered),
+                *_hosts(gathered.panels),
+            ]
+        ),
         *_next_steps(gathered),
         contents,
     ]
@@ -130,9 +138,10 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
     return f"{plain(found.launch.attestation.summary.partition(';')[0])} {code(found.variant)}"
 
 
-def notes(*tables: Table) -> str:
-    """What the numbers and the marks of these tables are."""
-    shown = " ".join(cell.text for table in tables for row in table.cells() for cell in row)
+def notes(*tables: Table, also: str = "") -> str:
+    """What the numbers and the marks of these tables are, and of the text below them."""
+    cells = (cell.text for table in tables for row in table.cells() for cell in row)
+    shown = " ".join([*cells, also])
     return " ".join([_MEASURES, *(text for mark, text in _MARKS.items() if mark in shown)])
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 
 from vbench.model import Technique
-from vbench.report import attribution, exits, hypervisors, reference
+from vbench.report import applications, attribution, exits, hypervisors, reference
 from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, brief, choose
 from vbench.report.document import Block, Table, link
 from vbench.report.gather import Gathered, Panel
-from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
+from vbench.report.reference import (
+    APPLICATIONS,
+    DISK_OPERATIONS,
+    NETWORK_OPERATIONS,
+    ReferenceSet,
+)
 from vbench.report.sentences import NAMES, rated
 from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number, plain, plural, span
@@ -30,24 +35,25 @@ _REPEATS = 0.001  # counts that are no further apart over boots repeat: see `com
 
 def section(gathered: Gathered) -> list[Block]:
     """Empty where nothing has a ratio to native."""
-    chosen = list(_chosen(gathered))
-    if not chosen:
+    chosen, programs = list(_chosen(gathered, _WORK)), list(_chosen(gathered, (APPLICATIONS,)))
+    if not (chosen or programs):
         return []
     return [
         *_extremes(chosen),
-        *_application(chosen),
+        *_application(programs, chosen),
         *_why(gathered),
         *_trust(gathered.panels),
         *_advice(gathered),
     ]
 
 
-def _chosen(gathered: Gathered) -> Iterator[Choice]:
+def _chosen(gathered: Gathered, sets: Iterable[ReferenceSet]) -> Iterator[Choice]:
     """The variant that stands for each hypervisor by each technique, by the clock if it can be."""
+    sets = tuple(sets)
     # older results do not name their hypervisors
     names = [each.kind.name for each in hypervisors.measured(gathered.panels)] or [""]
     for technique, name in product(Technique, names):
-        found = choose(gathered.panels, technique, _WORK, hypervisor=name)
+        found = choose(gathered.panels, technique, sets, hypervisor=name)
         if found is not None:
             yield found
 
@@ -76,26 +82,51 @@ def _extremes(chosen: Sequence[Choice]) -> list[Block]:
     return [f"The cheapest that was measured here is {texts[0]}; the most expensive is {texts[1]}."]
 
 
-def _application(chosen: Sequence[Choice]) -> list[Block]:
+def _application(programs: Sequence[Choice], chosen: Sequence[Choice]) -> list[Block]:
+    """The applications that were measured, then the kinds of work that others mix."""
+    measured = applications.table([_marked(each) for each in programs], programs)
     headings = ["Guest ÷ native", *(f"{work[0].upper()}{work[1:]}" for work in _WORK.values())]
-    rows = [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen]
-    shown = "".join(map("".join, rows))
+    kinds = Table(headings, [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen])
+    found: list[Block] = []
+    if programs:
+        found += [
+            f"{_ASKED} As much as these did (redis: database in memory; SQLite: database on the "
+            "disk, each transaction synced; nginx: web server; a C compiler: many processes; "
+            f"zstd: compression).{_notes(measured)} "
+            f"All of them, with intervals, are in {link('Every workload')}.",
+            measured,
+        ]
+    if chosen:
+        others = (
+            "Another program mixes kinds of work in its own way, and each kind has its own cost."
+            if programs
+            else f"{_ASKED} No application was measured ({code(applications.HOW_TO)} does). "
+            "Each mixes five kinds of work, and each kind has its own cost."
+        )
+        found += [
+            f"{others} Look up what yours does most. A database that waits for its disk pays what "
+            "the column of disk operations says. One that answers from memory pays for computing, "
+            f"memory and system calls.{_notes(kinds)}",
+            kinds,
+            "\n".join(map(_dearest, chosen)),
+        ]
+    return found
+
+
+_ASKED = "**How much slower is my database, web server or build in a guest?**"
+
+
+def _notes(shown: Table) -> str:
+    """What the marks of a table say, as a sentence in brackets."""
     notes = {
         COUNTED: "counted in instructions, without the time of a device or of a world switch",
         PART: "over a part of the workloads",
         DOUBTFUL: "not certain",
         UNDECIDED: f"means an interval that holds {TIMES}1.00 and a high overhead",
     }
-    marks = "; ".join(f"{mark} {text}" for mark, text in notes.items() if mark in shown)
-    return [
-        "**How much slower is my database, web server or build in a guest?** No application was "
-        "measured. Each mixes five kinds of work, and each kind has its own cost. Look up what "
-        "yours does most. A database that waits for its disk pays what the column of disk "
-        "operations says. One that answers from memory pays for computing, memory and system "
-        f"calls.{f' ({marks}.)' if marks else ''}",
-        Table(headings, rows),
-        "\n".join(map(_dearest, chosen)),
-    ]
+    text = "".join(cell.text for row in shown.cells() for cell in row)
+    marks = "; ".join(f"{mark} {note}" for mark, note in notes.items() if mark in text)
+    return f" ({marks}.)" if marks else ""
 
 
 def _dearest(choice: Choice) -> str:

@@ -43,6 +43,15 @@ NETWORK_THROUGHPUT = ReferenceSet(
     "network throughput", "network", ("network-receive", "network-send")
 )
 NETWORK_OPERATIONS = ReferenceSet("network operations", "network", ("network-rr",))
+# workload -> what people call the program
+PROGRAMS = {
+    "app-redis": "redis",
+    "app-sqlite": "SQLite",
+    "app-nginx": "nginx",
+    "app-compile": "C compiler",
+    "app-zstd": "zstd",
+}
+APPLICATIONS = ReferenceSet("applications", "app", tuple(PROGRAMS))
 PAGE_FAULT = "memory-pagefault"
 # What hypervisors are compared by on one machine: operations, and the workload of each.
 OPERATIONS = (

@@ -55,6 +55,7 @@ TITLES = {
     "exit": "VM exits",
     "disk": "Disk",
     "network": "Network",
+    "app": "Applications",
     "boot": "Boot",
 }
 

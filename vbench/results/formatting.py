@@ -155,7 +155,7 @@ def per_unit(seconds: float | None, unit: str, category: str, base: TimeBase) ->
         size, name = next((s for s in _RATES if held / seconds >= s[0]), _RATES[-1])
         return f"{number(held / seconds / size)} {name}"
     text = duration(seconds, base)
-    if category in ("disk", "network"):
+    if category in ("disk", "network", "app"):
         return f"{text} ({number(1 / seconds)}/s)"
     return text
 

@@ -25,7 +25,10 @@ LOW_MAX = 1.10
 MEDIUM_MAX = 2.0
 
 # Differences that decide a figure: it gets no word.
-UNLIKE = ("not_direct", "tcp_differs", "cpu_differs", "cpus_differ", "disk_differs")
+UNLIKE = (
+    *("not_direct", "tcp_differs", "cpu_differs", "cpus_differ", "disk_differs"),
+    "file_system_differs",
+)
 # When further boots of an item are not worth their time (see `settled`). Student's t of two boots
 # is 12.7, of three 4.3: an interval of two is hardly one.
 MIN_BOOTS = 3
