@@ -145,8 +145,13 @@ class WorkloadInfo:
     fresh: bool = False  # the first of a boot
     representative: bool = False  # one of those that a reduced run measures of its category
     cpus: int = 1  # so many the guest must have: with fewer it is measured only if it is named
-    needs: str = ""  # "disk" or "network": what is made ready for it, and checked on both sides
+    needs: str = ""  # "disk" or "network", if its category does not say so
     named: bool = False  # takes long, and is measured only where `--workload` names it, but by "*"
+
+    @property
+    def device(self) -> str:
+        """What is made ready for it and checked on both sides: "disk", "network" or nothing."""
+        return self.needs or (self.category if self.category in ("disk", "network") else "")
 
     @property
     def scenario(self) -> bool:

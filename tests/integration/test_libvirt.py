@@ -33,6 +33,7 @@ from vbench.hypervisors.libvirt.machine import LibvirtMachine
 from vbench.hypervisors.libvirt.virsh import Virsh
 from vbench.hypervisors.qemu.truth import engine
 from vbench.measure.comparability import check
+from vbench.model import Statistic, WorkloadInfo
 from vbench.plugins.libvirt import BACKENDS
 from vbench.plugins.tcg_virtio import BACKEND as TCG_VIRTIO
 from vbench.run.measuring import MeasureFactory
@@ -41,6 +42,7 @@ from vbench.system.cgroups import cpu_group
 
 pytestmark = pytest.mark.libvirt
 QEMU = next(each for each in BACKENDS if each.type == "qemu")
+CPU = WorkloadInfo("cpu-x", "cpu", "event", Statistic.RATIO, "x", "d", "bench_x.py")
 VIRT_INSTALL = Path(__file__).parents[1] / "data/virt-install.xml"
 
 
@@ -178,12 +180,12 @@ def test_native_runs_on_the_cpus_that_the_file_gives_the_guest(
         native = factory._native(host, pinned.endpoint)
         ask = "sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status"
         assert succeed(native, ask, timeout_s=20).strip() == str(first)
-        assert "cpus_differ" not in check("cpu", pinned, native, [], [])
+        assert "cpus_differ" not in check(CPU, pinned, native, [], [])
         own = cpu_group(Path("/proc/self/cgroup").read_text())
         there = pinned.endpoint.cpu_group != own
-        assert ("cpu_group" in check("cpu", pinned, native, [], [])) is there
+        assert ("cpu_group" in check(CPU, pinned, native, [], [])) is there
         monkeypatch.setattr(native, "cpus", (first + 1,))
-        assert "cpus_differ" in check("cpu", pinned, native, [], [])
+        assert "cpus_differ" in check(CPU, pinned, native, [], [])
 
 
 def test_what_virt_install_prints_here_boots(host: LocalHost, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_what_a_workload_needs_is_its_category_s_or_stated(infos: Infos) -> None
         @workload(unit="x", category="app")
         def bench_c(measure): ...
         """)
-    assert {name: each.needs for name, each in found.items()} == {
+    assert {name: each.device for name, each in found.items()} == {
         "a": "disk", "b": "network", "c": ""
     }  # fmt: skip
     with pytest.raises(UsageError, match="it cannot need 'money'"):

@@ -61,7 +61,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
     the first on each boot;
     `representative`: a reduced run measures it of its category; `cpus`: guests with fewer are left
     out, unless it is named; `named`: it is measured only where `--workload` names it, and not by
-    "*"; `needs`: "disk" or "network", which those of these categories need without saying so.
+    "*"; `needs`: "disk" or "network", which workloads of these categories need without saying so.
 
     The definition digest covers the function's whole file but its other workloads: helpers and
     constants count too. A scenario need state nothing: its name says its kind, which is its
@@ -117,7 +117,7 @@ def describe(function: Callable[..., object], stated: Mapping[str, object]) -> W
         fresh=stated.get("fresh") is True,
         representative=stated.get("representative") is True,
         cpus=int(values["cpus"]),
-        needs=needs or (values["category"] if values["category"] in _NEEDED else ""),
+        needs=needs,
         named=stated.get("named") is True,
     )
 

@@ -44,7 +44,7 @@ def check(
     group = guest.endpoint.cpu_group
     if group and group != cpu_group(native.host.read("/proc/self/cgroup")):
         found["cpu_group"] = "the guest's threads are in a control group that native is not in"
-    if info.needs == "network":
+    if info.device == "network":
         used, differs = tcp.align(guest, [native, *clients])
         own = guest.observed.tcp_congestion_control
         if own not in ("", used):
@@ -62,7 +62,7 @@ def check(
             found["file_system_differs"] = (
                 f"{path.file_system} natively, {GUESTS_FILE_SYSTEM} in the guest"
             )
-    if info.needs == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
+    if info.device == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
         found["not_direct"] = problem
     return found
 

@@ -57,14 +57,14 @@ class MeasureFactory:
         Raises Unsupported."""
         can, reference, at = guest.capabilities, guest.reference, guest.endpoint
         hosts = {reference or guest.host, guest.host}
-        disks = hosts if state.info.needs == "disk" else set()
+        disks = hosts if state.info.device == "disk" else set()
         if disks and can.disk is DiskPath.NONE:
             raise Unsupported(can.no_disk or "its guests have no disk for measuring")
         for each in disks:
             each.fill_scratch()
         native: Native | None = None
         clients: dict[str, Native] = {}
-        if state.info.needs == "network":
+        if state.info.device == "network":
             if can.network is NetworkPath.NONE:
                 raise Unsupported(can.no_network or "its guests have no network for measuring")
             clients[GUEST] = self._native(guest.client_host, at, guest.client_prefix, client=True)
@@ -78,7 +78,7 @@ class MeasureFactory:
         if native and guest.observed.kernel != native.host.facts().facts.get("kernel"):
             state.outcome.flags.add("kernel_differs")
         if native and can.native is NativeReference.OTHER_HOST:
-            state.outcome.flags |= _unlike(guest, native, state.info.needs)
+            state.outcome.flags |= _unlike(guest, native, state.info.device)
         if native and can.native is NativeReference.PRIVILEGED_GUEST:
             state.outcome.flags.add("native_is_dom0")
         unlike = check(state.info, guest, native, clients.values(), disks)
@@ -178,13 +178,13 @@ class MeasureFactory:
 _METAL = ("none", "", "unknown")
 
 
-def _unlike(guest: Guest, native: Native, needs: str) -> set[str]:
+def _unlike(guest: Guest, native: Native, device: str) -> set[str]:
     """Flags where native ran on another machine than the guest."""
     flags = {"other_machine"}
     if guest.observed.cpu_model != native.host.facts().facts.get("cpu_model"):
         flags.add("cpu_differs")
     if native.host.facts().facts.get("virtualization", "unknown") not in _METAL:
         flags.add("reference_is_guest")
-    if needs == "disk" and guest.capabilities.disk is DiskPath.OWN:
+    if device == "disk" and guest.capabilities.disk is DiskPath.OWN:
         flags.add("disk_differs")
     return flags
