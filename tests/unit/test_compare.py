@@ -306,6 +306,58 @@ def test_order_of_files_does_not_matter() -> None:
     assert compare([*a, *b], [*b, *a], 5) == compare([*b, *a], [*a, *b], 5)
 
 
+def flagged(*flags: str) -> Item:
+    return item("a", [replace(each, flags=flags) for each in pairs(1.5, seed=2)], category="disk")
+
+
+@pytest.mark.parametrize("flags", [("not_direct",), ("tcp_differs", "steal"), ("cpus_differ",)])
+def test_a_flag_that_forbids_a_word_is_refused_where_one_side_has_it(
+    flags: tuple[str, ...],
+) -> None:
+    (row,) = compare(run(flagged()), run(flagged(*flags)), 10).rows
+    assert row.verdict is Verdict.REFUSED
+    assert row.note == f"flags that forbid a word (`none` against `{flags[0]}`)"
+    assert verdicts(compare(run(flagged(*flags)), run(flagged(*flags)), 10)) == {"a": Verdict.SAME}
+
+
+def test_what_disturbed_one_side_is_named() -> None:
+    got = compare(run(flagged()), run(flagged("throttled", "steal")), 10)
+    assert verdicts(got) == {"a": Verdict.SAME}
+    assert got.rows[0].note == (
+        "steal: 0% of the pairs of BASE, 100% of NEW; "
+        "throttled: 0% of the pairs of BASE, 100% of NEW"
+    )
+    quiet = [replace(each, flags=("steal",) * (each.boot == 0)) for each in pairs(1.5, seed=2)]
+    assert compare(run(flagged()), run(item("a", quiet)), 10).rows[0].note == ""
+
+
+def test_facts_of_hosts_that_differ_are_named() -> None:
+    slow = host(cpu_quota="10% of a CPU", governor="powersave")
+    usual = host(cpu_quota="none", governor="performance")
+    items = item("a", pairs(1.5))
+    (one, other) = compare(run(items, on=usual), run(items, on=slow), 10).warnings
+    assert one.endswith("differ: governor (`performance` against `powersave`)")
+    assert other.endswith("differ: cpu_quota (`none` against `10% of a CPU`)")
+    assert compare(run(items, on=usual), run(items, on=host()), 10).warnings == ()
+
+
+def test_a_ratio_and_an_absolute_value_are_refused() -> None:
+    base = run(item("a", pairs(1.5)))
+    (row,) = compare(base, run(item("a", pairs(1.5, None), statistic=Statistic.ABSOLUTE)), 10).rows
+    assert row.verdict is Verdict.REFUSED
+    assert row.note == "statistic (`ratio` against `absolute`)"
+    (row,) = compare(base, run(item("a", pairs(1.5, None))), 10).rows
+    assert row.verdict is Verdict.REFUSED
+    assert row.note == "statistic (`ratio` against `ratio without native`)"
+
+
+def test_pairs_that_lost_their_native_are_counted() -> None:
+    lost = [replace(pairs(1.5)[0], native_s=None), *pairs(1.5)[1:]]
+    (row,) = compare(run(item("a", pairs(1.5))), run(item("a", lost)), 10).rows
+    assert row.verdict is Verdict.SAME
+    assert row.note == "1 of 15 pairs of NEW left out, which have no native"
+
+
 def test_boots_that_were_lost_are_said_beside_what_the_others_show() -> None:
     """What was lost may be what became slower."""
     reason = "TCP used reno on both sides; boot 2: the guest was lost; boot 4: it hung"

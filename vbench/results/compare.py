@@ -17,7 +17,7 @@ from string import ascii_uppercase
 
 from vbench.errors import UsageError
 from vbench.model import Item, Result, Statistic, Status, TimeBase
-from vbench.results import change, identity, moderation, significance, stats
+from vbench.results import change, conditions, identity, moderation, significance, stats
 from vbench.results.change import EXACT, Change, Count, Machines
 from vbench.results.comparison import ENOUGH_UNITS, Comparison, Row, Verdict
 from vbench.results.formatting import plural
@@ -108,6 +108,9 @@ def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
             keys = ", ".join(_nearest(kind, other.machines))
             found.append(f"{count} of {where} without one of its class in {there}: {keys}")
     found += sorted(_built_otherwise(old, young))
+    for kind in sorted(old.hosts.keys() & young.hosts.keys()):
+        differ = conditions.facts(old.hosts[kind], young.hosts[kind])
+        found += [f"the hosts of BASE and NEW differ: {each}" for each in differ]
     wall = TimeBase.WALL  # counts depend on no machine
     lone = [r for r in rows if r.change and r.change.alone and r.time_base is wall]
     if lone:
@@ -218,6 +221,8 @@ def _class_rows(
     if len(before) < ENOUGH_UNITS:
         before = latest  # two runs hardly tell how far apart runs are
     first = next(iter(after.values()))
+    if unlike := conditions.unlike(before.values(), after.values()):
+        return [replace(blank, verdict=Verdict.REFUSED, note=unlike)]
     exits = base.exits(), new.exits()
     changed = tuple(change.changed_exits(*exits)) if all(exits) else None
     lost = [
@@ -226,8 +231,9 @@ def _class_rows(
         for item in of.values()
         for each in _LOST.findall(item.reason)
     ]
+    said = conditions.notes(before.values(), after.values())
     counts = (len(before), len(after))
-    blank = replace(blank, counts=counts, exits=changed, note="; ".join(lost))
+    blank = replace(blank, counts=counts, exits=changed, note=_and(*lost, *said))
     items = [*before.values(), *after.values()]
     repeats = all(item.counted and item.time_base is TimeBase.INSTRUCTIONS for item in items)
     rows = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vbench.model import Item, Result, Status, TimeBase
+from vbench.model import HostFacts, Item, Result, Status, TimeBase
 from vbench.results import identity
 from vbench.results.identity import Key
 from vbench.results.merge import boots_used, distinct, joined, moved
@@ -69,6 +69,7 @@ class Side:
     def __init__(self, results: Sequence[Result], across: Collection[str]) -> None:
         self.series: dict[Name, dict[Class, Series]] = {}
         self.machines: dict[Class, set[Machine]] = {}
+        self.hosts: dict[Class, list[HostFacts]] = {}
         self.partial: dict[str, None] = {}  # runs that did not measure all that they planned
         boots: dict[tuple[Machine, str], int] = {}
         for result in distinct(results):
@@ -79,6 +80,7 @@ class Side:
             kind = tuple((name, value) for name, value in of.items() if name not in across)
             machine = tuple(identity.machine(result.host).values())
             self.machines.setdefault(kind, set()).add(machine)
+            self.hosts.setdefault(kind, []).append(result.host)
             offset = boots.get((machine, result.variant), 0)
             boots[machine, result.variant] = offset + boots_used(result)
             for item in result.items:
