@@ -288,9 +288,12 @@ def test_load_all_names_foreign_json_and_leaves_it_out(tmp_path: Path) -> None:
     (tmp_path / "fio.json").write_text('{"jobname": "vbench"}')
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "folder.json").mkdir()
-    left_out: list[Path] = []
-    found = loading.load_all([tmp_path, tmp_path / "a.json"], left_out.append)
-    assert [path.name for path in left_out] == ["fio.json", "list.json"]
+    told: list[str] = []
+    found = loading.load_all([tmp_path, tmp_path / "a.json"], told.append)
+    assert told == [
+        f"{tmp_path / name} is not a result of vbench; left out"
+        for name in ("fio.json", "list.json")
+    ]
     assert [r.host.kind for r in found] == ["testbed", "local"]
 
 

@@ -60,7 +60,7 @@ def report(arguments: argparse.Namespace) -> int:
             _spare_results(written, option)
     if arguments.fleet:
         return _fleet_report(arguments)
-    results = loading.load_all(arguments.paths, _left_out)
+    results = loading.load_all(arguments.paths, _tell)
     if arguments.html:
         write_atomic(arguments.html, report.html_page(results))
     if arguments.format != "markdown":
@@ -82,7 +82,7 @@ def _fleet_report(arguments: argparse.Namespace) -> int:
 
     if arguments.format != "markdown":
         raise UsageError("--fleet has no --format", remedy="-o FILE and --html FILE")
-    _write_document(report.fleet(loading.load_each(arguments.paths, _left_out)), arguments)
+    _write_document(report.fleet(loading.load_each(arguments.paths, _tell)), arguments)
     return 0
 
 
@@ -98,9 +98,7 @@ def history(arguments: argparse.Namespace) -> int:
     ):
         if written:
             _spare_results(written, option)
-    line = report.timeline(
-        loading.load_each(arguments.paths, _left_out), by_class=arguments.by_class
-    )
+    line = report.timeline(loading.load_each(arguments.paths, _tell), by_class=arguments.by_class)
     if arguments.csv:
         write_atomic(arguments.csv, line.csv)
     if arguments.otava:
@@ -133,8 +131,8 @@ def _write_document(document: Any, arguments: argparse.Namespace) -> None:
         sys.stdout.write(markdown.render(document, plots=None))
 
 
-def _left_out(path: Path) -> None:
-    print(f"vbench: {path} is not a result of vbench; left out", file=sys.stderr)
+def _tell(sentence: str) -> None:
+    print(f"vbench: {sentence}", file=sys.stderr)
 
 
 def _spare_results(written: Path, option: str) -> None:
@@ -158,11 +156,11 @@ def compare(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{arguments.new} is NEW and one of BASE", remedy="name as BASE the runs before it"
         )
-    runs = [loading.load_all([path], _left_out) for path in bases.values()]
+    runs = [loading.load_all([path], _tell) for path in bases.values()]
     *earlier, base = sorted(runs, key=lambda run: max(result.started for result in run))
     comparison = compare.compare(
         base,
-        loading.load_all([arguments.new], _left_out),
+        loading.load_all([arguments.new], _tell),
         arguments.fail_above,
         allow_missing=arguments.allow_missing,
         across=[keys[key] for key in arguments.across],

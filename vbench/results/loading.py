@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 from vbench.errors import StoreError, UnreadableError, named
 from vbench.model import Result
 from vbench.results import recovery
+from vbench.results.formatting import plural
 from vbench.results.history import SCHEMA_VERSION, upgraded
 from vbench.results.journal import JOURNAL_NAME
 from vbench.results.reading import result_of
+from vbench.results.twins import Twins
 
 _T = TypeVar("_T")
+_TOO_SHORT = "holds no measurement: the run ended before its first, or the file is cut"
 
 
 def load(path: Path) -> Result:
@@ -29,38 +32,39 @@ def load(path: Path) -> Result:
     return _parse(path, whole)
 
 
-def load_all(
-    paths: Sequence[Path], left_out: Callable[[Path], None] = lambda _: None
-) -> list[Result]:
+def load_all(paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None) -> list[Result]:
     """All of `load_each`."""
-    return list(load_each(paths, left_out))
+    return list(load_each(paths, tell))
 
 
 def load_each(
-    paths: Sequence[Path], left_out: Callable[[Path], None] = lambda _: None
+    paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None
 ) -> Iterator[Result]:
     """Read files, journals, and all results of directories (if none lies there, of those in them).
 
-    Of a run that was killed, or still goes on, the journal is read: it knows most. Other JSON in a
-    directory, such as a tool's raw output, is handed to `left_out`. Raises UnreadableError where
-    nothing is ours, and names all files that cannot be read rather than leave one out. A file named
-    twice is read once. One folder's results at a time are in memory.
+    Of a run that was killed, or still goes on, the journal is read: it knows most. So it is where a
+    result file is damaged, or all are gone. `tell` gets a sentence about that, and about other JSON
+    in a directory, such as a tool's raw output. Raises UnreadableError where nothing is ours, and
+    names all files that cannot be read rather than leave one out. A file named twice is read once.
     """
     known: set[Path] = set()
+    twins = Twins()
     for path in paths:
-        for found in _of_path(path, left_out):
-            yield from (found[file] for file in found if file not in known)
-            known.update(found)
+        for found in _of_path(path, tell):
+            for file in [file for file in found if file not in known]:
+                twins.add(file, found[file])
+                known.add(file)
+                yield found[file]
 
 
-def _of_path(path: Path, left_out: Callable[[Path], None]) -> Iterator[dict[Path, Result]]:
+def _of_path(path: Path, tell: Callable[[str], None]) -> Iterator[dict[Path, Result]]:
     """Results by file, a folder at a time."""
     if path.is_dir():
         # CI artefacts arrive with a folder for each job: look one level down as well
-        found = _of_folder(path, left_out)
+        found = _of_folder(path, tell)
         below = [] if found else sorted(each for each in path.iterdir() if each.is_dir())
         empty = True
-        for results in chain([found], (_of_folder(each, left_out) for each in below)):
+        for results in chain([found], (_of_folder(each, tell) for each in below)):
             empty &= not results
             yield results
         if empty:
@@ -69,7 +73,10 @@ def _of_path(path: Path, left_out: Callable[[Path], None]) -> Iterator[dict[Path
                 remedy="name the folder that `vbench run` wrote with --out, or a file in it",
             )
     elif path.name == JOURNAL_NAME:
-        yield _of_journal(path)
+        results = _of_journal(path)
+        if not results:
+            raise UnreadableError(f"{path} {_TOO_SHORT}", remedy="measure again")
+        yield results
     else:
         yield {path.resolve(): load(path)}
 
@@ -84,28 +91,46 @@ def is_result(path: Path) -> bool:
         return path.suffix == ".json"
 
 
-def _of_folder(folder: Path, left_out: Callable[[Path], None]) -> dict[Path, Result]:
+def _of_folder(folder: Path, tell: Callable[[str], None]) -> dict[Path, Result]:
     journal = folder / JOURNAL_NAME
     if journal.is_file() and recovery.unfinished(journal):
-        return _of_journal(journal)
+        if not (results := _of_journal(journal)):
+            tell(f"{journal} {_TOO_SHORT}")
+        return results
     found: dict[Path, Result] = {}
-    unreadable: list[str] = []
-    for path in sorted(path for path in folder.glob("*.json") if path.is_file()):
+    unreadable: dict[Path, StoreError] = {}
+    for path in sorted(path for path in folder.glob("*.json") if not path.is_dir()):
         try:
+            _expect_file(path)
             whole = _json(path)
             if _is_vbench(whole):
                 found[path.resolve()] = _parse(path, whole)
             else:
-                left_out(path)
+                tell(f"{path} is not a result of vbench; left out")
         except StoreError as error:
-            unreadable.append(str(error))
+            unreadable[path] = error
+    if journal.is_file() and (unreadable or not found) and recovery.readable(journal):
+        kept = _of_journal(journal)
+        by_name = {path.name: path for path in unreadable}
+        for path, result in kept.items():
+            if path.name in by_name or not by_name:
+                unreadable.pop(by_name.get(path.name, path), None)
+                found[path] = result
+                tell(f"{path} is damaged or gone; its results are those of {journal}")
     if unreadable:
         raise UnreadableError(
-            f"{len(unreadable)} file{'s' * (len(unreadable) > 1)} of {folder} cannot be read",
-            evidence="\n".join(unreadable),
+            f"{plural(len(unreadable), 'file')} of {folder} cannot be read",
+            evidence="\n".join(map(str, unreadable.values())),
             remedy="move what is damaged or foreign out of that folder",
         )
     return found
+
+
+def _expect_file(path: Path) -> None:
+    """Raises UnreadableError for a link to nothing and for what is no file: a FIFO has no end."""
+    if not path.is_file():
+        what = "is a link to nothing" if path.is_symlink() else "is no file"
+        raise UnreadableError(f"{path} {what}")
 
 
 def _of_journal(path: Path) -> dict[Path, Result]:
@@ -123,7 +148,7 @@ def _json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         raise UnreadableError(
             f"{path} is not JSON: {error}",
-            remedy="the file is damaged or foreign; measure again, or name another file",
+            remedy=f"the file is damaged or foreign; {_remedy(path)}",
         ) from error
 
 
@@ -157,6 +182,13 @@ def _version(part: Any) -> int:
     return version
 
 
+def _remedy(path: Path) -> str:
+    journal = path.with_name(JOURNAL_NAME)
+    if path != journal and journal.is_file():
+        return f"finished pairs are in the run's journal: vbench report {journal}"
+    return "measure again, or name another file"
+
+
 def _checked(path: Path, parse: Callable[[], _T]) -> _T:
     """What `parse` returns; its errors are those of a damaged file."""
     try:
@@ -165,5 +197,5 @@ def _checked(path: Path, parse: Callable[[], _T]) -> _T:
         raise UnreadableError(
             f"{path} is a damaged vbench result",
             evidence=named(error),
-            remedy=f"finished pairs are in the run's {JOURNAL_NAME}: `vbench report` reads it",
+            remedy=_remedy(path),
         ) from error

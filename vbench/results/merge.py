@@ -18,8 +18,7 @@ def distinct(results: Iterable[Result]) -> list[Result]:
     for result in sorted(results, key=_order):
         if ordered and ordered[-1] == result:
             continue
-        machine = identity.machine(result.host).values()
-        run = (*machine, result.variant, result.side, result.started, result.argv)
+        run = run_key(result)
         place = latest.get(run) if result.planned else None  # older files do not know
         if place is None:
             latest[run] = len(ordered)
@@ -27,6 +26,12 @@ def distinct(results: Iterable[Result]) -> list[Result]:
         elif ordered[place].done < result.done:
             ordered[place] = result
     return ordered
+
+
+def run_key(result: Result) -> tuple[object, ...]:
+    """Of which run a result is, and of which of its series."""
+    machine = identity.machine(result.host).values()
+    return (*machine, result.variant, result.side, result.started, result.argv)
 
 
 def _order(result: Result) -> tuple[object, ...]:

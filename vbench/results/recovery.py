@@ -20,7 +20,8 @@ Records, in their order; `series` is a series' label:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from vbench.results.typed import from_json
 
 Record = Mapping[str, Any]
 Unavailable = tuple[str, str, str, str]  # backend, technique, reason, remedy
+_NOT_READ = ("up", "launched again")  # for who reads the journal by eye
 NO_END = "it was killed or still goes on"
 
 
@@ -144,7 +146,14 @@ def read(path: Path) -> Recovered:
         )
     head, *records = [_typed(path, number, line) for number, line in enumerate(lines, 1)]
     run = Recovered(head)
-    for record in records:
+    taken: set[str] = set()
+    for number, record in enumerate(records, 2):
+        _expect_sense(path, number, record, run)
+        if record["event"] == "pair":
+            line = json.dumps(lines[number - 1], sort_keys=True)
+            if line in taken:
+                raise _damaged(path, number, "the same pair is there twice")
+            taken.add(line)
         run.stopped = None  # whatever comes after an end: the run was continued
         if record["event"] in ("sitting", "stopped"):
             _of_run(run, record)
@@ -184,23 +193,46 @@ def _of_series(run: Recovered, record: Record, label: str) -> None:
         run.drop(label, record["boot"])
 
 
+def _expect_sense(path: Path, number: int, record: Record, run: Recovered) -> None:
+    """Raises UnreadableError for an event that nothing writes, and for a task of a series that no
+    record before it made known."""
+    event = record["event"]
+    if event not in (*RECORDS, *_NOT_READ):
+        raise _damaged(path, number, f"there is no event {event!r}")
+    if event in ("begin", "pair", "again", "end") and record["series"] not in run.series:
+        raise _damaged(path, number, f"nothing before it is of a series {record['series']!r}")
+
+
+def _damaged(path: Path, number: int, why: object) -> UnreadableError:
+    return UnreadableError(
+        f"{path} is damaged",
+        evidence=f"line {number}: {why}",
+        remedy="the run's result files may be whole; else measure anew",
+    )
+
+
 def _typed(path: Path, number: int, line: Record) -> Record:
     """A record as its event has it. Raises UnreadableError, which names the line and the key."""
     try:
         record: Record = from_json(line, RECORDS.get(line["event"], object))
     except ValueError as error:
-        raise UnreadableError(
-            f"{path} is damaged",
-            evidence=f"line {number}: {error}",
-            remedy="the run's result files may be whole; else measure anew",
-        ) from error
+        raise _damaged(path, number, error) from error
     return record
 
 
 def unfinished(path: Path) -> bool:
     """Whether a journal is one that can be read back and has no end. Raises UnreadableError."""
     records = Journal.read(path)
-    return bool(records) and records[0]["event"] == "run" and records[-1]["event"] != "stopped"
+    return _is_ours(records) and records[-1]["event"] != "stopped"
+
+
+def readable(path: Path) -> bool:
+    """Whether a journal is one that can be read back. Raises UnreadableError."""
+    return _is_ours(Journal.read(path))
+
+
+def _is_ours(records: Sequence[Record]) -> bool:
+    return bool(records) and records[0]["event"] == "run"
 
 
 def _pair(record: Record) -> Pair:
