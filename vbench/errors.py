@@ -177,6 +177,12 @@ def named(error: BaseException) -> str:
     return ": ".join(filter(None, (type(error).__name__, message)))
 
 
+def one_line(text: str) -> str:
+    """All that is not printable as escapes, line ends too: what a machine says of itself goes into
+    tables and terminals."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def _visible(text: str) -> str:
     """Control characters as escapes: a guest's firmware clears the screen of its console, which
     must not clear the user's."""

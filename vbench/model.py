@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
+from vbench.errors import one_line
 from vbench.records import (
     Attestation,
     Capabilities,
@@ -269,6 +270,11 @@ class HostFacts:
     kind: HostKind
     time_base: TimeBase
     facts: Mapping[str, str]  # cpu_model, cpus, kernel, governor, virtualization, mitigations...
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", one_line(self.identity))
+        facts = {name: one_line(value) for name, value in self.facts.items()}
+        object.__setattr__(self, "facts", facts)
 
 
 @dataclass(frozen=True)

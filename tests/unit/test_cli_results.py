@@ -164,3 +164,24 @@ def test_a_report_takes_the_place_of_no_result(
     assert status == 2
     assert ("name a file" if not name else f"name another file with {option}") in err
     assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_what_a_machine_says_of_itself_cannot_change_the_terminal(
+    main: Main, tmp_path: Path
+) -> None:
+    """Its firmware names the CPU."""
+    wild = "AMD \u202eEPYC\n| x | \x1b[31m"
+    host = replace(LOCAL, identity=f"local:{wild}", facts={**LOCAL.facts, "cpu_model": wild})
+    made = result(replace(item("cpu-x", pairs(1.5)), host=host.identity), host=host)
+    text = store.dumps(store.document(made)).decode()
+    file = tmp_path / "a.json"
+    for there, raw in (("\\\\u202e", "\\u202e"), ("\\\\n", "\\n"), ("\\\\x1b", "\\u001b")):
+        assert there in text
+        text = text.replace(there, raw)
+    file.write_text(text)
+    for words in (("report", file), ("compare", file, file)):
+        status, out, err = main(*words)
+        assert (status, err) == (0, "")
+        assert not {"\u202e", "\x1b"} & set(out)
+        assert "\n| x |" not in out
+        assert "EPYC" in out

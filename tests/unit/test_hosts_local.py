@@ -370,3 +370,21 @@ def test_ctrl_c_does_not_reach_the_janitor(host: LocalHost) -> None:
         assert os.getsid(janitor) == janitor
         assert Path(path).is_dir()
         assert Path(f"/proc/{janitor}").exists()
+
+
+def test_a_limit_that_is_reached_is_told_with_its_remedy() -> None:
+    """`vbench setup` would not help."""
+    code = (
+        "import resource\n"
+        "from vbench.errors import HostError\n"
+        "from vbench.hosts.local import LocalHost\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))\n"
+        "try:\n    LocalHost().start(['true'])\n"
+        "except HostError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Too many open files" in done.stdout
+    assert "ulimit -n" in done.stdout
+    assert "vbench setup" not in done.stdout

@@ -274,7 +274,7 @@ def test_canonical_text(registry: Registry, text: str, canonical: str) -> None:
         ("tcg,vcpus", "is not a new option=value"),
         ("tcg,vcpus=1,vcpus=2", "is not a new option=value"),
         ("tcg,vcpu=2", "did you mean 'vcpus'?"),
-        ("tcg,vcpus=two", "option vcpus takes int, not 'two'"),
+        ("tcg,vcpus=two", "option vcpus takes a whole number, not 'two'"),
         ("tcg,vcpus=0", "vcpus is 1 to 255"),
         ("tcg,vcpus=-1", "vcpus is 1 to 255"),
         ("tcg,memory=1", "memory is 256 to"),

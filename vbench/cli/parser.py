@@ -257,7 +257,9 @@ def _list(
 ) -> None:
     """The paths that a command takes. argparse knows them in one place of the command line only:
     `further` says where those of other places belong."""
-    command.add_argument(name, nargs=nargs, type=_path, metavar=metavar, help=help)
+    # argparse names what has no default among the arguments that are required
+    default: list[Path] | None = [] if nargs == "*" else None
+    command.add_argument(name, nargs=nargs, type=_path, metavar=metavar, help=help, default=default)
     command.set_defaults(further=name)
 
 

@@ -293,6 +293,9 @@ def _with(backend: Backend, options: Any, given: Mapping[str, str]) -> Any:
         raise UsageError(f"backend {backend.name!r}: {error}") from error
 
 
+_KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
+
+
 def _convert(key: str, text: str, kind: type) -> object:
     if kind is bool:
         if text not in ("on", "off"):
@@ -301,7 +304,7 @@ def _convert(key: str, text: str, kind: type) -> object:
     try:
         return kind(text)
     except ValueError:
-        raise UsageError(f"option {key} takes {kind.__name__}, not {text!r}") from None
+        raise UsageError(f"option {key} takes {_KINDS[kind]}, not {text!r}") from None
 
 
 def shown(value: object) -> str:

@@ -71,11 +71,26 @@ class LocalProcess:
         self.stream.close()
 
 
+# What a host has no more of, and where that is set.
+_LIMITS = {
+    errno.EMFILE: "raise the limit of open files: ulimit -n 1024",
+    errno.ENFILE: "the system has too many open files: end what holds them, or raise fs.file-max",
+    errno.EAGAIN: "raise the limit of processes: ulimit -u, or pids.max of the control group",
+    errno.ENOMEM: "free some memory, or raise its limit: ulimit -v",
+}
+
+
 def _cannot_start(argv: Sequence[str], error: OSError) -> HostError:
     if error.errno == errno.E2BIG:
         return HostError(
             f"a command of {sum(map(len, argv)):,} characters is longer than the kernel takes",
             remedy="shorten it: the text of a workload's command, or its environment",
+        )
+    if error.errno in _LIMITS:
+        return HostError(
+            f"no program can be started: {error.strerror}",
+            evidence=" ".join([*TIED, *argv]),
+            remedy=_LIMITS[error.errno],
         )
     # setpriv is what we start; a missing argv[0] is its to report, with exit status 127
     return HostError(

@@ -15,7 +15,7 @@ from typing import Any
 from vbench.contract.layer import Addition
 from vbench.errors import ImageError, UsageError
 from vbench.image import build, cache, hosting
-from vbench.image.kernel import Source, host_kernel
+from vbench.image.kernel import Source, host_kernel, is_kernel
 from vbench.model import ImageFiles
 from vbench.system.recipe import HOSTING, RECIPE, debian_key, key
 
@@ -88,6 +88,12 @@ def source_of(kernel: str, modules: str | None) -> Source | None:
     if not image.is_file():
         raise UsageError(
             f"there is no kernel file {kernel}",
+            remedy="give `debian`, `host` or the path of a bzImage or vmlinux",
+        )
+    if not is_kernel(image):
+        raise UsageError(
+            f"{kernel} is no kernel",
+            evidence="it begins neither as a bzImage nor as a vmlinux",
             remedy="give `debian`, `host` or the path of a bzImage or vmlinux",
         )
     if folder and not (folder / "kernel").is_dir():

@@ -65,6 +65,17 @@ def host_kernel() -> Source:
     )
 
 
+def is_kernel(path: Path) -> bool:
+    """Whether a file begins as a vmlinux or a bzImage does. Raises ImageError if it cannot be
+    read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x206)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+    return head.startswith(b"\x7fELF") or head[0x202:0x206] == b"HdrS"
+
+
 def extract_vmlinux(image: bytes, name: str) -> bytes:
     """The uncompressed kernel inside a bzImage; a vmlinux is returned as it is.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vbench.errors import one_line
 from vbench.model import Item, Launch, Pair, Result, Status
 from vbench.results.formatting import plural
 from vbench.results.shapes import Document
@@ -83,7 +84,7 @@ def item_of(
         backend=head["backend"],
         variant=head["variant"],
         technique=head["technique"],
-        host=head["host"],
+        host=one_line(head["host"]),  # as in HostFacts
         host_kind=head["host_kind"],
         time_base=head["time_base"],
         status=head["status"],
