@@ -157,6 +157,18 @@ def test_usage_errors(main: Main, tmp_path: Path, words: tuple[str, ...], said: 
     assert [path.name for path in tmp_path.iterdir() if path.name not in {".lock"}] == []
 
 
+@pytest.mark.parametrize("command", [("run",), ("ab", "tcg", "tcg"), ("exec", "tcg", "--", "true")])
+@pytest.mark.parametrize("folder", ["relative", "/proc", "/etc/passwd", "/absent"])
+def test_a_folder_of_vbench_tmp_that_is_of_no_use_is_told_at_once(
+    main: Main, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], folder: str
+) -> None:
+    monkeypatch.setenv("VBENCH_TMP", folder)
+    status, out, err = main(*command)
+    assert (status, out) == (2, "")
+    assert "VBENCH_TMP is " in err
+    assert folder in err
+
+
 def test_results_are_never_overwritten(main: Main, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()

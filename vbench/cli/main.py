@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 
 from vbench.cli.defence import guarded, prepare_streams
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is not None and arguments.name != "exec":
             raise UsageError(f"`vbench {arguments.name}` takes no command after --")
         _must_be_somewhere()
+        if arguments.name in ("run", "ab", "exec", "shell"):
+            _must_have_room()
         return act(arguments)
 
     return guarded(run)
@@ -47,6 +50,22 @@ def _must_be_somewhere() -> None:
     except OSError as error:
         raise UsageError(
             f"the current folder cannot be used: {error.strerror}", remedy="cd to another one"
+        ) from error
+
+
+def _must_have_room() -> None:
+    """Whether files can be made where VBENCH_TMP says: else the first guest would find out."""
+    folder = os.environ.get("VBENCH_TMP")
+    if not folder:
+        return
+    remedy = "set VBENCH_TMP to a folder on a real disk that you may write to, by its whole path"
+    if not os.path.isabs(folder):
+        raise UsageError(f"VBENCH_TMP is {folder!r}, not a whole path", remedy=remedy)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix="vbench-", dir=folder))
+    except OSError as error:
+        raise UsageError(
+            f"VBENCH_TMP is {folder}, where nothing can be made: {error.strerror}", remedy=remedy
         ) from error
 
 
