@@ -246,6 +246,8 @@ def test_a_host_that_cannot_be_reached_is_not_taken_for_an_empty_one(
     [
         ("1 / 0\n", "cannot be loaded: ZeroDivisionError"),
         ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
+        ("import os\nos._exit(3)\n", "cannot be loaded: SystemExit: os._exit(3)"),
+        ("import os\nif not os.fork():\n    os._exit(3)\n1 / 0\n", "ZeroDivisionError"),
         ("backends = []\n", "mine.py has no hook, so it adds nothing"),
         (SECOND, "mine.py calls its backend 'tcg', but the plugin tcg has a backend of that name"),
     ],

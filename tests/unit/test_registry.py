@@ -86,6 +86,7 @@ def test_a_file_shadows_no_module(tmp_path: Path) -> None:
         ("def broken(:\n", "SyntaxError"),
         ("raise RuntimeError('on import')\n", "RuntimeError: on import"),
         ("raise SystemExit(3)\n", "cannot be loaded: SystemExit: 3"),
+        ("import os\nos._exit(3)\n", "cannot be loaded: SystemExit: os._exit(3)"),
         ("@hookimpl\ndef vbench_backends():\n    raise SystemExit(3)\n", "raised SystemExit: 3"),
         (
             "@hookimpl\ndef vbench_backend():\n    return []\n",

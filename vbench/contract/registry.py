@@ -21,6 +21,7 @@ import pluggy
 from vbench.contract import checks, hookspecs
 from vbench.contract.backend import Backend
 from vbench.contract.host import Host
+from vbench.contract.user_code import execute
 from vbench.errors import LaunchError, PluginError, UsageError, VbenchError, named
 from vbench.model import Availability
 from vbench.records import Declaration
@@ -331,7 +332,7 @@ def _module_from(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        execute(spec, module)
     except BaseException:
         del sys.modules[name]
         raise

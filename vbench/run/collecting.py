@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+from vbench.contract.user_code import execute
 from vbench.contract.workload import PREFIX, SCENARIO_PREFIX, Workload, described, marks
 from vbench.errors import UsageError, named
 from vbench.model import CATEGORIES
@@ -65,7 +66,7 @@ def _module(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        execute(spec, module)
     except BaseException as error:
         del sys.modules[name]
         if asked_to_end(error):
