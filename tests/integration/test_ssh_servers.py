@@ -232,6 +232,7 @@ def test_match_include_and_an_alias(root: Path, monkeypatch: pytest.MonkeyPatch)
             "Match host another.example\n  User nobody\n  Port 1\n"
             f'Match all\nInclude "{included}"\nHost *\n  ForwardAgent yes\n  RequestTTY force\n'
             "  RemoteCommand echo configured\n  LocalForward 1 127.0.0.1:1\n"
+            "  ForkAfterAuthentication yes\n  StdinNull yes\n"
             f"  ControlMaster auto\n  ControlPath {root}/mux\n  ControlPersist 60\n{server.config}"
         )
         # the key is known by the alias, not by the name that is typed

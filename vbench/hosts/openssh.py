@@ -46,6 +46,9 @@ _OPTIONS = (
     *("ForwardX11=no", "ForwardAgent=no", "ControlPersist=no", "LogLevel=INFO"),
     *(f"ServerAliveInterval={ALIVE_INTERVAL_S}", f"ServerAliveCountMax={ALIVE_COUNT}"),
 )
+# The same, of OpenSSH 8.7 and later: an earlier one ends for an option that it does not know, and
+# cannot have it in its configuration.
+_LATER_OPTIONS = ("ForkAfterAuthentication=no", "StdinNull=no")
 # Both are relative to the connection's own folder: a socket's path may have 108 bytes only.
 _SOCKET, _LOG = "ctl", "log"
 _LOST = 255  # ssh: no exit status came
@@ -90,6 +93,7 @@ class OpenSshConnection:
             raise UnavailableError(
                 "the program ssh is not installed", remedy="run `vbench setup`, then try again"
             )
+        self._options = (*_OPTIONS, *self._later_options())
         with ExitStack() as stack:
             self._folder = Path(stack.enter_context(private_directory()))
             self._master = self._log_in(timeout_s)
@@ -108,8 +112,18 @@ class OpenSshConnection:
             watch = self._popen(argv, stdin=beats.fileno(), stdout=subprocess.DEVNULL)
         stack.callback(process.end_group, watch)
 
+    def _later_options(self) -> list[str]:
+        """Those that this `ssh` knows: `ssh -G` says all that it would go by."""
+        try:
+            done = process.run(["ssh", "-G", *self._destination], timeout_s=self._timeout_s)
+        except (OSError, TimeoutError, BufferError):
+            return []  # the login will say what is wrong
+        lines = done.stdout.decode(errors="replace").splitlines()
+        known = {line.partition(" ")[0] for line in lines}
+        return [each for each in _LATER_OPTIONS if each.partition("=")[0].lower() in known]
+
     def _ssh(self, *words: str) -> list[str]:
-        options = [word for option in _OPTIONS for word in ("-o", option)]
+        options = [word for option in self._options for word in ("-o", option)]
         options += ["-o", f"ConnectTimeout={self._timeout_s:.0f}", "-S", _SOCKET, "-E", _LOG]
         return ["ssh", *options, *words]
 
