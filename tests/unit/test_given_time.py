@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+from vbench.errors import LaunchTimeout
 from vbench.hosts.given_time import GivenTime
 
 SPIN = "while True: pass"
@@ -56,3 +59,25 @@ def test_a_process_that_has_ended_waits_for_no_cpu() -> None:
     began = clock()
     time.sleep(0.2)
     assert 0.19 < clock() - began < 1
+
+
+def test_a_starved_machine_is_waited_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given half of the wall's time."""
+    now, waits = 0.0, list[float]()
+
+    def wait(seconds: float) -> str:
+        nonlocal now
+        waits.append(seconds)
+        now += seconds
+        if len(waits) == ready_at:
+            return "ready"
+        raise LaunchTimeout("late", evidence="its console")
+
+    monkeypatch.setattr(GivenTime, "__call__", lambda _: now / 2)
+    clock, ready_at = GivenTime(0, []), 3
+    assert clock.within(80.0, wait) == "ready"
+    assert waits == [80.0, 40.0, 20.0]
+    ready_at = 0
+    with pytest.raises(LaunchTimeout, match="80 s in which a CPU") as told:
+        clock.within(80.0, wait)
+    assert told.value.evidence == "its console"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+from vbench.errors import LaunchTimeout
+
+T = TypeVar("T")
 
 
 class GivenTime:
@@ -26,3 +31,17 @@ class GivenTime:
             waits = [int(file.read_text(encoding="ascii").split()[1]) for file in self._files]
             self._waited_s = max(waits, default=0) / 1e9
         return time.monotonic() - self._waited_s
+
+    def within(self, limit_s: float, wait: Callable[[float], T]) -> T:
+        """What `wait` returns, which takes seconds of the wall and raises LaunchTimeout. It waits
+        again until `limit_s` of this clock have passed: only then LaunchTimeout is raised."""
+        deadline = self() + limit_s
+        while True:
+            try:
+                return wait(max(deadline - self(), 1.0))
+            except LaunchTimeout as late:
+                if self() >= deadline:
+                    raise LaunchTimeout(
+                        f"not ready within {limit_s:g} s in which a CPU was to be had",
+                        evidence=late.evidence,
+                    ) from late

@@ -223,7 +223,7 @@ def sentence(panel: Panel) -> str:
     cheap, dear = min(found), max(found)
     texts = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
     texts += f" ({duration(cheap[0], panel.host.time_base)})"
-    if dear[0] > cheap[0]:
+    if dear[1] != cheap[1]:
         texts += f"; the most expensive is {dear[1]} in {code(dear[2])}"
         texts += f" ({duration(dear[0], panel.host.time_base)})"
     return f"{texts}."

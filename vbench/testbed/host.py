@@ -162,9 +162,9 @@ class TestbedHost(SshHost):
             machine = QemuMachine(here, argv(spec))
             self._qemu = machine
             stack.callback(machine.close)
-            watch.kernel(machine.wait_ready(BOOT_TIMEOUT_S))
-            port = machine.forwarded_port(22)
             self._given = GivenTime(machine.pid, machine.vcpu_threads)
+            watch.kernel(self._given.within(BOOT_TIMEOUT_S, machine.wait_ready))
+            port = machine.forwarded_port(22)
             ssh = log_in(
                 here,
                 "127.0.0.1",
