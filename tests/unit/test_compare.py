@@ -351,6 +351,11 @@ def test_a_ratio_and_an_absolute_value_are_refused() -> None:
     assert row.note == "statistic (`ratio` against `ratio without native`)"
 
 
+def test_an_item_without_pairs_is_not_taken_for_one_without_native() -> None:
+    (row,) = compare(run(item("a", pairs(1.5))), run(item("a", ())), 10).rows
+    assert row.verdict is Verdict.UNUSABLE
+
+
 def test_pairs_that_lost_their_native_are_counted() -> None:
     lost = [replace(pairs(1.5)[0], native_s=None), *pairs(1.5)[1:]]
     (row,) = compare(run(item("a", pairs(1.5))), run(item("a", lost)), 10).rows

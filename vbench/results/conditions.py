@@ -34,7 +34,7 @@ def unlike(base: Collection[Item], new: Collection[Item]) -> str:
 
 
 def _statistic(item: Item) -> str:
-    lost = _is_ratio(item) and all(pair.native_s is None for pair in item.pairs)
+    lost = _is_ratio(item) and item.pairs and all(pair.native_s is None for pair in item.pairs)
     return f"{item.statistic} without native" if lost else str(item.statistic)
 
 
