@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
-from sample_results import TESTBED, full_run, item, launch, pairs, result
+from sample_results import LOCAL, TESTBED, full_run, item, launch, pairs, result
 from test_report import TECHNIQUES, cell, chapter, markdown
 
 from vbench import report
 from vbench.model import (
     NO_EXITS,
     ON_DEVICES,
+    HostFacts,
     Launch,
     Pair,
     Statistic,
@@ -145,11 +147,26 @@ def test_a_reduced_set_is_said_until_the_rest_is_there() -> None:
     many = markdown(result(host=TESTBED, reduced_to=tuple(f"cpu-{i}" for i in range(16))))
     assert "`tcg`: all but 16 workloads that stand for the others" in many
 
-    devices = markdown(result(item("a", pairs(2.0)), reduced_to=ON_DEVICES))
-    assert "all but `disk/*`, `network/*`, `app/*`, `boot/*`" in devices
-    assert "| `--backend tcg` |" in devices
-    exits = markdown(result(item("a", pairs(2.0)), reduced_to=NO_EXITS))
-    assert "`tcg`: `exit/*` | none of these events" in exits
+
+def test_why_a_set_was_reduced() -> None:
+    def below(globs: Sequence[str], host: HostFacts = LOCAL) -> str:
+        text = markdown(result(item("a", pairs(2.0)), host=host, reduced_to=globs))
+        return text.partition("## Not measured")[2].partition("\n## ")[0]
+
+    older = tuple(glob for glob in ON_DEVICES if glob != "app/*")
+    for globs in (ON_DEVICES, older):
+        kept = ", ".join(f"`{glob}`" for glob in globs)
+        assert f"| `tcg`: all but {kept} | only its devices differ" in below(globs)
+        assert "| `vbench run --backend tcg` |" in below(globs)
+    for globs in (NO_EXITS, tuple(glob for glob in NO_EXITS if glob != "app/*")):
+        assert "`tcg`: `exit/*` | none of these events" in below(globs)
+        assert "testbed" not in below(globs)
+
+    quick = below(("cpu-prime", "disk-read-1m"))
+    assert (
+        "a run with --quick measures only what is representative | `vbench run --backend" in quick
+    )
+    assert "`vbench run --host testbed --backend tcg`" in below(("cpu-prime",), TESTBED)
 
 
 def test_another_start_for_one_workload_is_evidence_and_no_variant() -> None:

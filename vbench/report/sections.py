@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vbench.model import CATEGORIES, NO_EXITS, ON_DEVICES, SCENARIOS, Item, Statistic, Status
+from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, HostKind, Item, Statistic, Status
 from vbench.report import cells, units
 from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
@@ -288,26 +288,7 @@ def unmeasured(gathered: Gathered) -> list[Block]:
             what = f"{code(entry.backend)} ({entry.technique})"
             rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
         for variant, globs in sorted(panel.reduced_to.items()):
-            why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
-            how = f"vbench run --host testbed --backend {variant}"
-            if globs == ON_DEVICES:
-                why = (
-                    "only its devices differ from those of another variant; a run that names no "
-                    "backend measures what goes through them"
-                )
-                how = f"--backend {variant}"
-            kept = ", ".join(map(code, globs))
-            if len(globs) > _NAMED:
-                kept = f"{len(globs)} workloads that stand for the others"
-            what = f"{code(variant)}: all but {kept}"
-            if globs == NO_EXITS:
-                what = f"{code(variant)}: {code('exit/*')}"
-                why = (
-                    "none of these events makes such a guest leave for a hypervisor; a run that "
-                    "names no backend leaves them out"
-                )
-                how = f"--backend {variant}"
-            rows.append([host, what, why, code(how)])
+            rows.append([host, *_left_out(panel, variant, globs)])
         by_reason: dict[tuple[str, str, str], list[str]] = {}
         for item in panel.items:
             if item.status is not Status.OK:
@@ -331,6 +312,35 @@ def unmeasured(gathered: Gathered) -> list[Block]:
         f"{text}; each with its reason.",
         Table(["Host", "What", "Why not", "What to do"], rows),
     ]
+
+
+def _left_out(panel: Panel, variant: str, globs: Sequence[str]) -> list[str]:
+    """What a variant that measured only `globs` lacks, why, and what to do. Older results have
+    fewer categories in the same sets, so that a set is known by what it has and what it lacks."""
+    categories = {glob.removesuffix("/*") for glob in globs if glob.endswith("/*")}
+    whole = len(categories) == len(globs) and categories <= set(CATEGORIES)
+    how = f"vbench run --backend {variant}"
+    kept = ", ".join(map(code, globs))
+    if len(globs) > _NAMED:
+        kept = f"{len(globs)} workloads that stand for the others"
+    what = f"{code(variant)}: all but {kept}"
+    if whole and categories <= {glob.removesuffix("/*") for glob in ON_DEVICES}:
+        why = (
+            "only its devices differ from those of another variant; a run that names no backend "
+            "measures what goes through them"
+        )
+    elif whole and "cpu" in categories and "exit" not in categories:
+        what = f"{code(variant)}: {code('exit/*')}"
+        why = (
+            "none of these events makes such a guest leave for a hypervisor; a run that names no "
+            "backend leaves them out"
+        )
+    elif panel.host.kind is HostKind.TESTBED:
+        why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
+        how = f"vbench run --host testbed --backend {variant}"
+    else:
+        why = "a run with --quick measures only what is representative"
+    return [what, why, code(how)]
 
 
 def flags(gathered: Gathered) -> list[Block]:
