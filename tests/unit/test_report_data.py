@@ -170,6 +170,7 @@ def test_html_is_one_file_that_loads_nothing_and_says_the_same() -> None:
     assert page.count("<h2") == report.render(full_run(), plots_dir=None).markdown.count("\n## ")
     assert page.count("<svg") == len(report.render(full_run(), plots_dir="p").plots)
     assert page == report.html_page(full_run()[::-1])
+    assert "probe cpu-prime --native" in page.partition("<summary>Every command line</summary>")[2]
 
 
 def test_text_from_outside_cannot_act_in_html() -> None:

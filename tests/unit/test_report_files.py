@@ -11,6 +11,7 @@ import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from sample_results import full_run, item, pairs, result
@@ -75,6 +76,15 @@ def test_plots_are_linked_with_alt_text_and_adapt_to_dark_pages() -> None:
     assert overhead.count("<circle") == 1 + 5  # the legend's and one per tcg overhead
     assert report.render(full_run(), plots_dir=None).plots == {}
     assert "![" not in report.render(full_run(), plots_dir=None).markdown
+
+
+def test_the_file_of_command_lines_is_linked(tmp_path: Path) -> None:
+    report.write(full_run(), tmp_path / "my report.md")
+    text = (tmp_path / "my report.md").read_text()
+    provenance = text[text.index("\n## Provenance") :]
+    name, target = re.findall(r"Every command line is in \[(.+)\]\((.+)\)", provenance)[0]
+    assert (tmp_path / unquote(target)).read_text() == (tmp_path / name).read_text() != ""
+    assert "](my" not in report.render(full_run(), plots_dir=None).markdown
 
 
 def test_wide_ranges_of_many_variants_can_be_drawn() -> None:

@@ -37,13 +37,16 @@ def _gathered(results: Sequence[Result]) -> Gathered:
     return gather(results)
 
 
-def render(results: Sequence[Result], *, plots_dir: str | None) -> Report:
+def render(
+    results: Sequence[Result], *, plots_dir: str | None, commands_file: str | None = None
+) -> Report:
     """The report of `results`, in any order, as Markdown. `plots_dir` is the folder of the plots as
-    links name it, relative to the report; None leaves them out. Raises StoreError without results.
-    """
+    links name it, relative to the report; None leaves them out. `commands_file` is the file
+    of the command lines, likewise. Raises StoreError without results."""
     made = chapters.document(_gathered(results))
     plots = {} if plots_dir is None else {p.name: p.svg.encode() for p in made.pictures()}
-    return Report(markdown.render(made, plots=plots_dir), plots, made.commands)
+    body = markdown.render(made, plots=plots_dir, commands=commands_file)
+    return Report(body, plots, made.commands)
 
 
 def html_page(results: Sequence[Result]) -> str:
@@ -112,7 +115,8 @@ def write(results: Sequence[Result], path: Path) -> None:
     """Write the report to `path`, its plots beside it in `<name>-plots`, and the command lines in
     `<name>-commands.txt`. Raises StoreError."""
     folder = path.with_name(f"{path.stem}-plots")
-    report = render(results, plots_dir=folder.name)
+    commands = path.with_name(f"{path.stem}-commands.txt")
+    report = render(results, plots_dir=folder.name, commands_file=commands.name)
     if report.plots:
         try:
             folder.mkdir(exist_ok=True)
@@ -122,5 +126,5 @@ def write(results: Sequence[Result], path: Path) -> None:
             ) from error
     for name, svg in report.plots.items():
         write_atomic(folder / name, svg)
-    write_atomic(path.with_name(f"{path.stem}-commands.txt"), report.commands)
+    write_atomic(commands, report.commands)
     write_atomic(path, report.markdown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from vbench.report import (
     attribution,
@@ -24,7 +25,7 @@ from vbench.report import (
     sentences,
     types_chapter,
 )
-from vbench.report.document import Block, Document, Picture, Section, link
+from vbench.report.document import Block, Commands, Document, Picture, Section, link
 from vbench.report.gather import Gathered, Panel
 from vbench.results.formatting import code, plain
 
@@ -55,7 +56,7 @@ def document(gathered: Gathered) -> Document:
         *_chapter("Not measured", sections.unmeasured(gathered)),
         *_chapter("Results that were not merged", sections.refused(gathered)),
         *_chapter(reading.GLOSSARY, [*reading.glossary(), *sections.flags(gathered)]),
-        *_per_panel("Provenance", gathered, provenance.of_panel),
+        *_provenance(gathered),
     ]
     # "How to read this" leads to the glossary
     named = [each.title for each in chapters if each.level == 2 and each.title != reading.GLOSSARY]
@@ -83,6 +84,12 @@ def _per_panel(title: str, gathered: Gathered, of: PanelBlocks) -> list[Section]
         Section(title, []),
         *(Section(f"{title}: {name(panel)}", blocks, 3) for panel, blocks in parts),
     ]
+
+
+def _provenance(gathered: Gathered) -> list[Section]:
+    chapter, *rest = _per_panel("Provenance", gathered, provenance.of_panel)
+    opened, more = chapter.blocks[:1], chapter.blocks[1:]
+    return [replace(chapter, blocks=[*opened, Commands(), *more]), *rest]
 
 
 def _techniques(gathered: Gathered, panel: Panel) -> list[Block]:

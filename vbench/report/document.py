@@ -49,7 +49,12 @@ class Fold:
     blocks: Sequence[Block]
 
 
-Block = str | Table | Picture | Fold
+@dataclass(frozen=True)
+class Commands:
+    """Where every command line is: `Document.commands`, in a file or folded."""
+
+
+Block = str | Table | Picture | Fold | Commands
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from markdown_it import MarkdownIt
 
-from vbench.report.document import Block, Cell, Document, Fold, Picture, Section, Table
+from vbench.report.document import Block, Cell, Commands, Document, Fold, Picture, Section, Table
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 # Nothing is loaded from anywhere: what the browser enforces need not be believed.
@@ -27,7 +27,7 @@ def render(document: Document, samples: Mapping[str, Any]) -> str:
         [
             f"<h1>{escape(document.title)}</h1>",
             *map(_block, document.first),
-            *(part for section in document.sections for part in _section(section)),
+            *(part for each in document.sections for part in _section(each, document.commands)),
         ]
     )
     return (
@@ -55,10 +55,19 @@ def _embedded(data: Mapping[str, Any]) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: Section, commands: str) -> list[str]:
     heading = _MARKDOWN.renderInline(section.title)
     level = section.level
-    return [f'<h{level} id="{section.anchor}">{heading}</h{level}>', *map(_block, section.blocks)]
+    blocks = [_all(commands) if isinstance(b, Commands) else _block(b) for b in section.blocks]
+    return [f'<h{level} id="{section.anchor}">{heading}</h{level}>', *blocks]
+
+
+def _all(commands: str) -> str:
+    """Every command line, folded."""
+    return (
+        "<details><summary>Every command line</summary>\n"
+        f'<div class="scroll"><pre>{escape(commands, quote=False)}</pre></div>\n</details>'
+    )
 
 
 def _block(block: Block) -> str:
