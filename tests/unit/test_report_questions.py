@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sample_results import TESTBED, full_run, item, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
-from vbench.model import Result, TimeBase
+from vbench.model import Pair, Result, TimeBase
 from vbench.records import Declaration, Hypervisor, HypervisorType
 from vbench.report import attribution
 from vbench.report.gather import gather
@@ -44,6 +46,45 @@ def test_an_application_finds_its_kinds_of_work_and_the_dearest() -> None:
         "- KVM, translating `a` costs most in small disk operations (×5.00) and least in computing"
         in text
     )
+
+
+def unlike(variant: str, workload: str, ratios: Sequence[float]) -> Result:
+    """One disk workload whose boots have these ratios."""
+    of = [Pair(1e-3, 1e-3 * ratio, boot) for boot, ratio in enumerate(ratios)]
+    made = item(workload, of, variant=variant, backend=variant, category="disk")
+    return result(made, variant=variant, declaration=KVM)
+
+
+def test_the_cheapest_is_named_only_where_intervals_part() -> None:
+    disk = "disk-randread-qd1"
+    clear = unlike("a", disk, (2.0, 2.1, 1.9)), unlike("b", disk, (5.0, 5.1, 4.9))
+    assert "the cheapest is `a` for small disk operations ×2.00" in answers(*clear)
+    # three boots that say nothing: the estimate is lower, and may be anything
+    for ratios in ((1.0, 9.0, 0.6), (1.5, 2.5, 2.0)):
+        text = answers(clear[0], unlike("b", disk, ratios))
+        assert "the cheapest is" not in text
+        assert "do not decide which is cheapest for small disk operations" in text
+
+
+def test_one_kind_of_work_is_the_dearest_only_where_intervals_part() -> None:
+    def line(**ratios: Sequence[float]) -> str:
+        names = {"disk": "disk-randread-qd1", "computing": "cpu-prime"}
+        of = [
+            item(
+                names[what],
+                [Pair(1e-3, 1e-3 * ratio, boot) for boot, ratio in enumerate(each)],
+                variant="a",
+                backend="a",
+                category={"computing": "cpu"}.get(what, what),
+            )
+            for what, each in ratios.items()
+        ]
+        text = answers(result(*of, variant="a", declaration=KVM))
+        return next(line for line in text.splitlines() if line.startswith("- KVM"))
+
+    assert "costs most in small disk" in line(disk=(5.0, 5.1, 4.9), computing=(2.0, 2.1, 1.9))
+    assert "intervals overlap" in line(disk=(5.0, 3.0, 7.0), computing=(3.5, 4.0, 4.5))
+    assert "one boot decides no order" in line(disk=(5.0,), computing=(2.0,))
 
 
 def test_applications_that_were_measured_answer_for_themselves() -> None:

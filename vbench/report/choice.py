@@ -90,6 +90,13 @@ def doubt(value: stats.Overhead) -> str:
     return ""
 
 
+def parted(a: stats.Overhead, b: stats.Overhead) -> bool:
+    """Whether their intervals over boots have no value in common."""
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return min(a.boots, b.boots) > 1 and (a.high < b.low or b.high < a.low)
+
+
 _WORDS = ("low", "medium", "high")
 
 

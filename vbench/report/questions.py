@@ -8,7 +8,18 @@ from itertools import product
 
 from vbench.model import Technique
 from vbench.report import applications, attribution, exits, hypervisors, reference
-from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, brief, choose
+from vbench.report.choice import (
+    COUNTED,
+    CPU,
+    DOUBTFUL,
+    PART,
+    UNDECIDED,
+    Choice,
+    brief,
+    choose,
+    doubt,
+    parted,
+)
 from vbench.report.document import Block, Table, link
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
@@ -17,7 +28,7 @@ from vbench.report.reference import (
     NETWORK_OPERATIONS,
     ReferenceSet,
 )
-from vbench.report.sentences import NAMES, rated
+from vbench.report.sentences import NAMES, cheapest_of
 from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number, plain, plural, span
 
@@ -68,17 +79,22 @@ def _marked(choice: Choice) -> str:
 def _extremes(chosen: Sequence[Choice]) -> list[Block]:
     """Opens the chapter: the least and the most that any kind of work costs."""
     found = [
-        (value.ratio, _WORK[of], _marked(each))
+        (value, f"{_WORK[of]} in {_marked(each)} ({brief(value.ratio)})")
         for each in chosen
         for of in _WORK
         if (value := each.mean(of)) is not None and not stats.undecided(value)
     ]
+    found = [each for each in found if each[0].boots > 1] or found  # one boot parts from nothing
     if not found:
         return []
-    least, most = min(found), max(found)
-    texts = [f"{work} in {marked} ({brief(ratio)})" for ratio, work, marked in (least, most)]
-    if least == most:
-        return [f"Measured was {texts[0]}."]
+    if len(found) == 1:
+        return [f"Measured was {found[0][1]}."]
+    found.sort(key=lambda each: each[0].ratio)
+    ends = ((found[0], "cheap"), (found[-1], "expensive"))
+    texts = []
+    for (value, text), word in ends:
+        alike = sum(not parted(value, other) for other, _ in found) - 1
+        texts.append(text + (f", and {alike} more may be as {word}" if alike else ""))
     return [f"The cheapest that was measured here is {texts[0]}; the most expensive is {texts[1]}."]
 
 
@@ -130,21 +146,32 @@ def _notes(shown: Table) -> str:
 
 
 def _dearest(choice: Choice) -> str:
-    means = [
-        (value.ratio, of)
-        for of in _WORK
-        if (value := choice.mean(of)) is not None and not stats.undecided(value)
-    ]
-    if not means:
-        return f"- {_marked(choice)}: undecided."
-    ratio, of = max(means, key=lambda each: each[0])
-    least, cheap = min(means, key=lambda each: each[0])
-    if of is cheap:
-        return f"- {_marked(choice)}: only {_WORK[of]} is known, {brief(ratio)}."
-    return (
-        f"- {_marked(choice)} costs most in {_WORK[of]} ({brief(ratio)}) and least in "
-        f"{_WORK[cheap]} ({brief(least)})."
+    """The kinds of work that cost most and least: more than one where intervals overlap."""
+    means = [(of, value) for of in _WORK if (value := choice.mean(of)) is not None]
+    known = sorted(
+        ((value, _WORK[of]) for of, value in means if not stats.undecided(value)),
+        key=lambda each: each[0].ratio,
     )
+    open_ = [_WORK[of] for of, value in means if stats.undecided(value)]
+    start = f"- {_marked(choice)}"
+    if not known:
+        return f"{start}: undecided."
+    if len(known) == 1:
+        return f"{start}: only {known[0][1]} is known, {brief(known[0][0].ratio)}."
+    if any(value.boots < 2 for value, _ in known):
+        return f"{start}: one boot decides no order of these."
+    least, most = (
+        [one for one in known if not parted(one[0], end[0])] for end in (known[0], known[-1])
+    )
+    if any(one in least for one in most):
+        return f"{start}: the intervals overlap, so none is surely the dearest or the cheapest."
+    also = f" ({', '.join(open_)}: undecided)" if open_ else ""
+    return f"{start} costs most in {_either(most)} and least in {_either(least)}{also}."
+
+
+def _either(found: Sequence[tuple[stats.Overhead, str]]) -> str:
+    """`a (x 1.00) or b (x 1.01)`: their intervals do not tell which."""
+    return " or ".join(f"{work} ({brief(value.ratio)})" for value, work in found)
 
 
 def _why(gathered: Gathered) -> list[Block]:
@@ -227,17 +254,27 @@ _DISTURBED = {"steal", "cpu-pressure", "throttled", "clock"}
 
 
 def _advice(gathered: Gathered) -> list[Block]:
-    """The cheapest variant for each kind of work, of those that the clock timed."""
+    """The cheapest variant for each kind of work, of those that the clock timed; where intervals do
+    not tell it, all that may be."""
     texts = []
     for panel in gathered.panels:
         cheapest: dict[str, list[str]] = {}
+        open_ = []
         for of, work in _WORK.items():
-            if found := rated(panel, of):
-                ratio, variant, doubtful = min(found)
-                cheapest.setdefault(variant, []).append(f"{work} {brief(ratio)}{doubtful}")
-        if cheapest and panel.wall:
+            found = cheapest_of(panel, of) if panel.wall else []
+            if len(found) == 1:
+                value, variant = found[0]
+                text = f"{work} {brief(value.ratio)}{doubt(value)}"
+                cheapest.setdefault(variant, []).append(text)
+            elif found:
+                open_.append(f"{work} ({', '.join(code(variant) for _, variant in found)})")
+        where = f"Of what runs on {code(panel.host.identity)}"
+        if cheapest:
             each = "; ".join(f"{code(v)} for {', '.join(w)}" for v, w in cheapest.items())
-            texts.append(f"Of what runs on {code(panel.host.identity)}, the cheapest is {each}.")
+            texts.append(f"{where}, the cheapest is {each}.")
+        if open_:
+            start = "The intervals" if cheapest else f"{where}, the intervals"
+            texts.append(f"{start} do not decide which is cheapest for {'; '.join(open_)}.")
     if not any(p.wall and p.variants(Technique.HARDWARE) for p in gathered.panels):
         best = choose(gathered.panels, Technique.HARDWARE, CPU)
         costs = (

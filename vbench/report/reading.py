@@ -96,8 +96,8 @@ def section(panels: Sequence[Panel]) -> list[Block]:
         f"that, at or below {stats.MEDIUM_MAX:g}. *high*: above {stats.MEDIUM_MAX:g}. *between*: "
         "the interval crosses a bound. *near native*: guest and native are equivalent within "
         f"{stats.LOW_MAX - 1:.0%} (two one-sided tests at 2.5 % each). No word is given for one "
-        "boot, nor for kernel code where guest and host run different kernels. The first table has "
-        "a word where each figure of the cell has one that crosses no bound.",
+        "boot, nor for kernel code where guest and host run different kernels. A cell "
+        "of the first table has a word only if every figure in it is low, medium or high.",
         "**Means.** The mean of a row is the geometric mean over named reference workloads, and "
         "says how many of them were measured. All other workloads stand in the tables per "
         "workload.",
@@ -114,7 +114,10 @@ def _meaning(panels: Sequence[Panel]) -> str:
         "work with the same program."
     )
     if timed and not all(panel.wall for panel in panels):
-        text += " Where instructions were counted, it executes twice as many."
+        text += (
+            " Where instructions were counted, it executes twice as many, and brackets hold "
+            f"{_COUNTED_BRACKETS}."
+        )
     return text
 
 
@@ -130,6 +133,9 @@ def _example(panels: Sequence[Panel]) -> list[Block]:
     return []
 
 
+_COUNTED_BRACKETS = "the least and the most of all boots, because counts do not vary at random"
+
+
 def _worked(panel: Panel, item: Item, value: stats.Overhead) -> str:
     base = panel.host.time_base
     native = per_unit(cells.native_s(item), item.unit, item.category, base)
@@ -137,7 +143,7 @@ def _worked(panel: Panel, item: Item, value: stats.Overhead) -> str:
     meaning = (
         "the 95 % interval over boots: of a hundred such intervals about 95 hold the true ratio"
         if panel.wall
-        else "the least and the most of all boots, because counts do not vary at random"
+        else _COUNTED_BRACKETS
     )
     return (
         f"**Example.** {plain(item.workload)} under {code(item.variant)}: {native} natively, "

@@ -16,7 +16,7 @@ from vbench.report.reference import (
     ReferenceSet,
     measured,
 )
-from vbench.results import stats
+from vbench.results import significance, stats
 from vbench.results.formatting import code, number, plain, times
 
 NAMES = {
@@ -149,6 +149,25 @@ def rated(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
 def undecided(panel: Panel, of: ReferenceSet) -> list[str]:
     """The variants beside those that are `rated`: their intervals say nothing."""
     return [variant for variant, value in _means(panel, of) if stats.undecided(value)]
+
+
+def cheapest_of(panel: Panel, of: ReferenceSet) -> list[tuple[stats.Overhead, str]]:
+    """The variant that costs least, with all that are not surely dearer, cheapest first; empty
+    where all are undecided."""
+    means = sorted(
+        ((value, variant) for variant, value in _means(panel, of)), key=lambda each: each[0].ratio
+    )
+    known = [each for each in means if not stats.undecided(each[0])]
+    if not known:
+        return []
+    best = known[0]
+    return [each for each in means if each is best or not _dearer(panel, of, each, best)]
+
+
+def _dearer(panel: Panel, of: ReferenceSet, *two: tuple[stats.Overhead, str]) -> bool:
+    """Whether the first surely costs more than the second, by the interval over boots of both."""
+    order = significance.ordering(*(measured(panel, variant, of) for _, variant in two))
+    return order is not None and order.boots > 1 and order.low is not None and order.low > 1
 
 
 def _means(panel: Panel, of: ReferenceSet) -> list[tuple[str, stats.Overhead]]:
