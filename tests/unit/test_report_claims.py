@@ -3,6 +3,7 @@ way."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -80,6 +81,40 @@ def test_a_paravirtual_guest_is_judged_in_three_parts() -> None:
     assert verdict("T2", pv(3.0, {"page fault": 1.0}), translated) == "refuted"
     assert verdict("T2", pv(3.0, {}), translated) == "inconclusive"  # nothing was counted
     assert verdict("T2", pv(3.0, calls)) == "inconclusive"  # nothing to compare it with
+
+
+def test_a_dear_kind_of_work_does_not_hide_behind_a_cheap_one() -> None:
+    def of(computing: float, calls: float) -> list[Item]:
+        return [
+            item("cpu-prime", pairs(computing)),
+            item("syscall-getppid", pairs(calls), category="syscall", exits={"hypercall a": 1.0}),
+        ]
+
+    common: dict[str, Any] = {"variant": "uml", "backend": "uml", "technique": Technique.PARA}
+    seen = launch("uml", 0, observed=Observed(hypervisor="User-mode Linux"))
+    para = result(*(replace(i, **common) for i in of(1.01, 80.0)), host=BARE, launches=(seen,))
+    row = judged(para, unaware(*of(7.0, 6.0)))["T2"]
+    assert row[2] == "refuted"
+    assert re.search(r"computing: overhead of `uml` is 0\.14\d", row[3])
+    assert re.search(r"system calls: overhead of `uml` is 13\.\d", row[3])
+
+
+def test_one_boot_of_one_variant_leaves_the_others_to_judge() -> None:
+    near = kvm(item("cpu-prime", pairs(1.02)))
+    single = result(
+        item(
+            "cpu-prime",
+            pairs(1.02, boots=1),
+            variant="virtualbox",
+            backend="virtualbox",
+            technique=Technique.HARDWARE,
+        ),
+        host=BARE,
+        variant="virtualbox",
+    )
+    row = judged(near, single)["T3"]
+    assert row[2] == "confirmed"
+    assert "not judged, because of one boot: `virtualbox`" in row[3]
 
 
 def test_near_native_is_an_equivalence_test() -> None:

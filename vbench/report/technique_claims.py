@@ -8,7 +8,7 @@ from vbench.model import Item, Launch, Technique
 from vbench.records import HypervisorType
 from vbench.report import cells, reference
 from vbench.report.gather import Panel
-from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS
+from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS, ReferenceSet
 from vbench.report.verdicts import (
     Basis,
     Finding,
@@ -78,31 +78,37 @@ def paravirtual(panel: Panel) -> Finding | str:
     if not para:
         return "no paravirtual guest was measured: run on a Xen dom0, or with --host testbed"
     parts = [_knows(panel, para), _calls(panel, para)]
+    # apart: a mean over both could hide that one of them is the dearer
+    costs = [part for of in (COMPUTING, SYSTEM_CALLS) for part in _cheaper(panel, para, full, of)]
+    return Finding((*parts, *(costs or [Part(None, "no translated guest has the same workloads")])))
+
+
+def _cheaper(
+    panel: Panel, para: Sequence[str], full: Sequence[str], of: ReferenceSet
+) -> list[Part]:
+    """Whether each paravirtual variant costs less than each translated one at one kind of work."""
     orders = [
         (a, b, order)
         for a in para
         for b in full
-        if (order := significance.ordering(_rated(panel, a), _rated(panel, b))) is not None
+        if (
+            order := significance.ordering(
+                reference.measured(panel, a, of), reference.measured(panel, b, of)
+            )
+        )
+        is not None
     ]
-    if orders:
-        texts = "; ".join(
-            f"overhead of {code(a)} is {ordered(o)} times that of {code(b)} ({_boots(o)})"
-            for a, b, o in orders
-        )
-        parts.append(
-            Part(all_hold([below(o) for *_, o in orders]), f"computing and system calls: {texts}")
-        )
-    else:
-        parts.append(Part(None, "no translated guest has the same workloads"))
-    return Finding(tuple(parts))
+    texts = "; ".join(
+        f"overhead of {code(a)} is {ordered(o)} times that of {code(b)} ({_boots(o)})"
+        for a, b, o in orders
+    )
+    if not orders:
+        return []
+    return [Part(all_hold([below(o) for *_, o in orders]), f"{of.title}: {texts}")]
 
 
 def _boots(order: significance.Ordering) -> str:
     return "one boot is not enough" if order.boots < 2 else f"{order.boots} boots or more"
-
-
-def _rated(panel: Panel, variant: str) -> list[Item]:
-    return reference.measured(panel, variant, COMPUTING, SYSTEM_CALLS)
 
 
 def _knows(panel: Panel, variants: Sequence[str]) -> Part:
@@ -141,10 +147,20 @@ def hardware(panel: Panel) -> Finding | str:
             "no computing was measured in a hardware-assisted guest: run on a host with KVM, or "
             "with --host testbed"
         )
-    holds = all_hold([near_native(m.overhead) for _, m in found])
-    few = any(m.overhead.boots < stats.MIN_BOOTS for _, m in found)
-    why = " (too few boots to tell)" if holds is None and few else ""
-    return Finding((Part(holds, _shown(found) + why),))
+    return Finding((_near(found),))
+
+
+def _near(found: Sequence[tuple[str, stats.GeometricMean]]) -> Part:
+    """Whether all compute at nearly native speed, of those with more than one boot."""
+    single = [variant for variant, mean in found if mean.overhead.boots < 2]
+    repeated = [mean.overhead for variant, mean in found if variant not in single]
+    holds = all_hold(list(map(near_native, repeated)))
+    notes = []
+    if single:
+        notes.append(f"not judged, because of one boot: {', '.join(map(code, single))}")
+    if holds is None and any(value.boots < stats.MIN_BOOTS for value in repeated):
+        notes.append("too few boots to tell")
+    return Part(holds, _shown(found) + (f" ({'; '.join(notes)})" if notes else ""))
 
 
 def nested_paging(panel: Panel) -> Finding | str:
@@ -198,7 +214,7 @@ def kernel_module(panel: Panel) -> Finding | str:
     )
     variants = {launch.variant for launch in launches}
     found = [(v, m) for v, m in means(panel, Technique.HARDWARE) if v in variants]
-    speed = all_hold([near_native(m.overhead) for _, m in found])
+    speed = _near(found) if found else Part(None, "whether computing is near native: not measured")
     return Finding(
         (
             Part(
@@ -207,9 +223,7 @@ def kernel_module(panel: Panel) -> Finding | str:
                 Basis.SIGHT,
             ),
             devices,
-            Part(
-                speed, _shown(found) if found else "whether computing is near native: not measured"
-            ),
+            speed,
         )
     )
 
