@@ -51,7 +51,8 @@ def test_an_interpreter_is_not_usable() -> None:
     assert not found.usable
     assert found.state == "interprets"
     assert found.reason == (
-        "present, but interprets (1.3 M instructions/s, provider kvm_pvm): not usable"
+        "present, but emulates each instruction, far too slowly "
+        "(1.3 M instructions/s, provider kvm_pvm)"
     )
     assert "testbed" in found.remedy
 

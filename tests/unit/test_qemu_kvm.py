@@ -65,9 +65,9 @@ def test_a_group_is_advised_only_where_hardware_is_behind_it(provider: str, reme
 
 
 def test_one_that_interprets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    judged(monkeypatch, good=False, reason="present, but interprets")
+    judged(monkeypatch, good=False, reason="present, but emulates each instruction")
     said = usable(["kvm", "kvm_intel"], python=True)
-    assert (said.ok, said.reason) == (False, "/dev/kvm is present, but interprets")
+    assert (said.ok, said.reason) == (False, "/dev/kvm is present, but emulates each instruction")
 
 
 def test_one_that_runs_code_on_hardware_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

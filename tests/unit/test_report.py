@@ -232,7 +232,15 @@ def test_what_an_interval_around_one_proves() -> None:
     assert "not decided" in shown(pairs(1.1, spread=0.4))
     assert "too few boots to tell" in shown([Pair(1.0, 1.06, 0), Pair(1.0, 1.09, 1)])
     wild = [Pair(1.0, 25.0, 0), Pair(1.0, 70.0, 1)]
-    assert shown(wild) == "**undecided**, ×0.06 to ×28,997"  # no figure in whose interval all is
+    # no figure in whose interval all is, but what differed
+    assert shown(wild) == "**undecided**: in the guest 25.0 s to 70.0 s between boots"
+    both = [Pair(1.0, 2.0, 0), Pair(40.0, 2.1, 1)]
+    row = markdown(result(item("a", both)))
+    assert cell(row, "**Computing**", "a<br>", 2).startswith("**undecided**: natively 1.00 s to")
+    line = next(line for line in row.splitlines() if line.startswith("| a<br>"))
+    assert "→" not in line  # the mean of these is no boot's
+    few = [Pair(1.0, 0.8, 0), Pair(1.0, 1.5, 1)]
+    assert shown(few) == "**undecided**, ×0.02 to ×59.4"
     assert "near native" not in shown(pairs(1.0, spread=0.4))
 
 

@@ -107,6 +107,24 @@ def test_a_cost_says_how_far_its_boots_are_apart() -> None:
     assert re.search(r"\| CPUID +\| `kvm-virtio` +\| 1,000 +\|", rows)
 
 
+def test_an_event_that_stays_is_marked_and_a_variant_without_prices_is_named() -> None:
+    def of(variant: str, **exits_of: float) -> Item:
+        more: Any = {"variant": variant, "backend": variant, "exits": exits_of}
+        return replace(kvm_result().items[-1], **more)
+
+    stays = event("exit-cpuid", 104, exits={"INTR": 0.0})
+    rows = shown(exits.costs(panel_of(result(event("exit-control-empty", 100), stays))))
+    assert re.search(r"\| CPUID, no exit +\| `kvm-virtio` ", rows)
+    assert "no exit" not in shown(exits.costs(panel_of(kvm_result())))
+
+    made = kvm_result()
+    text = shown(attribution.table(panel_of(made)))
+    assert "Without a line" not in text
+    other = result(of("xen-pvh", HLT=1.0), host=made.host, variant="xen-pvh")
+    text = shown(attribution.table(panel_of(made, other)))
+    assert "Without a line: `xen-pvh`, where no cost of an exit was measured." in text
+
+
 def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
     panel = panel_of(
         result(

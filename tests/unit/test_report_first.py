@@ -71,7 +71,7 @@ def test_a_machine_without_kvm_has_one_table_with_both_clocks_marked() -> None:
 
 def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
     text = sentences.answer(gather(full_run()))
-    assert "computing under full virtualization (`tcg`, 2 of 4 workloads) takes 1.5 times" in text
+    assert "computing under full virtualization (`tcg`, 2 of 4 workloads) takes 1.53 times" in text
     assert "Counted in instructions" in text
     assert "hardware-assisted virtualization (/dev/kvm interprets \\| 1.3 M instructions/s)" in text
     nothing = sentences.answer(gather([result(item("a", pairs(2.0)))]))
@@ -85,13 +85,13 @@ def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (stats.Overhead(7.81, 7.4, 8.3, 10, 5), "takes 7.8 times as long"),
-        (stats.Overhead(1.02, 1.01, 1.03, 10, 5), "takes 2 % more time"),
+        (stats.Overhead(7.81, 7.4, 8.3, 10, 5), "takes 7.81 times as long"),
+        (stats.Overhead(1.02, 1.01, 1.03, 10, 5), "takes 2 % longer"),
         (stats.Overhead(0.97, 0.95, 0.99, 10, 5), "takes 3 % less time"),
-        (stats.Overhead(1.2, 0.8, 1.7, 4, 2), "takes 20 % more time (not certain: the interval "
+        (stats.Overhead(1.2, 0.8, 1.7, 4, 2), "takes 20 % longer (not certain: the interval "
          "holds ×1.00)"),
-        (stats.Overhead(1.2, 1.1, 1.3, 4, 1), "takes 20 % more time (one boot: not certain)"),
-        (stats.Overhead(1.01, 0.99, 1.03, 9, 5), "takes 1 % more time"),  # equivalent: certain
+        (stats.Overhead(1.2, 1.1, 1.3, 4, 1), "takes 20 % longer (one boot: not certain)"),
+        (stats.Overhead(1.01, 0.99, 1.03, 9, 5), "takes 1 % longer"),  # equivalent: certain
         (stats.Overhead(42.0, 0.9, 2051.0, 2, 2), "is undecided (×0.90 to ×2,051)"),
     ],
 )  # fmt: skip
@@ -229,7 +229,7 @@ def test_only_what_was_measured_has_the_mark_of_what_was_counted() -> None:
 
 def test_a_terminal_shows_the_same_without_markdown() -> None:
     text = report.summary(full_run())
-    assert "computing under full virtualization (tcg, 2 of 4 workloads) takes 1.5 times" in text
+    assert "computing under full virtualization (tcg, 2 of 4 workloads) takes 1.53 times" in text
     assert all(len(line) <= 110 for line in text.splitlines())
     assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", ""))
     assert "×1.52‡ / ×14.0‡ /" in text

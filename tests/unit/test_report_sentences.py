@@ -29,7 +29,8 @@ def test_the_sentence_of_operations_has_no_throughput_in_it() -> None:
         for variant, throughput, operation in (("tcg", 1.5, 7.3), ("tcg-virtio", 1.2, 4.5))
     ]
     assert sentences.io(panel(*made)) == (
-        "Disk operations cost 4.5 times native's time under `tcg-virtio` and 7.3 times under `tcg`."
+        "Disk operations cost 4.50 times native's time under `tcg-virtio` and 7.30 times "
+        "under `tcg`."
     )
     alone = result(disk("disk-read-1m", pairs(1.2), unit="byte"))
     assert sentences.io(panel(alone)) == "No operation of disk or network has a ratio to native."
@@ -42,7 +43,7 @@ def test_the_sentence_of_operations_compares_means_of_as_many_workloads() -> Non
     )
     one = result(disk("disk-randread-qd1", pairs(1.5), "tcg-virtio"))
     text = sentences.io(panel(both, one))
-    assert text == "Disk operations cost 4 times native's time under `tcg`."
+    assert text == "Disk operations cost 4.00 times native's time under `tcg`."
 
 
 def test_the_sentence_of_operations_says_its_doubt() -> None:

@@ -3,6 +3,7 @@ serve its devices, and the rest."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vbench.model import Item, Statistic, Status, Technique
@@ -129,6 +130,28 @@ def _shares(one: Attribution) -> list[str]:
     return [share(one.share(one.predicted), unit=""), both]
 
 
+def _left_out(panel: Panel, priced: Collection[str]) -> str:
+    """Which variants have counted exits and no line in the table, and why."""
+    counted: dict[Technique, list[str]] = {}
+    for item in panel.items:
+        names = counted.setdefault(item.technique, [])
+        if item.exits and item.variant not in {*priced, *names}:
+            names.append(item.variant)
+    out = ""
+    if hardware := counted.get(Technique.HARDWARE):
+        out += f" Without a line: {_and(hardware)}, where no cost of an exit was measured."
+    if para := counted.get(Technique.PARA):
+        out += (
+            f" Without a line: {_and(para)}, because few of its kinds of hypercalls "
+            "and traps have a measured cost."
+        )
+    return out
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(map(code, names))
+
+
 def table(panel: Panel) -> list[Block]:
     """The table of all of them."""
     found = attributions(panel)
@@ -188,6 +211,7 @@ def table(panel: Panel) -> list[Block]:
     )
     if few:
         note += f" {few} other series with counted exits have {none}"
+    note += _left_out(panel, {one.item.variant for one in found})
     if not panel.wall:
         note += " Measured overhead is of the median group of units, exits are of all groups."
     return ["**Overhead explained by exits**", body, note]

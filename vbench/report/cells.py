@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 
 from vbench.model import TAKEN_OFF, Item, Pair, Statistic, Status, TimeBase
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES, interval, number, plural, times
+from vbench.results.formatting import NOTHING, TIMES, duration, interval, number, plural, times
 from vbench.results.stats import Overhead
 
 NOT_MEASURED = "not measured"
@@ -99,11 +100,34 @@ def verdict(value: Overhead, items: Iterable[Item]) -> str:
     return ", ".join(filter(None, texts))
 
 
-def undecided(value: Overhead) -> str:
-    """In place of a figure whose interval says nothing, that and the interval; else empty."""
+def undecided(value: Overhead, items: Sequence[Item] = ()) -> str:
+    """In place of a figure whose interval says nothing, that and the interval; else empty. Of one
+    item, what differed between its boots rather than the interval."""
     if not stats.undecided(value) or value.low is None or value.high is None:
         return ""
+    if len(items) == 1 and (sides := _between_boots(items[0])):
+        return f"**undecided**: {sides} between boots"
     return f"**undecided**, {times(value.low)} to {times(value.high)}"
+
+
+def boots_differ(item: Item, value: Overhead) -> bool:
+    """Whether its overhead is undecided because a side differs between boots."""
+    return stats.undecided(value) and bool(_between_boots(item))
+
+
+def _between_boots(item: Item) -> str:
+    """`natively 47.3 us to 2.68 ms`: the least and the most mean of a boot, of each side on which
+    one is more than MEDIUM_MAX times another; empty where neither differs so."""
+    texts = []
+    for side, logs in (
+        ("natively", stats.log_native(item.pairs)),
+        ("in the guest", stats.log_guest(item.pairs)),
+    ):
+        boots = [math.exp(math.fsum(values) / len(values)) for values in logs.values()]
+        if boots and max(boots) > stats.MEDIUM_MAX * min(boots):
+            ends = [duration(seconds, item.time_base) for seconds in (min(boots), max(boots))]
+            texts.append(f"{side} {ends[0]} to {ends[1]}")
+    return ", ".join(texts)
 
 
 def ratio(value: Overhead) -> str:
@@ -119,7 +143,7 @@ def overhead_cell(item: Item, value: Overhead | None) -> str:
         return f"{NOTHING} ({NO_RATIO})"
     if value is None:
         return f"{NOTHING} (no native partner)"
-    return undecided(value) or f"{ratio(value)} {verdict(value, [item])}".strip()
+    return undecided(value, [item]) or f"{ratio(value)} {verdict(value, [item])}".strip()
 
 
 def rounds(pairs: Sequence[Pair]) -> str:
@@ -221,12 +245,31 @@ def exactness(item: Item) -> tuple[str, str]:
         return NOTHING, NOTHING
     if not item.counted:
         return "no exact count", NOTHING
-    grouped = [pair for pair in item.pairs if pair.equal is not None and "mean" in pair.quantiles]
+    grouped = [pair for pair in item.pairs if _grouped(pair)]
     if not grouped:
         return "a total: interrupts are in it", NOTHING
     equal = min(pair.equal[1] for pair in grouped if pair.equal)
-    more = statistics.median(pair.quantiles["mean"][1] / pair.guest_s - 1 for pair in grouped)
-    return f"{100 * equal:.0f}", f"{100 * more:+.1f}"
+    return f"{100 * equal:.0f}", f"{100 * _mean_above(grouped):+.1f}"
+
+
+def _mean_above(grouped: Sequence[Pair]) -> float:
+    return statistics.median(pair.quantiles["mean"][1] / pair.guest_s - 1 for pair in grouped)
+
+
+def mean_above(items: Iterable[Item]) -> float | None:
+    """By how much the mean of groups of units is above their median in the guest, as a share: the
+    most of any of these items. Interrupts and the kernel's housekeeping make it so. None where no
+    groups were counted."""
+    found = [
+        _mean_above(grouped)
+        for item in items
+        if item.counted and (grouped := [p for p in item.pairs if _grouped(p)])
+    ]
+    return max(found, default=None)
+
+
+def _grouped(pair: Pair) -> bool:
+    return pair.equal is not None and "mean" in pair.quantiles
 
 
 def unmeasured(items: Sequence[Item]) -> str:

@@ -12,6 +12,7 @@ from vbench.records import Cause
 from vbench.report import cells, published, units
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Panel
+from vbench.report.verdicts import nested
 from vbench.results import exit_reasons
 from vbench.results.formatting import NOTHING, code, duration, number, plain, small, whole
 
@@ -138,6 +139,11 @@ def _left(item: Item, counted_in: Item) -> float:
     return sum(counted.get(reason, 0.0) for reason in reasons)
 
 
+def _stays(item: Item) -> bool:
+    """Whether exits were counted, and the event caused none."""
+    return bool(item.exits and item.cause and item.cause.reasons) and left(item) < PER_EVENT
+
+
 def _leaves(item: Item, control: Item) -> bool:
     """Whether the control is none: it leaves for the event's own reasons, or where the event does
     not, and would take off a cost that is not the system call's."""
@@ -224,8 +230,8 @@ def sentence(panel: Panel) -> str:
     texts = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
     texts += f" ({duration(cheap[0], panel.host.time_base)})"
     if dear[1] != cheap[1]:
-        texts += f"; the most expensive is {dear[1]} in {code(dear[2])}"
-        texts += f" ({duration(dear[0], panel.host.time_base)})"
+        most = duration(dear[0], panel.host.time_base)
+        texts += f"; the most expensive is {dear[1]} in {code(dear[2])} ({most})"
     return f"{texts}."
 
 
@@ -235,15 +241,13 @@ def costs(panel: Panel) -> list[Block]:
     scale = units.clock(panel.host.time_base, exact=True)
     found = [(item, cause, v) for v in panel.variants() for item, cause in causing(panel, v)]
     for workload in dict.fromkeys(item.workload for item, *_ in found):
-        for item, cause, variant in found:
-            if item.workload != workload:
-                continue
+        for item, cause, variant in (each for each in found if each[0].workload == workload):
             net = cost(panel, variant, workload)
             natively = median(item, "p50", native=True)
             quantiles = [median(item, q) for q in ("min", "p50", "p99", "mean")]
             rows.append(
                 [
-                    plain(cause.event),
+                    plain(cause.event) + (", no exit" if _stays(item) else ""),
                     code(variant),
                     _net(panel, net, panel.series(item)),
                     _ticks(net) if panel.wall else NOTHING,
@@ -276,11 +280,7 @@ def costs(panel: Panel) -> list[Block]:
         )
     else:
         text.append("Instructions are those that guest and hypervisor execute together.")
-    return [*text, *published.comparison(panel.wall, _cpuid(panel), _nested(panel))]
-
-
-def _nested(panel: Panel) -> bool:
-    return panel.host.facts.get("virtualization", "unknown") not in ("none", "")
+    return [*text, *published.comparison(panel.wall, _cpuid(panel), nested(panel))]
 
 
 def _cpuid(panel: Panel) -> dict[str, float]:

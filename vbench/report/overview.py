@@ -147,7 +147,7 @@ def _mean(
     word = cells.verdict(mean.overhead, used)
     if shown is share and word.startswith("**"):
         word = f"overhead {word}"
-    text = cells.undecided(mean.overhead) and _undecided(mean.overhead, shown)
+    text = cells.undecided(mean.overhead) and _undecided(mean.overhead, shown, used)
     text = text or f"{shown(mean.overhead)} {word}".rstrip()
     low, high = mean.smallest[1], mean.largest[1]
     if shown is share:
@@ -160,9 +160,11 @@ def _mean(
     return f"{text}<br>" + small(f"{extremes}{count}{plural(total, 'workload')}")
 
 
-def _undecided(value: stats.Overhead, shown: Callable[[stats.Overhead], str]) -> str:
+def _undecided(
+    value: stats.Overhead, shown: Callable[[stats.Overhead], str], used: Sequence[Item]
+) -> str:
     if shown is not share or not value.low or not value.high:
-        return cells.undecided(value)
+        return cells.undecided(value, used)
     return f"**undecided**, {number(100 / value.high)} to {number(100 / value.low)}"
 
 

@@ -157,6 +157,9 @@ def _row(panel: Panel, item: Item) -> list[Cell | units.Figures | str]:
 def absolute(panel: Panel, item: Item) -> list[units.Figures | str]:
     """Native and guest as they are: as time per unit of work, for bytes by the clock as a rate; and
     operations of input and output a second."""
+    overhead = panel.overheads.get(item.name)
+    if overhead is not None and cells.boots_differ(item, overhead):
+        return [NOTHING] * 3  # the mean of boots that are so unlike is no boot's
     both = [cells.native_s(item), cells.guest_s(item)]
     held = unit_bytes(item.unit)
     if held is not None and panel.wall:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from vbench.model import Technique
-from vbench.report.choice import CPU, Choice, choose, doubt
+from vbench.report import cells
+from vbench.report.choice import CPU, Choice, brief, choose, doubt
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
     COMPUTING,
@@ -17,7 +18,7 @@ from vbench.report.reference import (
     measured,
 )
 from vbench.results import significance, stats
-from vbench.results.formatting import code, number, plain, times
+from vbench.results.formatting import TIMES, code, number, plain, times
 
 NAMES = {
     Technique.FULL: "full virtualization",
@@ -35,24 +36,31 @@ def cost(value: stats.Overhead, *, wall: bool) -> str:
     if stats.undecided(value) and value.low is not None and value.high is not None:
         return f"is undecided ({times(value.low)} to {times(value.high)})"
     if value.ratio >= _TIMES_FROM:
-        much = f"{_brief(value.ratio)} times"
+        much = f"{_figure(value.ratio)} times"
         text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
     elif abs(value.ratio - 1) < _SAME:
         same = "takes the same time" if wall else "executes the same number of instructions"
         text = f"{same} within 0.05 %"
     else:
-        part = f"{_brief(abs(value.ratio - 1) * 100)} %"
+        part = _percent(abs(value.ratio - 1))
         more = value.ratio > 1
         if wall:
-            text = f"takes {part} {'more' if more else 'less'} time"
+            text = f"takes {part} {'longer' if more else 'less time'}"
         else:
             text = f"executes {part} {'more' if more else 'fewer'} instructions"
     return text + doubt(value)
 
 
-def _brief(value: float) -> str:
-    """Two digits are enough for a sentence."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+def _figure(ratio: float) -> str:
+    """As the tables have it, so that a reader finds one figure in both."""
+    return brief(ratio).removeprefix(TIMES)
+
+
+def _percent(share: float) -> str:
+    """In per cent: two digits, below 1 % one, are enough for a sentence."""
+    value = 100 * share
+    text = f"{value:,.0f}" if value >= 10 else f"{value:.2g}" if value >= 1 else f"{value:.1g}"
+    return f"{text} %"
 
 
 def answer(gathered: Gathered) -> str:
@@ -66,7 +74,7 @@ def answer(gathered: Gathered) -> str:
         found = choose(gathered.panels, technique, (of,))
         value = found.mean(of) if found else None
         if found is not None and value is not None:
-            how = cost(value, wall=found.panel.wall)
+            how = cost(value, wall=found.panel.wall) + _interrupts(found, of)
             of_it = ", ".join(filter(None, [code(found.variant), found.lacking(of)]))
             text = f"{NAMES[technique]} ({of_it}) {how}"
             (timed if found.panel.wall else counted).append(text)
@@ -83,6 +91,14 @@ def answer(gathered: Gathered) -> str:
     if absent:
         out.append(f"This machine itself cannot run {' nor '.join(dict.fromkeys(absent))}.")
     return " ".join(out)
+
+
+def _interrupts(choice: Choice, of: ReferenceSet) -> str:
+    """Counted: that the figure is the median group's, and what interrupts add to the mean."""
+    more = cells.mean_above(measured(choice.panel, choice.variant, of))
+    if choice.panel.wall or more is None:
+        return ""
+    return f" in the median group of units; interrupts add {_percent(more)} to the mean"
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:
@@ -110,7 +126,8 @@ def techniques(panel: Panel) -> str:
         found = choose([panel], technique, CPU)
         value = found.mean(COMPUTING) if found else None
         if found is not None and value is not None:
-            texts.append(f"under {code(found.variant)} computing {cost(value, wall=panel.wall)}")
+            how = cost(value, wall=panel.wall) + _interrupts(found, COMPUTING)
+            texts.append(f"under {code(found.variant)} computing {how}")
     if not texts:
         return "No workload of computing was measured here."
     return _sentence(texts)
@@ -181,8 +198,7 @@ def _means(panel: Panel, of: ReferenceSet) -> list[tuple[str, stats.Overhead]]:
 
 def _by(each: tuple[float, str, str], of: str = "") -> str:
     ratio, variant, doubtful = each
-    much = f"{ratio:.2f}" if ratio < _TIMES_FROM else _brief(ratio)
-    return f"{much} times{of} under {code(variant)}{doubtful}"
+    return f"{_figure(ratio)} times{of} under {code(variant)}{doubtful}"
 
 
 def boots(panel: Panel, medians: dict[str, float]) -> str:

@@ -154,7 +154,7 @@ def judge(rounds: list[tuple[int, float]], error: str, who: str) -> KvmVerdict:
     rate = INSTRUCTIONS_PER_ITERATION * iterations / seconds
     if rate >= THRESHOLD_PER_S:
         return KvmVerdict(True, "usable", rate, who, f"runs {per_s(rate)} ({by})")
-    reason = f"present, but interprets ({per_s(rate)}, {by}): not usable"
+    reason = f"present, but emulates each instruction, far too slowly ({per_s(rate)}, {by})"
     return KvmVerdict(False, "interprets", rate, who, reason, NO_HARDWARE)
 
 
