@@ -310,13 +310,27 @@ def test_nothing_to_continue(run: Runs, tmp_path: Path) -> None:
 
 def test_a_run_that_failed_is_not_forgotten(run: Runs) -> None:
     (run.folder / "go-on").touch()
-    text = TEXT + bench("cpu_bug", "1 / 0")
-    assert run(text, boots=2) == 1
+    assert run(TEXT + bench("cpu_bug", "1 / 0"), boots=2) == 1
     journal = run.out / JOURNAL_NAME
     lines = journal.read_bytes().splitlines(keepends=True)
     boots = [i for i, line in enumerate(lines) if json.loads(line)["event"] == "launch"]
     journal.write_bytes(b"".join(lines[: boots[1]]))
     assert runner.resume(run.out) == 1
+
+
+def test_what_failed_is_measured_anew(run: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its cause, such as a full disk, may be mended."""
+    fails = "    if not pathlib.Path('mended').exists() and measure.boot: 1/0\n"
+    (run.folder / "go-on").touch()
+    assert run(TEXT + fails, boots=3) == 1
+    for status in (1, 0, 0):
+        assert runner.resume(run.out) == status
+        (run.folder / "mended").touch()
+    err = capfd.readouterr().err
+    assert "boot 2 of local-shell had failures: what it measured of 3 workloads" in err
+    assert "boot 1 of local-shell" not in err
+    assert err.count("is complete") == 1
+    assert samples(run.out) == ALL
 
 
 LOST = "the connection to ssh://far is gone"

@@ -88,6 +88,10 @@ class Recovered:
         """The tasks that are over; one that was interrupted is not."""
         return self.enough | {key for key, task in self.tasks.items() if task.get("complete")}
 
+    def failed(self) -> set[tuple[str, str, int]]:
+        """The tasks that are over because they failed; what is unsupported did not fail."""
+        return {key for key, task in self.tasks.items() if task.get("failed")}
+
     def last(self, label: str, workload: str) -> Record:
         """The newest record of an item's tasks."""
         return [task for key, task in self.tasks.items() if key[:2] == (label, workload)][-1]
@@ -156,6 +160,7 @@ def read(path: Path) -> Recovered:
             taken.add(line)
         run.stopped = None  # whatever comes after an end: the run was continued
         if record["event"] in ("sitting", "stopped"):
+            taken.clear()  # the seconds count anew
             _of_run(run, record)
         else:
             _of_series(run, record, record.get("series", ""))

@@ -87,9 +87,9 @@ def must_be_same(run: recovery.Recovered, session: Session, now: Mapping[str, An
 
 
 def done(run: recovery.Recovered, tasks: Sequence[Task]) -> set[tuple[str, str, int]]:
-    """The tasks of the boots that are complete: all that was planned for them is over. A guest
-    that cannot be relaunched has one boot, which is complete with the last task. What could not
-    run is tried again."""
+    """The tasks of the boots that are complete: all that was planned for them is over, and nothing
+    of it failed. A guest that cannot be relaunched has one boot, which is complete with the last
+    task. What could not run is tried again."""
     one_boot = {
         label
         for label, launch in run.launches
@@ -99,20 +99,22 @@ def done(run: recovery.Recovered, tasks: Sequence[Task]) -> set[tuple[str, str, 
     def boot(label: str, number: int) -> tuple[str, int]:
         return (label, 0 if label in one_boot else number)
 
-    ended = {key for key in run.ended() if key[0] not in run.unavailable}
+    ended = {key for key in run.ended() if key[0] not in run.unavailable} - run.failed()
     broken = {boot(task.series.label, task.boot) for task in tasks if task.key not in ended}
     return {key for key in ended if boot(*key[::2]) not in broken}
 
 
 def measured_anew(run: recovery.Recovered, done: Set[tuple[str, str, int]]) -> list[str]:
     """A sentence for each series that could not run, and for each boot that was begun and is not
-    complete."""
+    complete, or of which something failed."""
     begun = Counter((label, boot) for label, workload, boot in run.tasks.keys() - done)
+    why = {(label, boot): "had failures" for label, _, boot in run.failed()}
     return [
         f"{label} could not run, and is tried again: {reason}"
         for label, (_, _, reason, _) in sorted(run.unavailable.items())
     ] + [
-        f"boot {boot + 1} of {label} was not complete: what it measured of {count} "
-        f"workload{'s' * (count > 1)} is measured anew; the old samples stay in {JOURNAL_NAME}"
+        f"boot {boot + 1} of {label} {why.get((label, boot), 'was not complete')}: "
+        f"what it measured of {count} workload{'s' * (count > 1)} is measured anew; "
+        f"the old samples stay in {JOURNAL_NAME}"
         for (label, boot), count in sorted(begun.items())
     ]

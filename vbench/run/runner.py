@@ -59,17 +59,16 @@ def resume(directory: Path) -> int:
         done = resuming.done(before, tasks)
         anew = resuming.measured_anew(before, done)
         session.book.resume(before, done, {each.info.name: each.info for each in workloads})
-        failed = any(before.tasks[key]["failed"] for key in done - before.enough)
         say(f"vbench: {len(done)} of {len(tasks)} measurements are kept")
         for line in anew:
             say(f"vbench: {line}")
         left = [task for task in tasks if task.key not in done]
-        return _measure(session, left, options) or int(failed)
+        return _measure(session, left, options)
 
 
 def _complete(run: Recovered, directory: Path) -> bool:
     """Whether there is nothing to continue, which is said."""
-    complete = run.stopped == "" and not run.unavailable
+    complete = run.stopped == "" and not run.unavailable and not run.failed()
     if complete:
         say(f"vbench: {directory} is complete; there is nothing to continue")
     return complete
