@@ -36,6 +36,6 @@ def test_a_sentence_says_what_interrupts_add_to_the_count_it_tells() -> None:
     }
     (panel,) = gather([result(item("cpu-prime", grouped, **counted), host=TESTBED)]).panels
     assert sentences.techniques(panel) == (
-        "Under `tcg` computing executes the same number of instructions within 0.05 % in the "
-        "median group of units; interrupts add 2 % to the mean."
+        "Under `tcg` computing executes the same number of instructions within 0.05 % (median "
+        "group of units; interrupts add 2 % to the mean)."
     )

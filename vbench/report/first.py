@@ -24,30 +24,33 @@ _MEASURES = (
 _MARKS = {
     COUNTED: f"{COUNTED} counted: instructions in an emulated machine, they say nothing "
     "about time.",
-    PART: f"{PART} mean over a part of its reference workloads.",
+    PART: f"{PART} over a part of its workloads.",
+    NOTHING: f"{NOTHING} not measured, or not possible.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
-    UNDECIDED: f"{UNDECIDED} means an interval that holds {TIMES}1.00 and a high overhead.",
+    UNDECIDED: f"{UNDECIDED}: the interval holds {TIMES}1.00 and a high overhead.",
 }
 _HOSTS = 4  # so many are named on the first screen
 
 
 def screen(gathered: Gathered, contents: str) -> list[Block]:
-    """All of it, from the answer to the links to the chapters."""
-    tables = [comparison(gathered), types_table.table(gathered)]
+    """From the answer to the links to the chapters, which fit one screen; then the types."""
+    table, types = comparison(gathered), types_table.table(gathered)
     programs = applications.line(gathered)
     return [
         sentences.answer(gathered),
-        *tables,
+        table,
         "<br>".join(
             [
                 programs,
-                notes(*tables, also=programs),
+                notes(table, also=programs),
                 *_sources(gathered),
                 *_hosts(gathered.panels),
             ]
         ),
         *_next_steps(gathered),
         contents,
+        types,
+        *filter(None, [_marks(types)]),
     ]
 
 
@@ -140,9 +143,13 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
 
 def notes(*tables: Table, also: str = "") -> str:
     """What the numbers and the marks of these tables are, and of the text below them."""
+    return " ".join(filter(None, [_MEASURES, _marks(*tables, also=also)]))
+
+
+def _marks(*tables: Table, also: str = "") -> str:
     cells = (cell.text for table in tables for row in table.cells() for cell in row)
     shown = " ".join([*cells, also])
-    return " ".join([_MEASURES, *(text for mark, text in _MARKS.items() if mark in shown)])
+    return " ".join(text for mark, text in _MARKS.items() if mark in shown)
 
 
 def _next_steps(gathered: Gathered) -> list[Block]:

@@ -98,7 +98,7 @@ def _interrupts(choice: Choice, of: ReferenceSet) -> str:
     more = cells.mean_above(measured(choice.panel, choice.variant, of))
     if choice.panel.wall or more is None:
         return ""
-    return f" in the median group of units; interrupts add {_percent(more)} to the mean"
+    return f" (median group of units; interrupts add {_percent(more)} to the mean)"
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:

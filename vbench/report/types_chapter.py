@@ -47,7 +47,7 @@ _NOTE = (
     "*Seen on the host*: what the launch attested. A hypervisor beneath the kernel takes a reboot "
     "to install; a module or a process takes none. *To install*: apt's own answer for a bare "
     "Debian that boots, without recommended packages; nothing was installed for it. *Root*: who "
-    "launched the guests that were measured here; that root did proves no need of it."
+    "launched the guests that were measured here; vbench did not test whether root is needed."
 )
 
 
