@@ -41,6 +41,13 @@ def test_it_opens_without_trouble_and_without_a_network(
     assert page.troubles == []
     assert {request.split(":")[0] for request in page.requests} <= {"file", "about"}
     assert page.value("document.documentElement.scrollWidth") <= width  # nothing sticks out
+    table = "document.querySelector('main table')"
+    # on a phone no column is hidden: the cells of a row stand below each other
+    assert page.value(f"{table}.parentElement.scrollWidth <= {table}.parentElement.clientWidth")
+    headed = f"getComputedStyle({table}.rows[1].cells[1], '::before').content"
+    assert ("Full virtualization" in page.value(headed)) is (width < 600)
+    plot = page.value("document.querySelector('figure svg').getBoundingClientRect().width")
+    assert plot <= min(width, 800)
     background = page.value("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") is not dark
 

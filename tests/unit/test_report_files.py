@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from sample_results import full_run, item, pairs, result
 
 from vbench import report
 from vbench.errors import StoreError
+from vbench.model import Pair
 from vbench.results import store
 
 
@@ -95,6 +97,24 @@ def test_wide_ranges_of_many_variants_can_be_drawn() -> None:
     svg = report.render(many, plots_dir="p").plots["overhead-1-local-myserver.svg"]
     ET.fromstring(svg)
     assert b"nan" not in svg
+
+
+def test_an_interval_that_leaves_the_plot_has_an_arrow() -> None:
+    def plot(*boots: Sequence[float]) -> str:
+        of = [
+            item(f"w{i}", [Pair(1.0, ratio, boot) for boot, ratio in enumerate(each)])
+            for i, each in enumerate(boots)
+        ]
+        made = report.render([result(*of)], plots_dir="p").plots
+        return made["overhead-1-local-myserver.svg"].decode()
+
+    calm = plot((2.0, 2.02), (3.0, 3.02))
+    assert "<path" not in calm
+    assert "goes on" not in calm
+    wild = plot((1.0, 40.0), (3.0, 3.02))
+    assert wild.count("<path") == 2  # to both sides
+    assert "the interval goes on" in wild
+    assert ">Computing</text>" in wild  # as the tables call the category
 
 
 def test_write(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from vbench.report.document import Block, Cell, Commands, Document, Fold, Picture, Section, Table
+from vbench.results.formatting import unmarked
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 # Nothing is loaded from anywhere: what the browser enforces need not be believed.
+_STACKED = 6  # columns of text
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
@@ -86,22 +88,26 @@ def _block(block: Block) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{_MARKDOWN.renderInline(h)}</th>' for h in table.headings)
-    rows = "\n".join(f"<tr>{_cells(row)}</tr>" for row in table.cells())
     numbers = any(cell.value is not None for row in table.cells() for cell in row)
-    kind = ' class="sortable"' if numbers else ""
+    # on a phone the cells of a row stand below each other, each with its heading
+    stacked = not numbers and 2 < len(table.headings) <= _STACKED
+    names = [unmarked(heading) if stacked else "" for heading in table.headings]
+    rows = "\n".join(f"<tr>{_cells(row, names)}</tr>" for row in table.cells())
+    kind = ' class="sortable"' if numbers else ' class="stacked"' if stacked else ""
     return (
         f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{rows}</tbody></table></div>"
     )
 
 
-def _cells(row: Sequence[Cell]) -> str:
-    return "".join(map(_cell, row))
+def _cells(row: Sequence[Cell], headings: Sequence[str]) -> str:
+    return "".join(map(_cell, row, headings))
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, heading: str) -> str:
     text = _MARKDOWN.renderInline(cell.text)
     if cell.series:
         text += f' <a class="more" href="#samples={escape(cell.series, quote=True)}">samples</a>'
     value = "" if cell.value is None else f' data-value="{cell.value!r}"'
-    return f"<td{value}>{text}</td>"
+    name = f' data-heading="{escape(heading, quote=True)}"' if heading else ""
+    return f"<td{value}{name}>{text}</td>"

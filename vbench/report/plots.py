@@ -7,6 +7,7 @@ import statistics
 from vbench.report.attribution import IO_THREAD_TIME, worth_explaining
 from vbench.report.gather import Panel
 from vbench.report.overview import boot_times
+from vbench.report.sections import TITLES
 from vbench.report.stacked import Bar, stacked_plot
 from vbench.report.svg import Axis, Dot, Row, dot_plot
 from vbench.results import stats
@@ -38,7 +39,7 @@ def overheads(panel: Panel) -> str | None:
         of = next(item.category for item, _ in shown if item.workload == workload)
         if of != category:
             category = of
-            rows.append(Row(category))
+            rows.append(Row(TITLES.get(category, category)))
         rows.append(Row(workload, dots))
     what = "time" if panel.wall else "instructions"
     bars = "95 % intervals" if panel.wall else "ranges over boots"

@@ -160,19 +160,42 @@ def dot_plot(title: str, axis: Axis, rows: Sequence[Row], legend: Sequence[str])
                 f"{escape(row.label)}</text>"
             )
             for k, dot in enumerate(row.dots):
-                body += _dot(dot, x_of, y + 4.5 + _LINE * (k + 0.5))
+                body += _dot(dot, x_of, (low, high), y + 4.5 + _LINE * (k + 0.5))
         y += tall
+    if any(_leaves(dot, (low, high)) for row in rows for dot in row.dots):
+        out.append(
+            f'<text class="m" x="{WIDTH - 16}" y="24" text-anchor="end">'
+            "an arrow: the interval goes on beyond the axis</text>"
+        )
     out += _grid(axis, _ticks(low, high, axis.log), x_of, top, bottom)
     return "\n".join([*out, *body, "</svg>", ""])
 
 
-def _dot(dot: Dot, x_of: Callable[[float], float], y: float) -> list[str]:
+def _leaves(dot: Dot, ends: tuple[float, float]) -> list[tuple[float, int]]:
+    """Where its interval leaves the axis from the first to the last value of `ends`: that end, and
+    -1 to the left or 1 to the right."""
+    out = []
+    if dot.low is not None and dot.low < ends[0]:
+        out.append((ends[0], -1))
+    if dot.high is not None and dot.high > ends[1]:
+        out.append((ends[1], 1))
+    return out
+
+
+def _dot(
+    dot: Dot, x_of: Callable[[float], float], ends: tuple[float, float], y: float
+) -> list[str]:
     out = [f"<g><title>{escape(dot.tooltip)}</title>"]
     if dot.low is not None and dot.high is not None:
         out.append(
             f'<line class="l{dot.series % len(_LIGHT)}" stroke-width="2" '
             f'x1="{x_of(dot.low):.1f}" x2="{x_of(dot.high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
+        out += [
+            f'<path class="s{dot.series % len(_LIGHT)}" '
+            f'd="M{x_of(end):.1f} {y:.1f}l{-7 * side} -4v8z"/>'
+            for end, side in _leaves(dot, ends)
+        ]
     return [*out, _mark(dot.series, x_of(dot.value), y), "</g>"]
 
 
