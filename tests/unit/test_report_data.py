@@ -13,12 +13,13 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from sample_results import full_run, item, pairs, result
+from sample_results import full_run, item, launch, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
 from vbench.cli.main import main
 from vbench.model import Result
+from vbench.records import Clock, Phase
 from vbench.results import history, loading, stats, store
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +92,29 @@ def test_the_figures_are_those_of_the_report() -> None:
     assert of["syscall-getppid", "tcg"]["guest_s"] is None
     mean = next(m for m in panel["means"] if (m["mean_of"], m["variant"]) == ("computing", "tcg"))
     assert (mean["workloads"], mean["of"]) == (["cpu-prime", "cpu-sha256"], 4)
+
+
+def test_the_figures_hold_boot_times_and_what_was_left_out() -> None:
+    took = (Phase("launch", "command", Clock.CLIENT, 7.0),)
+    launches = [launch("tcg", boot, phases=took) for boot in range(2)]
+    made = result(item("cpu-aes", pairs(2.0)), launches=launches, reduced_to=("cpu-aes",))
+    (panel,) = json.loads(report.text([made], "json"))["panels"]
+    assert panel["boot_times"] == [
+        {
+            "variant": "tcg",
+            "phase": "launch to command",
+            "boots": 2,
+            "median_s": 7.0,
+            "least_s": 7.0,
+            "most_s": 7.0,
+        }
+    ]
+    (left,) = panel["left_out"]
+    assert (left["variant"], left["measured"]) == ("tcg", ["cpu-aes"])
+    assert (left["reason"][:24], left["remedy"]) == (
+        "a run with --quick measu",
+        "vbench run --backend tcg",
+    )
 
 
 def test_costs_that_drown_are_null() -> None:

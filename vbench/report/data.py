@@ -17,8 +17,10 @@ from vbench.report import (
     claims,
     exits,
     hypervisors,
+    overview,
     reference,
     scenarios,
+    sections,
     sentences,
     units,
 )
@@ -83,7 +85,34 @@ def _panel(panel: Panel) -> dict[str, Any]:
             }
             for each in panel.unavailable
         ],
+        "left_out": [_left_out(panel, variant) for variant in sorted(panel.reduced_to)],
+        "boot_times": _boot_times(panel),
     }
+
+
+def _left_out(panel: Panel, variant: str) -> dict[str, Any]:
+    """Of a variant that measured only some workloads; those that failed are in the series."""
+    only = panel.reduced_to[variant]
+    _, why, how = sections.left_out(panel, variant, only)
+    return {"variant": variant, "measured": list(only), "reason": why, "remedy": how}
+
+
+def _boot_times(panel: Panel) -> list[dict[str, Any]]:
+    """Seconds of each phase that was timed at the boots of a variant."""
+    names = sorted({phase.name for launch in panel.launches for phase in launch.phases})
+    return [
+        {
+            "variant": variant,
+            "phase": name,
+            "boots": len(seconds),
+            "median_s": statistics.median(seconds),
+            "least_s": seconds[0],
+            "most_s": seconds[-1],
+        }
+        for variant in panel.launched()
+        for name in names
+        if (seconds := overview.boot_times(panel, variant, name))
+    ]
 
 
 def _series(panel: Panel, item: Item) -> dict[str, Any]:

@@ -291,7 +291,8 @@ def unmeasured(gathered: Gathered) -> list[Block]:
             what = f"{code(entry.backend)} ({entry.technique})"
             rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
         for variant, globs in sorted(panel.reduced_to.items()):
-            rows.append([host, *_left_out(panel, variant, globs)])
+            what, why, how = left_out(panel, variant, globs)
+            rows.append([host, what, why, code(how)])
         by_reason: dict[tuple[str, str, str], list[str]] = {}
         for item in panel.items:
             if item.status is not Status.OK:
@@ -317,7 +318,7 @@ def unmeasured(gathered: Gathered) -> list[Block]:
     ]
 
 
-def _left_out(panel: Panel, variant: str, globs: Sequence[str]) -> list[str]:
+def left_out(panel: Panel, variant: str, globs: Sequence[str]) -> tuple[str, str, str]:
     """What a variant that measured only `globs` lacks, why, and what to do. Older results have
     fewer categories in the same sets, so that a set is known by what it has and what it lacks."""
     categories = {glob.removesuffix("/*") for glob in globs if glob.endswith("/*")}
@@ -343,7 +344,7 @@ def _left_out(panel: Panel, variant: str, globs: Sequence[str]) -> list[str]:
         how = f"vbench run --host testbed --backend {variant}"
     else:
         why = "a run with --quick measures only what is representative"
-    return [what, why, code(how)]
+    return what, why, how
 
 
 def flags(gathered: Gathered) -> list[Block]:
