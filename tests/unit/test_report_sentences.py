@@ -65,6 +65,10 @@ def test_the_largest_overhead_is_one_of_those_with_a_ratio() -> None:
     assert sections.sentence(panel(result(rated, unrated))).startswith(
         "Of 1 workload with a ratio to native, cpu-prime under `tcg` has the largest overhead"
     )
+    near = item("cpu-aes", pairs(7.0, spread=0.5))
+    assert "(1 more may be as large)" in sections.sentence(panel(result(rated, near)))
+    far = item("cpu-aes", pairs(2.0, spread=0.001))
+    assert "as large" not in sections.sentence(panel(result(rated, far)))
     text = sections.sentence(panel(result(unrated)))
     assert text == "1 workload measured, none with a ratio to native."
 

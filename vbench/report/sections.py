@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, HostKind, Item, Statistic, Status
 from vbench.report import cells, units
+from vbench.report.choice import parted
 from vbench.report.document import Block, Cell, Fold, Table
 from vbench.report.exits import LEAST_PER_UNIT
 from vbench.report.gather import Gathered, Panel
@@ -63,18 +64,21 @@ TITLES = {
 def sentence(panel: Panel) -> str:
     """Opens the chapter: how many workloads have a ratio to native, and the largest overhead."""
     ratios = [
-        (value.ratio, item)
+        (value, item)
         for item in panel.items
         if (value := panel.overheads.get(item.name)) is not None
     ]
     if not ratios:
         count = len({item.workload for item in panel.items if item.status is Status.OK})
         return f"{plural(count, 'workload')} measured, none with a ratio to native."
-    ratio, item = max(ratios, key=lambda pair: (pair[0], pair[1].name))
+    several = [pair for pair in ratios if pair[0].boots > 1] or ratios
+    value, item = max(several, key=lambda pair: (pair[0].ratio, pair[1].name))
+    alike = sum(not parted(value, other) for other, _ in several) - 1
+    more = f" ({alike} more may be as large)" if alike else ""
     count = len({item.workload for _, item in ratios})
     return (
         f"Of {plural(count, 'workload')} with a ratio to native, {plain(item.workload)} under "
-        f"{code(item.variant)} has the largest overhead: {times(ratio)}."
+        f"{code(item.variant)} has the largest overhead: {times(value.ratio)}{more}."
     )
 
 
