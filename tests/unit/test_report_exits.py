@@ -330,7 +330,7 @@ def test_exit_cost_outside_the_stated_range_is_refuted() -> None:
 
 @pytest.mark.parametrize(
     ("cycles", "nested", "cause"),
-    [(300, False, "did not leave"), (90_000, True, "interprets"), (13_000, True, "itself"),
+    [(300, False, "did not leave"), (90_000, True, "emulates"), (13_000, True, "itself"),
      (5000, False, "tracing")],
 )  # fmt: skip
 def test_a_strange_cpuid_names_its_likely_cause(cycles: float, nested: bool, cause: str) -> None:

@@ -56,7 +56,7 @@ def likely_cause(cycles: float, nested: bool) -> str:
             "the instruction did not leave the guest, or the guest's time stamp counter is scaled"
         )
     if cycles > _INTERPRETED_CYCLES:
-        return "a KVM that interprets its guests, or tracing of every exit is on"
+        return "a KVM that emulates each instruction, or tracing of every exit is on"
     if nested:
         return "the host is itself a virtual machine, so each exit makes several of the outer one"
     return "tracing or a debugger is on, mitigations flush on each entry, or the CPU runs slowly"

@@ -6,7 +6,7 @@ import re
 
 from vbench.model import Technique
 from vbench.report import cells
-from vbench.report.choice import CPU, Choice, brief, choose, doubt
+from vbench.report.choice import CPU, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
     COMPUTING,
@@ -17,7 +17,7 @@ from vbench.report.reference import (
     ReferenceSet,
     measured,
 )
-from vbench.results import significance, stats
+from vbench.results import stats
 from vbench.results.formatting import TIMES, code, number, plain, times
 
 NAMES = {
@@ -169,8 +169,8 @@ def undecided(panel: Panel, of: ReferenceSet) -> list[str]:
 
 
 def cheapest_of(panel: Panel, of: ReferenceSet) -> list[tuple[stats.Overhead, str]]:
-    """The variant that costs least, with all that are not surely dearer, cheapest first; empty
-    where all are undecided."""
+    """The variant that costs least, with all whose intervals overlap with its own, cheapest
+    first; empty where all are undecided."""
     means = sorted(
         ((value, variant) for variant, value in _means(panel, of)), key=lambda each: each[0].ratio
     )
@@ -178,13 +178,7 @@ def cheapest_of(panel: Panel, of: ReferenceSet) -> list[tuple[stats.Overhead, st
     if not known:
         return []
     best = known[0]
-    return [each for each in means if each is best or not _dearer(panel, of, each, best)]
-
-
-def _dearer(panel: Panel, of: ReferenceSet, *two: tuple[stats.Overhead, str]) -> bool:
-    """Whether the first surely costs more than the second, by the interval over boots of both."""
-    order = significance.ordering(*(measured(panel, variant, of) for _, variant in two))
-    return order is not None and order.boots > 1 and order.low is not None and order.low > 1
+    return [each for each in means if each is best or not parted(each[0], best[0])]
 
 
 def _means(panel: Panel, of: ReferenceSet) -> list[tuple[str, stats.Overhead]]:
