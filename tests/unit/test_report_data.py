@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from sample_results import full_run, item, launch, pairs, result
+from sample_results import LOCAL, full_run, item, launch, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
@@ -142,6 +142,31 @@ def test_bencher_gets_bounds_and_one_entry_for_each_series() -> None:
     moved = [replace(r, image="sha256:other") for r in full_run()[:1]]
     both = json.loads(report.text([*full_run()[:1], *moved], "bencher"))
     assert len([name for name in both if name.startswith("cpu-prime[tcg]")]) == 2
+
+
+def test_hosts_of_one_name_are_told_apart_and_the_inventory_names_them() -> None:
+    def named(**facts: str) -> Result:
+        host = replace(LOCAL, facts={**LOCAL.facts, **facts})
+        return replace(result(item("cpu-prime", pairs(2.0))), host=host)
+
+    n = "0123456789abcde"  # they differ in what a short form leaves out
+    same = [named(machine_id=f"{n}a"), named(machine_id=f"{n}b")]
+    alone = [named(machine_id="1", inventory_name="node1")]
+    kernels = [named(kernel=each, inventory_name="node2") for each in ("5", "6")]
+    names = set(json.loads(report.text([*same, *alone, *kernels], "bencher")))
+    of = "cpu-prime[tcg] @"
+    assert names == {
+        f"{of} local:myserver, machine id {n}a",
+        f"{of} local:myserver, machine id {n}b",
+        f"{of} node1",
+        f"{of} node2, kernel 5",
+        f"{of} node2, kernel 6",
+    }
+    text = report.text([*same, *alone, *kernels], "openmetrics")
+    labels = [line.rpartition("}")[0] for line in text.splitlines() if line[0] != "#"]
+    assert len(set(labels)) == len(labels) == 15
+    rows = csv.DictReader(io.StringIO(report.text([*same, *alone, *kernels], "csv")))
+    assert len({row["host"] for row in rows}) == 5
 
 
 def test_openmetrics_is_well_formed() -> None:

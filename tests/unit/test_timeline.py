@@ -95,6 +95,18 @@ def test_machines_are_apart_unless_their_class_is_asked_for() -> None:
     assert "--by-class" not in text(runners, by_class=True)
 
 
+def test_machines_of_one_name_are_apart() -> None:
+    def on(machine: str) -> list[Result]:
+        host = replace(LOCAL, facts={**LOCAL.facts, "machine_id": machine})
+        return [run(day, host=host) for day in range(3)]
+
+    lines = Timeline([*on("one"), *on("two")]).lines
+    assert {(line.name.host, len(line.points)) for line in lines} == {
+        ("local:myserver, machine id one", 3),
+        ("local:myserver, machine id two", 3),
+    }
+
+
 def test_counts_are_compared_to_a_tenth_of_a_per_cent() -> None:
     counted: dict[str, object] = {
         "host": TESTBED.identity, "host_kind": TESTBED.kind, "time_base": TESTBED.time_base,

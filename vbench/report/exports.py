@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from vbench.model import Item, TimeBase
+from vbench.model import HostFacts, Item, TimeBase
 from vbench.report import cells
 from vbench.report.gather import Gathered, Panel
-from vbench.results import stats
+from vbench.results import identity, stats
 
 
 def _rated(gathered: Gathered) -> Iterator[tuple[Panel, Item, stats.Overhead]]:
@@ -21,10 +21,17 @@ def _rated(gathered: Gathered) -> Iterator[tuple[Panel, Item, stats.Overhead]]:
                 yield panel, item, panel.overheads[item.name]
 
 
+def _names(gathered: Gathered) -> Callable[[HostFacts], str]:
+    """A panel is of one machine with one system and one image: so are the names."""
+    keys = ["machine id", "network address", "CPU model", "CPUs", "kernel", "memory", "time base"]
+    return identity.names([panel.host for panel in gathered.panels], keys)
+
+
 def bencher(gathered: Gathered) -> str:
     """Bencher Metric Format: by `series @ host`, the overhead with the bounds of its 95 % interval,
     and the guest's own time in ns (or its instructions) per unit of work."""
     out: dict[str, Any] = {}
+    called = _names(gathered)
     for panel, item, value in _rated(gathered):
         measures: dict[str, dict[str, float]] = {"overhead": {"value": value.ratio}}
         if value.low is not None and value.high is not None:
@@ -33,7 +40,7 @@ def bencher(gathered: Gathered) -> str:
         if guest is not None:
             timed = panel.host.time_base is TimeBase.WALL
             measures["latency" if timed else "instructions"] = {"value": guest * 1e9}
-        name = f"{item.name} @ {panel.host.identity}"
+        name = f"{item.name} @ {called(panel.host)}"
         out[name if name not in out else f"{name}, image {panel.image[:19]}"] = measures
     return json.dumps(out, indent=2, allow_nan=False) + "\n"
 
@@ -44,13 +51,14 @@ def openmetrics(gathered: Gathered) -> str:
         "# TYPE vbench_overhead_ratio gauge",
         "# HELP vbench_overhead_ratio Guest time / native time per unit of work.",
     ]
+    called = _names(gathered)
     for panel, item, value in _rated(gathered):
         of = {
             "workload": item.workload,
             "category": item.category,
             "variant": item.variant,
             "technique": item.technique.value,
-            "host": panel.host.identity,
+            "host": called(panel.host),
             "time_base": panel.host.time_base.value,
             "image": panel.image[:19],
         }
@@ -77,13 +85,14 @@ def table(gathered: Gathered) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
+    called = _names(gathered)
     for panel in gathered.panels:
         for item in panel.items:
             value = panel.overheads.get(item.name)
             word = stats.word(value) if value is not None and stats.judged(item) else None
             writer.writerow(
                 [
-                    panel.host.identity,
+                    called(panel.host),
                     panel.host.time_base.value,
                     item.variant,
                     item.technique.value,

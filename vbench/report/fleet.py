@@ -78,7 +78,7 @@ class Machine:
         return ", ".join(self.names)
 
     def add(self, file: _File) -> None:
-        self.names[file.host.facts.get("inventory_name") or file.host.identity] = None
+        self.names[identity.name(file.host)] = None
         self.partial |= file.partial
         for quantity, workload, boots in file.series:
             self.logs.setdefault(quantity, {}).setdefault(workload, []).extend(boots)

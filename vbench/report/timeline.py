@@ -87,9 +87,11 @@ class Timeline:
         found: dict[tuple[Name, str], Line] = {}
         self.runs: set[str] = set()
         hosts: dict[str, set[str]] = {}
-        for result in sorted(distinct(results), key=lambda one: (one.started, one.variant)):
+        ordered = sorted(distinct(results), key=lambda one: (one.started, one.variant))
+        called = identity.names([result.host for result in ordered], ["machine id"])
+        for result in ordered:
             self.runs.add(result.started)
-            host = _class(result) if by_class else result.host.identity
+            host = _class(result) if by_class else called(result.host)
             hosts.setdefault(host, set()).add(result.started)
             for item in result.items:
                 made = _figure(item)

@@ -6,13 +6,14 @@ older files compare by what they have among themselves, and are never taken for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from vbench.model import HostFacts, Item, Launch, Result
 
 Key = Mapping[str, str]
 
 _UNKNOWN = ("", "unknown")
+_SHORT = 12  # characters of a value that mostly tell it from others
 # Keys of a machine class in which machines may be let differ. The time base is none.
 CLASS_KEYS = ("host kind", "CPU model", "CPUs", "kernel", "clock source")
 
@@ -101,3 +102,30 @@ def _short(text: str) -> str:
     if not text:
         return "unknown"
     return f"`{text[:19]}…`" if len(text) > 40 else f"`{text}`"
+
+
+def name(host: HostFacts) -> str:
+    """What a host is called: by Ansible's inventory, or by itself."""
+    return host.facts.get("inventory_name") or host.identity
+
+
+def names(hosts: Iterable[HostFacts], keys: Collection[str]) -> Callable[[HostFacts], str]:
+    """Names that tell `hosts` apart: where several of one name differ in one of `keys`, which are
+    those of `machine`, its value is added."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for host in hosts:
+        of = machine(host)
+        for key in keys:
+            found.setdefault((name(host), key), set()).add(of[key])
+
+    def told_apart(host: HostFacts) -> str:
+        of = machine(host)
+        parts = [name(host)]
+        for key in keys:
+            values = found[parts[0], key]
+            if len(values) > 1 and of[key]:
+                unlike = len({value[:_SHORT] for value in values}) == len(values)
+                parts.append(f"{key} {of[key][:_SHORT] if unlike else of[key]}")
+        return ", ".join(parts)
+
+    return told_apart
