@@ -24,6 +24,19 @@ def write(path: Path, of: Result) -> Path:
     return path
 
 
+def test_months_of_hosts_are_found_in_one_folder(tmp_path: Path) -> None:
+    hosts = [tmp_path / f"fleet/2026-{month}/node1" for month in (10, 11)]
+    for number, host in enumerate(hosts):
+        host.mkdir(parents=True)
+        write(host / "a.json", replace(result(item("cpu-a", pairs(2.0))), started=f"2026-{number}"))
+    write(tmp_path / "fleet/2026-10/.hidden/a.json", result(item("cpu-b", pairs(2.0))))
+    (tmp_path / "fleet/2026-10/round").symlink_to(tmp_path / "fleet")
+    told: list[str] = []
+    found = loading.load_all([tmp_path / "fleet"], told.append)
+    assert [one.started for one in found] == ["2026-0", "2026-1"]
+    assert told == [f"{tmp_path}/fleet/2026-10/round is a link to a folder; left out"]
+
+
 # ------------------------------------------------------------------ a run whose files are damaged
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,7 +39,8 @@ def load_all(paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None
 def load_each(
     paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None
 ) -> Iterator[Result]:
-    """Read files, journals, and all results of directories (if none lies there, of those in them).
+    """Read files, journals, and all results of directories (if none lies there, of those in
+    them, however deep).
 
     Of a run that was killed, or still goes on, the journal is read: it knows most. So it is where a
     result file is damaged, or all are gone. `tell` gets a sentence about that, and about other JSON
@@ -60,11 +60,8 @@ def load_each(
 def _of_path(path: Path, tell: Callable[[str], None]) -> Iterator[dict[Path, Result]]:
     """Results by file, a folder at a time."""
     if path.is_dir():
-        # CI artefacts arrive with a folder for each job: look one level down as well
-        found = _of_folder(path, tell)
-        below = [] if found else sorted(each for each in path.iterdir() if each.is_dir())
         empty = True
-        for results in chain([found], (_of_folder(each, tell) for each in below)):
+        for results in _below(path, tell):
             empty &= not results
             yield results
         if empty:
@@ -79,6 +76,29 @@ def _of_path(path: Path, tell: Callable[[str], None]) -> Iterator[dict[Path, Res
         yield results
     else:
         yield {path.resolve(): load(path)}
+
+
+def _below(
+    folder: Path, tell: Callable[[str], None], depth: int = 0
+) -> Iterator[dict[Path, Result]]:
+    """Of a folder, or of all folders in it: CI's artefacts have one for each job, fleets one for
+    each month and host. Hidden folders are passed over. Links are followed where they lie in the
+    first folder: deeper ones may lead in circles."""
+    found = _of_folder(folder, tell)
+    yield found
+    if found:
+        return
+    try:
+        folders = sorted(each for each in folder.iterdir() if each.is_dir())
+    except OSError as error:
+        raise UnreadableError(
+            f"{folder} cannot be read: {error.strerror}", remedy="check its permissions"
+        ) from error
+    for each in folders:
+        if depth and each.is_symlink():
+            tell(f"{each} is a link to a folder; left out")
+        elif not each.name.startswith("."):
+            yield from _below(each, tell, depth + 1)
 
 
 def is_result(path: Path) -> bool:
