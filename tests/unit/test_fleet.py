@@ -104,6 +104,10 @@ def test_too_few_machines_are_not_judged() -> None:
     slow = measured(host(99), native_s=9e-6)
     assert deviating(Fleet(some(2, slow))) == set()
     assert "too few machines to tell" in text(some(2, slow))
+    page = text(some(2, measured(host(99, governor="powersave"))))
+    assert "3 machines: too few to tell which deviate." in page
+    assert "| `powersave` | 1 | — | `performance` | 2 | — |" in page
+    assert "0 of 3" not in page
 
 
 def test_seconds_of_unknown_cpus_are_not_compared() -> None:

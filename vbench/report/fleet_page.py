@@ -4,7 +4,7 @@ machine, folded away. Pure."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence, Sized
 
 from vbench.model import Technique
 from vbench.report import units
@@ -161,7 +161,9 @@ def _settings(fleet: Fleet) -> list[Block]:
     """How many of the machines with a setting deviate, and of those without."""
     rows: list[list[Cell | str]] = []
     for i, of in enumerate(fleet.classes):
-        deviating = {id(each.machine) for each in of.deviations}
+        deviating = None
+        if _judged(of.machines):
+            deviating = {id(each.machine) for each in of.deviations}
         groups: dict[tuple[str, str, str], list[Machine]] = {}
         for machine in of.machines:
             for name, (value, usual) in of.unusual(machine).items():
@@ -190,10 +192,18 @@ def _settings(fleet: Fleet) -> list[Block]:
     return [text, Table(headings, rows)]
 
 
-def _counted(machines: Sequence[Machine], deviating: Iterable[int]) -> list[Cell]:
-    """How many, and how many of them deviate."""
+def _judged(of: Sized) -> bool:
+    """Whether there are enough machines, or values of them, to tell which deviate."""
+    return len(of) >= outlying.MIN_VALUES
+
+
+def _counted(machines: Sequence[Machine], deviating: Collection[int] | None) -> list[Cell | str]:
+    """How many, and how many of them deviate; None: nobody can tell."""
+    cells: list[Cell | str] = [Cell(str(len(machines)), len(machines))]
+    if deviating is None:
+        return [*cells, NOTHING]
     count = sum(id(machine) in deviating for machine in machines)
-    return [Cell(str(n), n) for n in (len(machines), count)]
+    return [*cells, Cell(str(count), count)]
 
 
 def _verb(many: Sequence[object], verb: str) -> str:
@@ -222,13 +232,12 @@ def _class_table(fleet: Fleet) -> Table:
     rows: list[list[Cell | str]] = []
     for i, of in enumerate(fleet.classes):
         count = len({id(each.machine) for each in of.deviations})
-        judged = len(of.machines) >= outlying.MIN_VALUES
         rows.append(
             [
                 letter(i),
                 *(plain(of.key[key] or "unknown") for key in keys),
                 Cell(str(len(of.machines)), len(of.machines)),
-                Cell(str(count), count) if judged else "too few machines to tell",
+                Cell(str(count), count) if _judged(of.machines) else "too few machines to tell",
             ]
         )
     return Table(
@@ -243,9 +252,10 @@ def _measured(of: MachineClass) -> bool:
 def _class(fleet: Fleet, at: int) -> Section:
     of = fleet.classes[at]
     count = len({id(each.machine) for each in of.deviations})
-    found = (
-        f"{count} of {plural(len(of.machines), 'machine')} here {_verb([0] * count, 'deviate')}."
-    )
+    found = f"{plural(len(of.machines), 'machine')}: too few to tell which deviate."
+    if _judged(of.machines):
+        found = f"{count} of {plural(len(of.machines), 'machine')} here "
+        found += f"{_verb([0] * count, 'deviate')}."
     blocks: list[Block] = [found]
     rows: list[list[Cell | units.Figures | str]] = []
     for one in of.compared:
@@ -257,7 +267,9 @@ def _class(fleet: Fleet, at: int) -> Section:
                 _range(one),
                 Cell(number(100 * one.spread), one.spread) if len(one.logs) > 1 else NOTHING,
                 str(len(one.logs)),
-                Cell(str(len(one.deviations)), len(one.deviations)),
+                Cell(str(len(one.deviations)), len(one.deviations))
+                if _judged(one.logs)
+                else NOTHING,
             ]
         )
     headings = [
