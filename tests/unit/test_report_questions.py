@@ -9,7 +9,7 @@ from sample_results import TESTBED, full_run, item, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
-from vbench.model import Pair, Result, TimeBase
+from vbench.model import Pair, Result, Technique, TimeBase
 from vbench.records import Declaration, Hypervisor, HypervisorType
 from vbench.report import attribution
 from vbench.report.gather import gather
@@ -46,6 +46,28 @@ def test_an_application_finds_its_kinds_of_work_and_the_dearest() -> None:
         "- KVM, translating `a` costs most in small disk operations (×5.00) and least in computing"
         in text
     )
+
+
+def test_time_and_counts_are_never_ranked_together() -> None:
+    counted = {
+        "host": TESTBED.identity,
+        "host_kind": TESTBED.kind,
+        "time_base": TESTBED.time_base,
+        "counted": True,
+        "technique": Technique.HARDWARE,
+        "variant": "b",
+        "backend": "b",
+    }
+    works = (("cpu-prime", "cpu", 1.0), ("disk-randread-qd1", "disk", 9.0))
+    of = [item(name, pairs(x, spread=0.0), category=kind, **counted) for name, kind, x in works]
+    text = answers(
+        timed("a", computing=2.0, disk=5.0),
+        result(*of, variant="b", declaration=KVM, host=TESTBED),
+    )
+    timed_one, _, counted_one = text.partition("In counted instructions the cheapest is")
+    assert "By the clock the cheapest is computing in KVM, translating `a` (×2.00)" in timed_one
+    assert "most expensive is small disk operations in KVM, translating `a` (×5.00)." in timed_one
+    assert counted_one.split(".\n")[0].count("`b` †") == 2
 
 
 def unlike(variant: str, workload: str, ratios: Sequence[float]) -> Result:

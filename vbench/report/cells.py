@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from vbench.model import TAKEN_OFF, Item, Pair, Statistic, Status, TimeBase
 from vbench.results import stats
@@ -256,16 +256,23 @@ def _mean_above(grouped: Sequence[Pair]) -> float:
     return statistics.median(pair.quantiles["mean"][1] / pair.guest_s - 1 for pair in grouped)
 
 
-def mean_above(items: Iterable[Item]) -> float | None:
-    """By how much the mean of groups of units is above their median in the guest, as a share: the
-    most of any of these items. Interrupts and the kernel's housekeeping make it so. None where no
-    groups were counted."""
+def means(items: Iterable[Item]) -> float | None:
+    """The guest's mean of all groups of units over native's, minus 1: unlike their medians, it has
+    in it what interrupts and the kernel's housekeeping take on both sides. The most of any of these
+    items; None where no groups were counted on both sides."""
     found = [
-        _mean_above(grouped)
+        statistics.median(ratios)
         for item in items
-        if item.counted and (grouped := [p for p in item.pairs if _grouped(p)])
+        if item.counted and (ratios := [*_of_means(item.pairs)])
     ]
     return max(found, default=None)
+
+
+def _of_means(pairs: Iterable[Pair]) -> Iterator[float]:
+    for pair in pairs:
+        native, guest = pair.quantiles["mean"] if _grouped(pair) else (None, None)
+        if native and guest:
+            yield guest / native - 1
 
 
 def _grouped(pair: Pair) -> bool:

@@ -23,7 +23,7 @@ _MEASURES = (
 )
 _MARKS = {
     COUNTED: f"{COUNTED} counted: instructions in an emulated machine, they say nothing "
-    "about time.",
+    f"about time; do not compare them with figures without {COUNTED}.",
     PART: f"{PART} over a part of its workloads.",
     NOTHING: f"{NOTHING} not measured, or not possible.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",

@@ -77,7 +77,13 @@ def _marked(choice: Choice) -> str:
 
 
 def _extremes(chosen: Sequence[Choice]) -> list[Block]:
-    """Opens the chapter: the least and the most that any kind of work costs."""
+    """Opens the chapter: the least and the most that any kind of work costs, by each time base."""
+    timed = _ends([each for each in chosen if each.panel.wall], "By the clock")
+    counted = _ends([each for each in chosen if not each.panel.wall], "In counted instructions")
+    return [" ".join(timed + counted)] if timed + counted else []
+
+
+def _ends(chosen: Sequence[Choice], base: str) -> list[str]:
     found = [
         (value, f"{_WORK[of]} in {_marked(each)} ({brief(value.ratio)})")
         for each in chosen
@@ -88,14 +94,14 @@ def _extremes(chosen: Sequence[Choice]) -> list[Block]:
     if not found:
         return []
     if len(found) == 1:
-        return [f"Measured was {found[0][1]}."]
+        return [f"{base} there is one figure: {found[0][1]}."]
     found.sort(key=lambda each: each[0].ratio)
     ends = ((found[0], "cheap"), (found[-1], "expensive"))
     texts = []
     for (value, text), word in ends:
         alike = sum(not parted(value, other) for other, _ in found) - 1
         texts.append(text + (f", and {alike} more may be as {word}" if alike else ""))
-    return [f"The cheapest that was measured here is {texts[0]}; the most expensive is {texts[1]}."]
+    return [f"{base} the cheapest is {texts[0]}; the most expensive is {texts[1]}."]
 
 
 def _application(programs: Sequence[Choice], chosen: Sequence[Choice]) -> list[Block]:

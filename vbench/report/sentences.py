@@ -94,11 +94,13 @@ def answer(gathered: Gathered) -> str:
 
 
 def _interrupts(choice: Choice, of: ReferenceSet) -> str:
-    """Counted: that the figure is the median group's, and what interrupts add to the mean."""
-    more = cells.mean_above(measured(choice.panel, choice.variant, of))
+    """Counted: how the figure changes with the interrupts and housekeeping of both sides."""
+    more = cells.means(measured(choice.panel, choice.variant, of))
     if choice.panel.wall or more is None:
         return ""
-    return f" (median group of units; interrupts add {_percent(more)} to the mean)"
+    if abs(more) < _SAME:
+        return " (with interrupts, too)"
+    return f" (with interrupts {_percent(abs(more))} {'more' if more > 0 else 'fewer'})"
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:
