@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def _block(block: Block, links: _Links) -> str:
     if isinstance(block, Picture):
         return "" if links.plots is None else f"![{block.alt}]({links.plots}/{block.name})"
     if isinstance(block, Commands):
-        name = links.commands
-        return f"Every command line is in [{name}]({quote(name)})." if name else _NO_FILE
+        if not links.commands:
+            return _NO_FILE
+        return f"Every command line is in [{links.commands}]({quote(os.fsencode(links.commands))})."
     assert isinstance(block, Fold)  # noqa: S101 - the last kind
     return formatting.details(_summary(block.summary), "\n\n".join(_blocks(block.blocks, links)))
