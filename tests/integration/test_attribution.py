@@ -48,4 +48,4 @@ def test_exits_explain_an_overhead_that_consists_of_them(vbench: Vbench) -> None
     report = (vbench.out / "report.md").read_text()
     section = report[report.index("**Overhead explained by exits**") :]
     row = next(line for line in section.splitlines() if line.startswith("| port<br>"))
-    assert "port I/O in QEMU +" in row
+    assert "| port I/O in QEMU " in row

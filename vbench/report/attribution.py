@@ -96,7 +96,10 @@ def worth_explaining(panel: Panel) -> list[Attribution]:
 
 def _worth(panel: Panel, one: Attribution) -> bool:
     value = panel.overheads.get(one.item.name)
-    return value is not None and value.low is not None and value.low > WORTH_EXPLAINING
+    if value is None:
+        return False
+    surely = value.ratio if value.low is None else value.low  # one pair has no interval
+    return surely > WORTH_EXPLAINING
 
 
 def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
