@@ -152,10 +152,11 @@ def test_a_qemu_that_is_none_cannot_run_here(vbench: Vbench) -> None:
 
 
 def test_the_same_twice_passes(vbench: Vbench) -> None:
-    """Both sides boot the same. A limit of 50 %, for a machine that runs other tests as well."""
+    """Both sides boot the same. On a machine that runs other tests as well their difference may
+    stay undecided, which --allow-missing accepts, but it is no regression."""
     done = vbench.run(
         *("ab", "tcg-virtio", "tcg-virtio", "--workload", "syscall-getppid", "--boots", "3"),
-        *("--rounds", "1", "--fail-above", "50", "--out", vbench.out),
+        *("--rounds", "1", "--fail-above", "50", "--allow-missing", "--out", vbench.out),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed: no regression above 50 % was found" in done.stdout
