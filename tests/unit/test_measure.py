@@ -219,7 +219,8 @@ def host_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         (1.0, 0.95, True),  # more time inside than passed around it
         (10.0, 9.8, True),
         (1.0, 3.9, False),  # starting a program in translated code
-        (1.0, 4.1, True),  # the guest's clock runs slow
+        (0.3, 2.9, False),  # it prepares for long: a second of its clock lasts one
+        (0.3, 60.0, False),
         (0.5, 0.495, False),
     ],
 )
@@ -232,14 +233,45 @@ def test_wrong_clocks_are_flagged(
     for target in (bench.guest, bench.native):
         claims, takes = lasts[target.name]
 
-        def answer(_: str, claims: float = claims, takes: float = takes) -> Output:
-            host_clock[0] += takes
+        def answer(command: str, claims: float = claims, takes: float = takes) -> Output:
+            host_clock[0] += 1.02 if command == "sleep 1" else takes
             return Output(0, json.dumps({"elapsed_ns": round(claims * 1e9)}), "")
 
         target.answer = answer
     bench.sizes = Sizes(1, 1)
     bench(plan=Plan(rounds=1))
     assert bench.pairs[0].flags == (("clock",) if flagged else ())
+
+
+@pytest.mark.parametrize(
+    ("speed", "late_s", "flagged"),
+    [
+        (1.0, [0.02], False),
+        (0.4, [0.02, 0.02, 0.02], True),  # a second of its clock lasts 2.5 s
+        (1.5, [0.02, 0.02, 0.02], True),
+        (1.0, [0.8, 0.7, 0.1], False),  # a busy machine wakes it late, twice
+        (1.0, [0.0], False),
+    ],
+)
+def test_a_suspected_clock_times_a_second(
+    host_clock: list[float], speed: float, late_s: list[float], flagged: bool
+) -> None:
+    """A program that prepares for 5 s and works for 0.5 s, both by the guest's clock."""
+    bench = Bench()
+    lates = iter(late_s)
+
+    def answer(command: str) -> Output:
+        if command == "sleep 1":
+            host_clock[0] += 1.0 / speed + next(lates)
+            return Output(0, "", "")
+        host_clock[0] += 5.5 / speed
+        return Output(0, '{"elapsed_ns": 500000000}', "")
+
+    bench.guest.answer = answer
+    bench.sizes = Sizes(1, 1)
+    bench(native=None, plan=Plan(rounds=1))
+    assert bench.pairs[0].flags == (("clock",) if flagged else ())
+    assert not list(lates)  # asked no more often than it must
 
 
 def test_a_clock_flag_stays_with_its_pair(host_clock: list[float]) -> None:

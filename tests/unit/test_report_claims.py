@@ -12,6 +12,7 @@ import pytest
 from sample_results import LOCAL, TESTBED, item, launch, pairs, result
 from test_report_exits import event, judged, kvm_result, panel_of, shown
 
+from vbench import report
 from vbench.model import TAKEN_OFF, HostFacts, Item, Pair, Result, Technique, TimeBase
 from vbench.records import (
     Attestation,
@@ -81,6 +82,32 @@ def test_a_paravirtual_guest_is_judged_in_three_parts() -> None:
     assert verdict("T2", pv(3.0, {"page fault": 1.0}), translated) == "refuted"
     assert verdict("T2", pv(3.0, {}), translated) == "inconclusive"  # nothing was counted
     assert verdict("T2", pv(3.0, calls)) == "inconclusive"  # nothing to compare it with
+
+
+def uml(overhead: float) -> Result:
+    """A paravirtual guest whose kernel reports no interface, because it calls none."""
+    made = item("syscall-getppid", pairs(overhead), category="syscall", variant="uml",
+                backend="uml", technique=Technique.PARA)  # fmt: skip
+    seen = (launch("uml", 0, observed=Observed(hypervisor="")),)
+    return result(made, variant="uml", host=BARE, launches=seen)
+
+
+def test_a_guest_without_hypercalls_stands_beside_one_that_has_some() -> None:
+    translated = unaware(item("syscall-getppid", pairs(20.0), category="syscall"))
+    calls = {"hypercall iret": 1.0}
+    row = judged(pv(3.0, calls), uml(90.0), translated)["T2"]
+    assert row[2] == "confirmed"
+    assert "beside, without hypercalls: system calls: overhead of `uml` is 4." in row[3]
+    assert verdict("T2", uml(90.0), translated) == "refuted"  # alone it stands for the column
+    assert verdict("T2", pv(3.0, {"page fault": 1.0}), uml(90.0), translated) == "refuted"
+
+
+def test_a_guest_without_hypercalls_is_not_judged_where_another_host_has_one_that_calls() -> None:
+    there = replace(BARE, identity="local:other")
+    para = pv(3.0, {"hypercall iret": 1.0}, host=there.identity)
+    text = report.render([uml(90.0), replace(para, host=there)], plots_dir=None).markdown
+    row = next(line for line in text.splitlines() if line.startswith("| T2"))
+    assert "not measured here (this guest makes no hypercalls; one that does has a row" in row
 
 
 def test_a_dear_kind_of_work_does_not_hide_behind_a_cheap_one() -> None:
@@ -308,8 +335,10 @@ def test_rings_are_those_in_which_kernels_were_seen() -> None:
 
     assert seen(Technique.HARDWARE, 0)["R2"][2] == "confirmed"
     assert seen(Technique.HARDWARE, 3)["R2"][2] == "refuted"
-    assert seen(Technique.PARA, 3)["R1"][2] == "refuted"  # as on x86-64
-    assert "ring 3" in seen(Technique.PARA, 3)["R1"][3]
+    there = seen(Technique.PARA, 3)["R1"]
+    assert there[2].startswith("not measured here (not testable on x86-64: ")
+    assert there[3] == "ring 3: the kernel of `tcg`"
+    assert seen(Technique.PARA, 0)["R1"][2] == "refuted"
     assert seen(Technique.PARA, 1)["R1"][2] == "confirmed"
     assert seen(Technique.PARA, None)["R1"][2].startswith("not measured here")
 

@@ -47,5 +47,5 @@ def test_a_sentence_says_how_interrupts_change_the_count_it_tells(
     }
     (panel,) = gather([result(item("cpu-prime", grouped, **counted), host=TESTBED)]).panels
     assert sentences.techniques(panel) == (
-        f"Under `tcg` computing executes the same number of instructions within 0.05 % ({told})."
+        f"Under `tcg` computing takes as many instructions as natively (within 0.05 %), {told}."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sample_results import LOCAL, TESTBED, full_run, item, pairs, result
+from sample_results import LOCAL, TESTBED, full_run, item, launch, pairs, result
 
 from vbench import report
 from vbench.model import Pair, Result, Status, Technique, TimeBase
@@ -19,6 +19,7 @@ from vbench.records import (
     DeviceModel,
     Hypervisor,
     HypervisorType,
+    Observed,
 )
 from vbench.report import reference, sentences
 from vbench.report.document import slug
@@ -63,11 +64,11 @@ def test_a_machine_without_kvm_has_one_table_with_both_clocks_marked() -> None:
     text = screen(*full_run())
     assert text.count("| **CPU overhead**") == 1
     _, full, para, hardware = table(text)[1]
-    assert re.fullmatch(r"×1\.5\d‡ / ×14\.\d‡ / ×3\.\d\d‡ `tcg-virtio`", full)
+    assert re.fullmatch(r"\*\*medium\*\* ×1\.5\d‡ / ×14\.\d‡ / ×3\.\d\d‡ `tcg-virtio`", full)
     assert para == "not measured"
-    assert hardware == "×1.01‡ / — / — `kvm-virtio` †"
+    assert hardware == "**low** ×1.01‡ / — / — `kvm-virtio` †"
     assert "† counted" in text
-    assert "it says nothing" in text or "they say nothing about time" in text
+    assert "instructions in an emulated machine, not time" in text
 
 
 def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
@@ -125,13 +126,27 @@ def three(computing: tuple[Pair, ...], **calls: Any) -> Result:
     )
 
 
-def test_a_word_needs_one_of_each_part() -> None:
-    assert table(screen(three(pairs(1.02))))[1][1].startswith("**low to high** ×1.02")
-    differing = three(pairs(1.02), flags=("kernel_differs",))  # no word for the kernel's
-    assert "**" not in table(screen(differing))[1][1]
+def test_each_figure_has_its_own_word_if_it_may_have_one() -> None:
+    of_all = "**low** ×1.02‡ / **medium** ×1.50‡ / **high** ×8.99‡ `tcg`"
+    text = screen(three(pairs(1.02)))
+    assert table(text)[1][1] == of_all
+    assert "Words: low up to ×1.10, medium up to ×2, high above; none where" in text
+    differing = screen(three(pairs(1.02), flags=("kernel_differs",)))  # no word for the kernel's
+    assert table(differing)[1][1] == of_all.replace("**high** ", "")
     wild = (Pair(1.0, 0.8, 0), Pair(1.0, 1.5, 1))  # too few boots to tell
-    assert "**" not in table(screen(three(wild)))[1][1]
-    assert table(screen(result(item("cpu-aes", pairs(1.0)))))[1][1] == "×1.00‡ / — / — `tcg`"
+    assert table(screen(three(wild)))[1][1].startswith("undecided / **medium**")
+    once = screen(result(item("cpu-aes", pairs(1.0, boots=1))))
+    assert "**low**" not in table(once)[1][1]
+    assert "Words:" not in once
+
+
+def test_a_word_that_all_figures_share_stands_once() -> None:
+    made = result(
+        item("cpu-aes", pairs(9.0, spread=0.0)),
+        item("memory-random", pairs(5.0, spread=0.0), category="memory"),
+        item("syscall-switch", pairs(3.0, spread=0.0), category="syscall"),
+    )
+    assert table(screen(made))[1][1] == "**high** ×9.00‡ / ×5.00‡ / ×3.00‡ `tcg`"
 
 
 def test_a_figure_is_marked_with_what_it_lacks() -> None:
@@ -140,7 +155,7 @@ def test_a_figure_is_marked_with_what_it_lacks() -> None:
     assert "‡ over a part of its workloads." in once
     assert "(?) not certain: one boot, or an interval that holds ×1.00." in once
     whole = screen(result(*(item(name, pairs(9.0)) for name in reference.COMPUTING.workloads)))
-    assert re.fullmatch(r"×[89]\.\d\d / — / — `tcg`", table(whole)[1][1])
+    assert re.fullmatch(r"\*\*high\*\* ×[89]\.\d\d / — / — `tcg`", table(whole)[1][1])
     assert "‡" not in whole
     assert "(?)" not in whole
 
@@ -160,6 +175,25 @@ def test_input_and_output_are_time_per_operation_by_every_clock() -> None:
     assert table(screen(*full_run()))[2][3] == "disk ×4.50‡, net — `kvm-virtio` †"
     throughput = result(item("disk-read-1m", pairs(1.4), category="disk", unit="byte"))
     assert table(screen(throughput))[2][1] == "not measured"
+
+
+def paravirtual(variant: str, interface: str, **changes: Any) -> Result:
+    common = {"technique": Technique.PARA, "variant": variant, "backend": variant, **changes}
+    made = item("cpu-prime", pairs(1.1), **common)
+    seen = (launch(variant, 0, observed=Observed(hypervisor=interface)),)
+    return result(made, variant=variant, launches=seen)
+
+
+def test_the_guest_that_calls_its_hypervisor_stands_for_paravirtualization() -> None:
+    port = paravirtual("uml", "")
+    caller = paravirtual("xen-pv", "Xen PV", host=TESTBED.identity, host_kind=TESTBED.kind,
+                         time_base=TESTBED.time_base)  # fmt: skip
+    both = table(screen(port, replace(caller, host=TESTBED)))
+    assert both[1][2].endswith("`xen-pv` †")  # counted, and all the same
+    assert both[0][2].endswith("reports Xen PV `xen-pv`")
+    assert both[4][2].endswith("`xen-pv`")
+    alone = table(screen(port))
+    assert alone[1][2].endswith("`uml`")
 
 
 def of_type(name: str, kind: HypervisorType, overhead: float, **changes: Any) -> Result:
@@ -232,7 +266,8 @@ def test_a_terminal_shows_the_same_without_markdown() -> None:
     text = report.summary(full_run())
     assert "computing under full virtualization (tcg, 2 of 4 workloads) takes 1.53 times" in text
     assert all(len(line) <= 110 for line in text.splitlines())
-    assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", ""))
+    assert not re.search(r"[*`|\\]", text.replace("interprets | 1.3", "").replace("'app*'", ""))
+    assert "were not measured: vbench run --workload 'app*'." in " ".join(text.split())
     assert "×1.52‡ / ×14.0‡ /" in text
 
 

@@ -80,4 +80,4 @@ def test_the_sentence_of_boots_is_about_the_first_command() -> None:
 
 def test_equal_figures_are_not_said_to_differ() -> None:
     text = sentences.techniques(panel(result(item("cpu-prime", pairs(1.0, spread=0.0)))))
-    assert text.startswith("Under `tcg` computing takes the same time within 0.05 %")
+    assert text.startswith("Under `tcg` computing takes the same time (within 0.05 %)")

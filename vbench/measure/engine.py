@@ -312,7 +312,7 @@ class Measure:
             *self._idle.flags_since(idle_before, measured_s),
         }
         for run in runs.values():
-            flags |= run.flags
+            flags |= run.flags()
         native, guest = self._native_reading(readings.get(NATIVE)), readings[GUEST]
         return Pair(
             native_s=self._sample(NATIVE, native) if native else None,

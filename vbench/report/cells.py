@@ -20,7 +20,7 @@ ONE_INSTRUCTION_S = 1e-9  # on the instruction base
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
     "budget": "the item's time budget ended before all its rounds were taken",
-    "clock": "the guest's clock and the host's disagreed beyond the limit during this round",
+    "clock": "the clock that timed this round disagreed with vbench's own beyond the limit",
     "cpu-pressure": "tasks waited for a CPU of the host during this round. In every round: it is "
     "no disturbance; the workload's own processes share a CPU, or the host is always busy",
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vbench.model import Launch, Technique
 from vbench.records import DeviceModel
-from vbench.report import reference
-from vbench.report.gather import Gathered, Panel
+from vbench.report import paravirtual, reference
+from vbench.report.gather import Panel
 from vbench.report.reference import ReferenceSet
 from vbench.report.verdicts import default_variants
 from vbench.results import stats
@@ -30,8 +30,7 @@ class Choice:
 
     @property
     def launch(self) -> Launch | None:
-        of = (one for one in self.panel.launches if one.variant == self.variant)
-        return next(of, None)
+        return self.panel.launch(self.variant)
 
     @property
     def technique(self) -> Technique:
@@ -61,19 +60,23 @@ class Choice:
         """The ratios of computing, memory and system calls, in short."""
         return " / ".join(map(self.ratio, CPU))
 
-    def word(self, sets: Iterable[ReferenceSet]) -> str:
-        """low, medium, high, or from one to the other. Empty unless every set may be judged, and
-        its whole interval lies within one word."""
-        found: list[int] = []
-        for each in sets:
-            value = self.mean(each)
-            items = reference.measured(self.panel, self.variant, each)
-            word = None if value is None else stats.word(value)
-            if word not in _WORDS or not all(map(stats.judged, items)):
-                return ""
-            found.append(_WORDS.index(word))
-        low, high = _WORDS[min(found)], _WORDS[max(found)]
-        return low if low == high else f"{low} to {high}"
+    def worded(self) -> str:
+        """The ratios of computing, memory and system calls, each after its word; a word that all
+        share stands once."""
+        words = [self.word(each) for each in CPU]
+        if len(set(words)) == 1:
+            return f"{words[0]} {self.overheads()}".strip()
+        return " / ".join(
+            f"{word} {self.ratio(each)}".strip() for word, each in zip(words, CPU, strict=True)
+        )
+
+    def word(self, of: ReferenceSet) -> str:
+        """**low**, **medium** or **high**. Empty unless each workload may be judged, and the whole
+        interval lies within one word."""
+        value = self.mean(of)
+        word = None if value is None else stats.word(value)
+        judged = all(map(stats.judged, reference.measured(self.panel, self.variant, of)))
+        return f"**{word}**" if word in WORDS and judged else ""
 
 
 def brief(ratio: float) -> str:
@@ -97,7 +100,7 @@ def parted(a: stats.Overhead, b: stats.Overhead) -> bool:
     return min(a.boots, b.boots) > 1 and (a.high < b.low or b.high < a.low)
 
 
-_WORDS = ("low", "medium", "high")
+WORDS = ("low", "medium", "high")
 
 
 def choose(
@@ -107,8 +110,9 @@ def choose(
     *,
     hypervisor: str = "",
 ) -> Choice | None:
-    """The variant that fills a cell, of one `hypervisor` if it is named. By the clock goes before
-    counted; without a `technique`, hardware-assisted before others; then the one that measured most
+    """The variant that fills a cell, of one `hypervisor` if it is named. A paravirtual guest that
+    calls its hypervisor goes before one that does not; by the clock before counted; without a
+    `technique`, hardware-assisted before others; then the one that measured most
     of the reference workloads; then the one with the devices that are usual for the technique."""
     sets = tuple(sets)
     found = []
@@ -123,19 +127,10 @@ def choose(
             if covered and named:
                 unusual = _emulated(panel, variant) != (technique is Technique.FULL)
                 other = technique is None and variant not in panel.variants(Technique.HARDWARE)
-                rank = (not panel.wall, other, -covered, unusual, at, order)
+                silent = technique is Technique.PARA and not paravirtual.calls(panel, variant)
+                rank = (silent, not panel.wall, other, -covered, unusual, at, order)
                 found.append((rank, Choice(panel, variant)))
     return min(found, key=lambda pair: pair[0])[1] if found else None
-
-
-def launched(gathered: Gathered, technique: Technique) -> Choice | None:
-    """A variant of the technique that ran at all."""
-    for panel in gathered.panels:
-        for variant in panel.variants(technique):
-            choice = Choice(panel, variant)
-            if choice.launch is not None:
-                return choice
-    return None
 
 
 def _emulated(panel: Panel, variant: str) -> bool:

@@ -6,22 +6,23 @@ medium, low), and are stated in the report. Pure: the same results give the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from vbench.report import (
     consolidation,
     exit_claims,
     host_claims,
     isolation,
+    paravirtual,
     ring_claims,
     scenario_claims,
     technique_claims,
     type_claims,
 )
 from vbench.report.document import Block, Table
-from vbench.report.gather import Gathered
-from vbench.report.verdicts import Judge, verdict
+from vbench.report.gather import Gathered, Panel
+from vbench.report.verdicts import Finding, Judge, not_here, verdict
 from vbench.results import stats
 from vbench.results.formatting import NOTHING, code
 
@@ -34,12 +35,29 @@ _DOCUMENT = (
 
 @dataclass(frozen=True)
 class Claim:
-    """`everywhere`: of each host, measured there or not."""
+    """`everywhere`: of each host, measured there or not. `typical`: whether a host has a guest that
+    the statement is about; where one has, findings of the others stand beside, without a verdict
+    but `beside`."""
 
     key: str
     statement: str
     judge: Judge
     everywhere: bool = False
+    typical: Callable[[Panel], bool] | None = None
+    beside: str = ""
+
+    def findings(self, gathered: Gathered) -> list[tuple[Panel, Finding | str]]:
+        """Of each panel; a text says why it was not measured there."""
+        found = [(panel, self.judge(panel)) for panel in gathered.panels]
+        typical = [self.typical is None or self.typical(panel) for panel in gathered.panels]
+        if not any(typical):
+            return found
+        return [
+            (panel, finding)
+            if is_typical or isinstance(finding, str)
+            else (panel, replace(finding, untested=self.beside))
+            for (panel, finding), is_typical in zip(found, typical, strict=True)
+        ]
 
 
 def section(gathered: Gathered) -> list[Block]:
@@ -48,21 +66,20 @@ def section(gathered: Gathered) -> list[Block]:
     for claim in CLAIMS:
         found: list[tuple[str, str, str]] = []
         why: list[str] = []
-        for panel in gathered.panels:
-            finding = claim.judge(panel)
-            if isinstance(finding, str) and claim.everywhere:
-                found.append((_not_here(finding), NOTHING, code(panel.host.identity)))
-            elif isinstance(finding, str):
-                why.append(finding)
+        for panel, finding in claim.findings(gathered):
+            where = code(panel.host.identity)
+            if isinstance(finding, Finding):
+                found.append((verdict(panel, finding), finding.evidence, where))
+            elif claim.everywhere:
+                found.append((not_here(finding), NOTHING, where))
             else:
-                found.append((verdict(panel, finding), finding.evidence, code(panel.host.identity)))
+                why.append(finding)
         if not found:
-            reasons = "; ".join(dict.fromkeys(why))
-            found = [(_not_here(reasons), NOTHING, NOTHING)]
-        for position, (judged, texts, where) in enumerate(found):
-            first = position == 0
-            rows.append([claim.key if first else "", claim.statement if first else "",
-                         judged, texts, where])  # fmt: skip
+            found = [(not_here("; ".join(dict.fromkeys(why))), NOTHING, NOTHING)]
+        key, statement = claim.key, claim.statement
+        for judged, evidence, where in found:
+            rows.append([key, statement, judged, evidence, where])
+            key = statement = ""
     return [
         f"{_count(rows)} {_DOCUMENT}",
         Table(
@@ -96,15 +113,12 @@ def _count(rows: Sequence[Sequence[str]]) -> str:
     return f"Verdicts: {', '.join([*texts, f'{missing} not measured here'])}."
 
 
-def _not_here(why: str) -> str:
-    return f"not measured here ({why})"
-
-
 CLAIMS = (
     Claim("T1", "Binary translation runs an unmodified system, at a high cost for the CPU.",
           technique_claims.translation),
     Claim("T2", "A paravirtual guest calls its hypervisor instead, which is cheaper than "
-          "translation.", technique_claims.paravirtual),
+          "translation.", paravirtual.claim, typical=paravirtual.typical,
+          beside="this guest makes no hypercalls; one that does has a row of its own"),
     Claim("T3", "With VT-x or AMD-V a guest computes at nearly native speed.",
           technique_claims.hardware),
     Claim("T4", "EPT and NPT make a guest's memory cheap; shadow page tables do not.",

@@ -212,17 +212,17 @@ def _explained(one: attribution.Attribution) -> dict[str, Any]:
 def _claims(gathered: Gathered) -> list[dict[str, Any]]:
     out = []
     for claim in claims.CLAIMS:
-        for panel in gathered.panels:
-            found = claim.judge(panel)
-            measured = isinstance(found, Finding)
+        for panel, found in claim.findings(gathered):
+            finding = found if isinstance(found, Finding) else None
+            untested = finding.untested if finding else found
             out.append(
                 {
                     "claim": claim.key,
                     "statement": claim.statement,
                     "panel": panel.number,
-                    "verdict": verdict(panel, found) if isinstance(found, Finding) else None,
-                    "evidence": found.evidence if isinstance(found, Finding) else None,
-                    "not_measured": None if measured else found,
+                    "verdict": verdict(panel, finding) if finding and not untested else None,
+                    "evidence": finding.evidence if finding else None,
+                    "not_measured": untested or None,
                 }
             )
     return out

@@ -6,14 +6,16 @@ was counted. All of it is said at length in the chapters below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from vbench.model import HostKind, Status, Technique
 from vbench.report import applications, sentences, types_table
-from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, Choice, choose, launched
+from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, WORDS, Choice, choose
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
+from vbench.results import stats
 from vbench.results.formatting import NOTHING, TIMES, code, plain
 
 _NONE = "not measured"
@@ -21,14 +23,20 @@ _MEASURES = (
     f"CPU overhead: computing / memory / system calls, guest ÷ native ({TIMES}1.00 is free). "
     "I/O: time per small operation (disk: 4 KiB at random; net: request and reply)."
 )
+_LIMITS = (
+    f"Words: low up to {TIMES}{stats.LOW_MAX:.2f}, medium up to {TIMES}{stats.MEDIUM_MAX:g}, high "
+    "above; none where the interval crosses a limit, or where host and guest run different "
+    "kernels, which may be a part of the cost."
+)
 _MARKS = {
-    COUNTED: f"{COUNTED} counted: instructions in an emulated machine, they say nothing "
-    f"about time; do not compare them with figures without {COUNTED}.",
+    COUNTED: f"{COUNTED} counted: instructions in an emulated machine, not time; do not compare "
+    f"them with figures without {COUNTED}.",
     PART: f"{PART} over a part of its workloads.",
     NOTHING: f"{NOTHING} not measured, or not possible.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
     UNDECIDED: f"{UNDECIDED}: the interval holds {TIMES}1.00 and a high overhead.",
 }
+_TESTBED = re.compile(r",? or (use )?--host testbed$")  # no advice for what was counted there
 _HOSTS = 4  # so many are named on the first screen
 
 
@@ -79,10 +87,8 @@ def _cpu(gathered: Gathered, technique: Technique) -> str:
 
 
 def cpu_cell(choice: Choice) -> str:
-    """The word, then the ratios of computing, memory and system calls."""
-    texts = choice.overheads()
-    word = choice.word(CPU)
-    return _marked(choice, f"**{word}** {texts}" if word else texts)
+    """The ratios of computing, memory and system calls, with their words."""
+    return _marked(choice, choice.worded())
 
 
 def _io(gathered: Gathered, technique: Technique) -> str:
@@ -115,7 +121,14 @@ def _stated(gathered: Gathered, technique: Technique, row: str, variant: str = "
 
 def _standing(gathered: Gathered, technique: Technique) -> Choice | None:
     """The variant whose overhead the table shows, or one that ran at all."""
-    return choose(gathered.panels, technique, CPU) or launched(gathered, technique)
+    found = choose(gathered.panels, technique, CPU)
+    ran = (
+        Choice(panel, variant)
+        for panel in gathered.panels
+        for variant in panel.variants(technique)
+        if panel.launch(variant) is not None
+    )
+    return found or next(ran, None)
 
 
 def _guest_os(gathered: Gathered, technique: Technique) -> str:
@@ -126,7 +139,7 @@ def _guest_os(gathered: Gathered, technique: Technique) -> str:
             text = _stated(gathered, technique, "guest_os", launch.variant)
             return f"{text}: {start} boots {code(launch.variant.partition(',')[0])}"
     text = _stated(gathered, technique, "guest_os")
-    found = launched(gathered, technique)
+    found = _standing(gathered, technique)
     if found is not None and found.launch is not None:
         interface = found.launch.observed.hypervisor
         if interface:
@@ -143,7 +156,13 @@ def _technology(gathered: Gathered, technique: Technique) -> str:
 
 def notes(*tables: Table, also: str = "") -> str:
     """What the numbers and the marks of these tables are, and of the text below them."""
-    return " ".join(filter(None, [_MEASURES, _marks(*tables, also=also)]))
+    return " ".join(filter(None, [_MEASURES, _limits(tables), _marks(*tables, also=also)]))
+
+
+def _limits(tables: Sequence[Table]) -> str:
+    """What the words say, where there is one."""
+    texts = [cell.text for table in tables for row in table.cells() for cell in row]
+    return _LIMITS if any(f"**{word}**" in text for word in WORDS for text in texts) else ""
 
 
 def _marks(*tables: Table, also: str = "") -> str:
@@ -172,7 +191,11 @@ def _next_steps(gathered: Gathered) -> list[Block]:
             name = code(entry.backend) + (f" {COUNTED}" if entry.backend in counted else "")
             if name not in names:
                 names.append(name)
-    lines = [f"- {', '.join(names)}: {text}." for text, names in remedies.items() if text]
+    lines = [
+        f"- {those}: {_TESTBED.sub('', text) if COUNTED in those else text}."
+        for text, backends in remedies.items()
+        if text and (those := ", ".join(backends))
+    ]
     if not lines:
         return []
     marked = any(COUNTED in line for line in lines)
@@ -208,7 +231,7 @@ def machine(panel: Panel) -> str:
     if "kernel" in facts:
         texts.append(f"Linux {plain(facts['kernel'])}")
     under = "testbed" if panel.host.kind is HostKind.TESTBED else facts.get("virtualization", "")
-    sentence = f"**{plain(panel.host.identity)}** ({panel.host.kind.value}): {', '.join(texts)}"
+    sentence = f"**{plain(panel.host.identity)}**: {', '.join(texts)}"
     if under == "none":
         return f"{sentence}, on bare hardware."
     if under == "testbed":

@@ -81,6 +81,10 @@ class Panel:
         """What its backend declared of a variant."""
         return self.declarations[variant]
 
+    def launch(self, variant: str) -> Launch | None:
+        """The first of a variant."""
+        return next((one for one in self.launches if one.variant == variant), None)
+
     def launched(self) -> list[str]:
         """`variants`, and those that were launched for a workload with options of its own."""
         return list(dict.fromkeys([*self.variants(), *(one.variant for one in self.launches)]))

@@ -9,6 +9,7 @@ from vbench.report import cells
 from vbench.report.choice import CPU, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
+    APPLICATIONS,
     COMPUTING,
     DISK_OPERATIONS,
     MEMORY,
@@ -25,7 +26,12 @@ NAMES = {
     Technique.PARA: "paravirtualization",
     Technique.HARDWARE: "hardware-assisted virtualization",
 }
-_WORK = {COMPUTING: "computing", MEMORY: "access to memory", SYSTEM_CALLS: "a system call"}
+_WORK = {
+    COMPUTING: "computing",
+    MEMORY: "access to memory",
+    SYSTEM_CALLS: "a system call",
+    APPLICATIONS: "an application",
+}
 # From this ratio on "x times as long" reads better than per cent.
 _TIMES_FROM = 1.5
 _SAME = 0.0005  # below it "0 % more" would read like nonsense
@@ -39,8 +45,8 @@ def cost(value: stats.Overhead, *, wall: bool) -> str:
         much = f"{_figure(value.ratio)} times"
         text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
     elif abs(value.ratio - 1) < _SAME:
-        same = "takes the same time" if wall else "executes the same number of instructions"
-        text = f"{same} within 0.05 %"
+        same = "takes the same time" if wall else "takes as many instructions as natively"
+        text = f"{same} (within 0.05 %)"
     else:
         part = _percent(abs(value.ratio - 1))
         more = value.ratio > 1
@@ -65,8 +71,8 @@ def _percent(share: float) -> str:
 
 def answer(gathered: Gathered) -> str:
     """What the report found, in a sentence per clock and one for what could not run. Of computing;
-    where that was not measured, of memory or of system calls."""
-    of = next((each for each in CPU if _fills(gathered, each)), COMPUTING)
+    where that was not measured, of the first kind of work that was."""
+    of = next((each for each in _WORK if _fills(gathered, each)), COMPUTING)
     timed: list[str] = []
     counted: list[str] = []
     absent: list[str] = []
@@ -99,8 +105,8 @@ def _interrupts(choice: Choice, of: ReferenceSet) -> str:
     if choice.panel.wall or more is None:
         return ""
     if abs(more) < _SAME:
-        return " (with interrupts, too)"
-    return f" (with interrupts {_percent(abs(more))} {'more' if more > 0 else 'fewer'})"
+        return ", with interrupts, too"
+    return f", with interrupts {_percent(abs(more))} {'more' if more > 0 else 'fewer'}"
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:

@@ -8,7 +8,7 @@ from vbench.model import Item, Launch, Technique
 from vbench.records import HypervisorType
 from vbench.report import cells, reference
 from vbench.report.gather import Panel
-from vbench.report.reference import COMPUTING, MEMORY, SYSTEM_CALLS, ReferenceSet
+from vbench.report.reference import COMPUTING, MEMORY
 from vbench.report.verdicts import (
     Basis,
     Finding,
@@ -21,13 +21,12 @@ from vbench.report.verdicts import (
     ordered,
 )
 from vbench.results import significance, stats
-from vbench.results.formatting import code, duration, interval, number, plain, times
+from vbench.results.formatting import code, duration, interval, plain, times
 
 # Modules behind /dev/kvm that let guest instructions run on the CPU itself.
 _HARDWARE_KVM = ("kvm_intel", "kvm_amd")
 # What a launch's evidence holds for each interface that a guest's kernel found.
 _NO_INTERFACE = ("", "none detected")
-_HYPERCALLS_PER_CALL = 0.9  # exits.PER_EVENT: so many per system call are "uses hypercalls"
 
 
 def means(panel: Panel, technique: Technique) -> list[tuple[str, stats.GeometricMean]]:
@@ -45,10 +44,6 @@ def _shown(found: Sequence[tuple[str, stats.GeometricMean]]) -> str:
     )
 
 
-def _launch(panel: Panel, variant: str) -> Launch | None:
-    return next((launch for launch in panel.launches if launch.variant == variant), None)
-
-
 def translation(panel: Panel) -> Finding | str:
     """T1: the guest is unmodified, and pays for it."""
     found = means(panel, Technique.FULL)
@@ -58,7 +53,7 @@ def translation(panel: Panel) -> Finding | str:
     unaware: list[str] = []
     knowing: list[str] = []
     for variant, _ in found:
-        launch = _launch(panel, variant)
+        launch = panel.launch(variant)
         interface = launch.observed.hypervisor if launch else None
         if interface is not None:
             (unaware if interface in _NO_INTERFACE else knowing).append(code(variant))
@@ -70,73 +65,6 @@ def translation(panel: Panel) -> Finding | str:
     holds = False if knowing else True if unaware else None
     return Finding((Part(holds, texts or "what the guest detected is not recorded", Basis.SIGHT),
                     costs))  # fmt: skip
-
-
-def paravirtual(panel: Panel) -> Finding | str:
-    """T2: the guest knows its hypervisor, calls it, and is cheaper than translation."""
-    para, full = default_variants(panel, Technique.PARA), default_variants(panel, Technique.FULL)
-    if not para:
-        return "no paravirtual guest was measured: run on a Xen dom0, or with --host testbed"
-    parts = [_knows(panel, para), _calls(panel, para)]
-    # apart: a mean over both could hide that one of them is the dearer
-    costs = [part for of in (COMPUTING, SYSTEM_CALLS) for part in _cheaper(panel, para, full, of)]
-    return Finding((*parts, *(costs or [Part(None, "no translated guest has the same workloads")])))
-
-
-def _cheaper(
-    panel: Panel, para: Sequence[str], full: Sequence[str], of: ReferenceSet
-) -> list[Part]:
-    """Whether each paravirtual variant costs less than each translated one at one kind of work."""
-    orders = [
-        (a, b, order)
-        for a in para
-        for b in full
-        if (
-            order := significance.ordering(
-                reference.measured(panel, a, of), reference.measured(panel, b, of)
-            )
-        )
-        is not None
-    ]
-    texts = "; ".join(
-        f"overhead of {code(a)} is {ordered(o)} times that of {code(b)} ({_boots(o)})"
-        for a, b, o in orders
-    )
-    if not orders:
-        return []
-    return [Part(all_hold([below(o) for *_, o in orders]), f"{of.title}: {texts}")]
-
-
-def _boots(order: significance.Ordering) -> str:
-    return "one boot is not enough" if order.boots < 2 else f"{order.boots} boots or more"
-
-
-def _knows(panel: Panel, variants: Sequence[str]) -> Part:
-    """By the interface that the kernel reports; one that reports none may still be a port."""
-    texts: list[str] = []
-    holds: list[bool | None] = []
-    for variant in variants:
-        launch = _launch(panel, variant)
-        if launch is not None:
-            interface = launch.observed.hypervisor
-            holds.append(True if interface else None)
-            texts.append(f"the kernel of {code(variant)} reports {plain(interface or 'nothing')}")
-    return Part(all_hold(holds), "; ".join(texts) or "no launch is recorded", Basis.SIGHT)
-
-
-def _calls(panel: Panel, variants: Sequence[str]) -> Part:
-    """Hypercalls per unit of work of the reference workloads."""
-    texts: list[str] = []
-    most: list[float] = []
-    for variant in variants:
-        for item in reference.measured(panel, variant, SYSTEM_CALLS, MEMORY):
-            if item.exits:
-                count = sum(n for name, n in item.exits.items() if name.startswith("hypercall"))
-                most.append(count)
-                texts.append(f"{item.workload} {number(count)} per {item.unit}")
-    if not most:
-        return Part(None, "hypercalls were not counted", Basis.COUNT)
-    return Part(max(most) >= _HYPERCALLS_PER_CALL, f"hypercalls: {', '.join(texts)}", Basis.COUNT)
 
 
 def hardware(panel: Panel) -> Finding | str:

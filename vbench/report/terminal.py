@@ -6,7 +6,7 @@ import textwrap
 
 from tabulate import tabulate
 
-from vbench.report import first, sentences
+from vbench.report import applications, first, sentences
 from vbench.report.gather import Gathered
 from vbench.results.formatting import unmarked
 
@@ -15,10 +15,13 @@ _COLUMNS = [14, 24, 24, 24]  # of the table, in characters
 
 
 def screen(gathered: Gathered) -> str:
-    """The answer, the table of the techniques, and what its numbers are."""
+    """The answer, the table of the techniques, the applications, and what the numbers are."""
     table = first.comparison(gathered)
     rows = [[unmarked(cell.text) for cell in row] for row in table.cells()]
     drawn = tabulate(rows, list(table.headings), tablefmt="simple", maxcolwidths=_COLUMNS,
                      disable_numparse=True)  # fmt: skip
     answer = textwrap.fill(unmarked(sentences.answer(gathered)), _WIDTH)
-    return f"{answer}\n\n{drawn}\n\n{textwrap.fill(first.notes(table), _WIDTH)}\n"
+    programs = applications.line(gathered)
+    notes = [unmarked(programs), first.notes(table, also=programs)]
+    below = "\n".join(textwrap.fill(text, _WIDTH) for text in notes)
+    return f"{answer}\n\n{drawn}\n\n{below}\n"

@@ -31,9 +31,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim on one host: it holds if all its parts do, and is refuted if one is."""
+    """A claim on one host: it holds if all its parts do, and is refuted if one is. `beside` was
+    seen and decides nothing. `untested`: why nothing that was seen can decide it, and what to
+    do."""
 
     parts: tuple[Part, ...]
+    beside: str = ""
+    untested: str = ""
 
     @property
     def holds(self) -> bool | None:
@@ -41,7 +45,8 @@ class Finding:
 
     @property
     def evidence(self) -> str:
-        return "; ".join(part.evidence for part in self.parts)
+        texts = (part.evidence for part in self.parts)
+        return "; ".join(filter(None, [*texts, self.beside]))
 
 
 Judge = Callable[[Panel], Finding | str]  # a text: why it was not measured here
@@ -53,8 +58,8 @@ _ABOUT_TIME = {True: "consistent", False: "not consistent"}
 def verdict(panel: Panel, finding: Finding) -> str:
     """The verdict's words. About time only a clock on real hardware confirms or refutes."""
     holds = finding.holds
-    if holds is None:
-        return "inconclusive"
+    if finding.untested or holds is None:
+        return not_here(finding.untested) if finding.untested else "inconclusive"
     deciding = [p for p in finding.parts if p.holds is holds]
     # refuted is refuted by any of its parts: the firmest counts; confirmed rests on the weakest
     bases = {part.basis for part in deciding}
@@ -69,6 +74,11 @@ def verdict(panel: Panel, finding: Finding) -> str:
     if nested(panel):
         return f"nested: {_ABOUT_TIME[holds]}" if timed else f"{_PLAIN[holds]} (nested)"
     return _PLAIN[holds]
+
+
+def not_here(why: str) -> str:
+    """In place of a verdict: why there is none, and what to do."""
+    return f"not measured here ({why})"
 
 
 def nested(panel: Panel) -> bool:
