@@ -24,8 +24,8 @@ BACKEND = QemuBackend(
     preparable=can_switch,
     counted=(
         # kvm-emulated boots by firmware for both
-        CountedRun(whole=("exit",), quick=True, own_guests=False),
-        CountedRun("nested_paging=off", only=("memory",)),
+        CountedRun(whole=("exit", "app"), quick=True, own_guests=False),
+        CountedRun("nested_paging=off", only=("memory",), apart=True),
     ),
 )
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from test_schedule import workload
 
+from vbench.contract.backend import CountedRun
 from vbench.contract.registry import Variant
 from vbench.model import TimeBase
-from vbench.run.estimate import Estimate, expected_s
+from vbench.run.estimate import Estimate, expected_s, in_lanes
 from vbench.run.schedule import Task
 from vbench.run.series import Series
 
@@ -104,6 +105,17 @@ def test_lanes_take_as_long_as_the_longest(series: Series) -> None:
     timed = tasks(on(series, "here"), "cpu-a")
     rest = Estimate(timed).left(0.0)
     assert Estimate([*planned, *timed], lanes=3).left(0.0) == pytest.approx(alone + rest)
+
+
+def test_what_a_first_table_needs_is_in_the_first_lanes(series: Series) -> None:
+    long, short, early = lanes_of(series, 50, 20, 5)
+    first = dataclasses.replace(early[0].series, part=CountedRun(quick=True))
+    early = [dataclasses.replace(task, series=first) for task in early]
+    assert in_lanes([*short, *long, *early]) == [early, long, short]
+    # by how long they take: a boot of a guest is more than a workload
+    lane = lanes_of(series, 4, 4)[0]
+    booting = [dataclasses.replace(task, boot=n) for n, task in enumerate(lane)]
+    assert in_lanes([*lanes_of(series, 6, 4)[0], *booting])[0] == booting
 
 
 def test_time_passes_while_a_lane_is_busy(series: Series) -> None:

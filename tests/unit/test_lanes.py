@@ -7,6 +7,7 @@ import dataclasses
 import io
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -116,7 +117,50 @@ def test_one_after_the_other_where_there_is_no_room(
 
 
 def test_there_is_room_for_one_at_least() -> None:
-    assert 1 <= lanes.at_once() <= len(os.sched_getaffinity(0))
+    assert 1 <= lanes.at_once() <= 1.5 * len(os.sched_getaffinity(0))
+
+
+def test_a_lane_more_than_there_are_cpus_takes_what_time_the_others_leave(
+    two: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    met, nice = threading.Barrier(2), {}
+
+    def walk(lane: Session, tasks: Sequence[Task]) -> None:
+        met.wait(DEADLINE_S)
+        child = int(subprocess.run(["nice"], capture_output=True, check=True).stdout)
+        nice[tasks[0].series.label] = child - os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+    two(walk)
+    assert sorted(nice.values()) == [0, 10]
+    assert nice[two.series[0].label] == 0  # as the order has it
+
+
+def test_what_a_lane_learns_of_its_host_it_learns_beside_its_probe(
+    image: ImageFiles, out: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hypervisor's machine and the one of native come up at once; what began either goes on for
+    as long as the lane, for they end with it."""
+    met, threads = threading.Barrier(2), []
+
+    class Slow(ShellBackend):
+        def probe(self, host: Any, options: Any) -> Availability:
+            met.wait(DEADLINE_S)
+            return super().probe(host, options)
+
+    run = Run(image, out, Slow("one"))
+    known = run.hosts[0].facts
+
+    def facts() -> Any:
+        threads.append(threading.current_thread())
+        met.wait(DEADLINE_S)
+        return known()
+
+    monkeypatch.setattr(run.hosts[0], "facts", facts)
+    seen = []
+    run(lambda lane, tasks: seen.append((len(tasks), threads[0].is_alive())))
+    assert seen == [(2, True)]
+    assert not threads[0].is_alive()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

@@ -20,8 +20,9 @@ class CountedRun:
     workloads that are marked as representative; of `whole` categories all, and with `only` no
     other category. `boots` bounds those of the plan (0: it does not). `quick`: a quick run takes
     the representative ones of it along, on one boot. Without `own_guests` it measures nothing that
-    wants a guest of its own. `left_out`: why it is not taken there after
-    all, unless somebody asks for it.
+    wants a guest of its own. `apart`: its machine is not that of its hypervisor's other variants,
+    so that they are measured side by side. `left_out`: why it is not taken there after all, unless
+    somebody asks for it.
     """
 
     options: str = ""
@@ -30,6 +31,7 @@ class CountedRun:
     boots: int = 0
     quick: bool = False
     own_guests: bool = True
+    apart: bool = False
     left_out: str = ""
 
 

@@ -159,6 +159,7 @@ class SshHost:
         """`name`: "ssh://user@host[:port]"."""
         self.name = name
         self._connection: Connection | None = None
+        self._opening = threading.RLock()  # of threads that need it at once
         self.tied = tied_by(SETPRIV)  # argv prefix: what follows ends with the connection
         self._facts: HostFacts | None = None
         self._scratch: Scratch | None = None
@@ -189,15 +190,16 @@ class SshHost:
     @property
     def connection(self) -> Connection:
         """Raises ConnectionLost."""
-        if self._connection is None:
-            with ExitStack() as stack:
-                self._connection = self._open(stack)
-                self._stack.push(stack.pop_all())
-        elif not self._connection.alive:
-            error = self._why_lost()
-            self.close()
-            raise error
-        return self._connection
+        with self._opening:
+            if self._connection is None:
+                with ExitStack() as stack:
+                    self._connection = self._open(stack)
+                    self._stack.push(stack.pop_all())
+            elif not self._connection.alive:
+                error = self._why_lost()
+                self.close()
+                raise error
+            return self._connection
 
     def with_layer(self, layer: Layer) -> SshHost:
         return self

@@ -73,14 +73,14 @@ class _Ratios:
 
 class Estimate:
     """What is left of a run. Hosts where instructions are counted are measured side by side, so
-    many as `lanes` at once, those with the most tasks first."""
+    many as `lanes` at once, in the order of `in_lanes`."""
 
     def __init__(self, tasks: Sequence[Task], lanes: int = 1) -> None:
         self._left = {task.key: task for task in tasks}
         self._boots_left = {task.guest: task for task in reversed(tasks)}
         self._lanes = lanes
-        sizes = Counter(task.series.host for task in tasks if counts(task.series))
-        self._waiting = [host for host, _ in sizes.most_common()]  # in the order of lanes
+        counted = [task for task in tasks if counts(task.series)]
+        self._waiting = [lane[0].series.host for lane in in_lanes(counted)]
         self._running: list[Host] = []
         self._down = set(self._waiting)  # hosts that did not come up yet
         self._tasks, self._boots, self._hosts = _Ratios(), _Ratios(), _Ratios()
@@ -159,6 +159,22 @@ class Estimate:
             # if any of its tasks is measured
             share = 1 - (1 - made) ** tasks_of[guest] if task.boot >= MIN_BOOTS else 1.0
             yield share * takes_s * self._boots.of(_boot_names(task), takes_s, now_s), task
+
+
+def in_lanes(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks of each host, in the order in which hosts are measured: what a first table needs,
+    then what takes longest."""
+    lanes: dict[Host, list[Task]] = {}
+    for task in tasks:
+        lanes.setdefault(task.series.host, []).append(task)
+
+    def rank(lane: Sequence[Task]) -> tuple[bool, float]:
+        parts = (task.series.part for task in lane)
+        guests = {task.guest: task for task in lane if not task.workload.info.scenario}
+        takes_s = sum(map(expected_s, lane)) + sum(map(_boot_s, guests.values()))
+        return not any(part is not None and part.quick for part in parts), -takes_s
+
+    return sorted(lanes.values(), key=rank)
 
 
 def expected_s(task: Task) -> float:

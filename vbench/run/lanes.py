@@ -1,8 +1,8 @@
 """Hosts that count instructions, measured side by side: a thread and a session for each.
 
-A count is the same under any load, so as many machines are up as this one has CPUs and memory for.
-One that fails ends its own lane. Ctrl-C ends all: their machines are killed, and each thread tidies
-up after itself.
+A count is the same under any load, so as many machines are up as this one has CPUs and memory for,
+and some more that take what time those leave. One that fails ends its own lane. Ctrl-C ends all:
+their machines are killed, and each thread tidies up after itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from vbench.contract.registry import probed
 from vbench.errors import Interrupted, StoreError, VbenchError
 from vbench.model import Availability
+from vbench.run.estimate import in_lanes
 from vbench.run.failures import Failure
 from vbench.run.options import say
 from vbench.run.progress import Progress
@@ -29,20 +31,21 @@ from vbench.testbed import MACHINES_MAX, MEMORY_MIB, TestbedHost
 Walk = Callable[[Session, Sequence[Task]], None]
 
 _LOOK_EVERY_S = 0.2
+_NICE = 10  # setpriority(2): a tenth of the weight of others
 
 
 def at_once() -> int:
-    """How many lanes this machine has CPUs and memory for, one at least. A lane is one busy thread,
-    and a testbed of at most MACHINES_MAX machines."""
+    """How many lanes this machine has CPUs and memory for, one at least. A lane is one thread that
+    is busy two thirds of the time, and a testbed of at most MACHINES_MAX machines."""
     known = Path("/proc/meminfo").read_text(encoding="ascii")
     found = re.search(r"^MemAvailable: +(\d+) kB", known, re.MULTILINE)
     available_mib = int(found[1]) >> 10 if found else 0
     fit = available_mib // (MACHINES_MAX * MEMORY_MIB)
-    return max(1, min(len(os.sched_getaffinity(0)), fit))
+    return max(1, min(3 * len(os.sched_getaffinity(0)) // 2, fit))
 
 
 def side_by_side(session: Session, tasks: Sequence[Task], walk: Walk, progress: Progress) -> None:
-    """Measure `tasks` by `walk`, those of each host in a lane; the longest lanes begin.
+    """Measure `tasks` by `walk`, those of each host in a lane, in the order of `in_lanes`.
 
     Raises StoreError, of whichever lane had it first, and KeyboardInterrupt; no lane is left then.
     """
@@ -64,26 +67,27 @@ class _Lanes:
     def __init__(
         self, session: Session, tasks: Sequence[Task], walk: Walk, progress: Progress
     ) -> None:
-        by_host: dict[object, list[Task]] = {}
-        for task in tasks:
-            by_host.setdefault(task.series.host, []).append(task)
         self.errors: list[BaseException] = []
         self._session, self._walk, self._progress = session, walk, progress
-        self._waiting = deque(sorted(by_host.values(), key=len, reverse=True))
+        self._waiting = deque(in_lanes(tasks))
         self._running: list[Session] = []
         self._count = min(at_once(), len(self._waiting))
         # Not by Thread.join, which takes a thread to have ended when Ctrl-C interrupts it.
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
 
     def start(self) -> None:
-        for _ in range(self._count):
+        for number in range(self._count):
             end = threading.Event()
-            thread = threading.Thread(target=self._work, args=(end,))
+            late = number >= len(os.sched_getaffinity(0))
+            thread = threading.Thread(target=self._work, args=(end, late))
             self._threads.append((thread, end))  # first: Ctrl-C may come while it starts
             thread.start()
 
-    def _work(self, end: threading.Event) -> None:
+    def _work(self, end: threading.Event, late: bool) -> None:
+        """`late`: it takes what time those before it leave, so that they are not slowed down."""
         try:
+            if late:
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
             self._lanes()
         finally:
             end.set()
@@ -101,12 +105,13 @@ class _Lanes:
         lane = self._session.lane(tasks[0].series.host)
         self._running.append(lane)
         try:
-            with lane:
+            # a machine ends with the thread that started it: this one outlives the lane
+            with ThreadPoolExecutor(1) as beside, lane:
                 try:
                     host = tasks[0].series.host
                     began = time.monotonic()
                     self._progress.comes_up(host)
-                    possible = _possible(lane, tasks, self._progress)
+                    possible = _possible(lane, tasks, self._progress, beside)
                     self._progress.is_up(host)
                     took_s = round(time.monotonic() - began, 2)
                     labels = sorted({task.series.label for task in tasks})
@@ -156,11 +161,13 @@ class _Lanes:
                 say("vbench: it is ending already; what was measured is being kept")
 
 
-def _possible(lane: Session, tasks: Sequence[Task], progress: Progress) -> list[Task]:
+def _possible(
+    lane: Session, tasks: Sequence[Task], progress: Progress, beside: ThreadPoolExecutor
+) -> list[Task]:
     """Those of series that can run, as their host says now that it comes up."""
     unable = set()
     for series in {task.series.label: task.series for task in tasks}.values():
-        why = _why_not(series)
+        why = _why_not(series, beside)
         if lane.stopped.is_set():
             raise Interrupted
         if why is not None:
@@ -173,13 +180,18 @@ def _possible(lane: Session, tasks: Sequence[Task], progress: Progress) -> list[
     return [task for task in tasks if task.series.label not in unable]
 
 
-def _why_not(series: Series) -> Availability | None:
+def _why_not(series: Series, beside: ThreadPoolExecutor) -> Availability | None:
+    """A hypervisor may have a machine of its own there: it comes up beside that of native."""
     if series.probed:
         return None
+    # remembered: without them nothing of a run could be kept
+    facts = beside.submit(series.host.facts)
     try:
         found = probed(series.variant.backend, series.host, series.variant.options)
         if found.ok:
-            series.host.facts()  # remembered: without them nothing of a run could be kept
+            facts.result()
     except VbenchError as error:
         found = Availability(False, error.what, error.remedy)
+    finally:
+        wait((facts,))
     return None if found.ok else found

@@ -53,7 +53,8 @@ def select(
     `all_workloads` a host that was named, or this one, leaves none out. `sides`: what `named` are
     called where they are compared on one machine, and may be the same. `lanes`: where instructions
     are counted, which needs no quiet machine, each hypervisor has a host of its own, to be measured
-    side by side; what the testbed can run by default is asked when it comes up.
+    side by side, and so have those of its variants that are to be measured apart; what the testbed
+    can run by default is asked when it comes up.
 
     Raises UsageError, and UnavailableError if a named variant cannot run, or nothing can; hosts
     are closed then.
@@ -62,6 +63,7 @@ def select(
         registry.variant(name) for name, b in sorted(registry.backends.items()) if b.default
     ]
     parts = {variant.text: part for variant, part in in_testbed(registry)}
+    apart = {text for text, part in parts.items() if part.apart}
     with ExitStack() as stack:
         series: list[Series] = []
         unavailable: dict[str, tuple[Unavailable, ...]] = {}
@@ -71,6 +73,7 @@ def select(
                 named or everything,
                 find,
                 stack,
+                apart=apart,
                 must=bool(named),
                 lanes=lanes,
                 stay=len(names) <= 1,
@@ -94,7 +97,9 @@ def select(
                 if not part.left_out and (part.quick or not quick)
             ]
             try:
-                able, not_able = _on("testbed", known, find, stack, lanes=lanes, later=lanes)
+                able, not_able = _on(
+                    "testbed", known, find, stack, apart=apart, lanes=lanes, later=lanes
+                )
             except VbenchError as error:
                 say(f"vbench: no testbed: {error}")
             else:
@@ -150,7 +155,7 @@ def _on_host(
         if quick:
             counts = place.time_base is TimeBase.INSTRUCTIONS
             part = parts.get(variant.text, CountedRun()) if counts else CountedRun()
-            made = replace(made, part=replace(part, only=()))
+            made = replace(made, part=replace(part, only=(), whole=()))
         series.append(made)
     return series, tuple(left)
 
@@ -189,6 +194,7 @@ def _on(
     find: Callable[[str], Host],
     stack: ExitStack,
     *,
+    apart: Container[str],
     must: bool = False,
     lanes: bool = False,
     stay: bool = False,
@@ -196,7 +202,8 @@ def _on(
 ) -> tuple[list[tuple[Host, Variant]], dict[str, tuple[Unavailable, ...]]]:
     """Those that can run on the host of that name, or with `lanes` on one of several, and by its
     own name those that cannot. `stay`: hosts that come up to be asked stay up, as far as there is
-    room; `later`: nothing is asked now."""
+    room; `apart`: variants that have another host than those of the same hypervisor; `later`:
+    nothing is asked now."""
     able: list[tuple[Host, Variant]] = []
     not_able: list[Unavailable] = []
     groups: dict[object, list[Variant]] = {}
@@ -204,9 +211,8 @@ def _on(
     stack.callback(host.close)
     counts = host.time_base is TimeBase.INSTRUCTIONS
     for variant in variants:
-        groups.setdefault(variant.declaration.hypervisor if lanes and counts else None, []).append(
-            variant
-        )
+        key = (variant.declaration.hypervisor, variant.text in apart) if lanes and counts else None
+        groups.setdefault(key, []).append(variant)
     for number, group in enumerate(groups.values()):
         if number:
             host = find(name)
