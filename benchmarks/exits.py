@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vbench.report import attribution, cells, exits
+from vbench.report import attribution, cells, exit_counts, exits
 from vbench.report.gather import Panel, gather
 from vbench.results import loading
 
@@ -63,7 +63,8 @@ def totals(panel: Panel) -> None:
             assert native is not None
             print(
                 f"  {item.variant:30} {guest * 1e9:9,.0f}  native {native * 1e9:,.0f}, total of "
-                f"{item.work:,} {guest * item.work * 1e9:,.0f}, exits {exits.by_reason(item):.3f}"
+                f"{item.work:,} {guest * item.work * 1e9:,.0f}, "
+                f"exits {exit_counts.by_reason(item):.3f}"
             )
 
 
@@ -73,7 +74,7 @@ def operations(panel: Panel) -> None:
         share = f"{one.share(one.predicted):6.0%}" if one.measured > 0 else "   none"
         print(
             f"  {one.item.variant:30} {one.item.workload:20} "
-            f"{exits.by_reason(one.item):8.2f} exits  "
+            f"{exit_counts.by_reason(one.item):8.2f} exits  "
             f"overhead {one.measured * 1e9:+12,.0f}  exits {one.predicted * 1e9:+12,.0f} {share}  "
             f"beside the vCPU {(one.io_threads or 0) * 1e9:+12,.0f}"
         )

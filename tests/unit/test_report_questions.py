@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sample_results import TESTBED, full_run, item, pairs, result
 from test_report_exits import kvm_result
@@ -109,27 +110,55 @@ def test_one_kind_of_work_is_the_dearest_only_where_intervals_part() -> None:
     assert "one boot decides no order" in line(disk=(5.0,), computing=(2.0,))
 
 
-def test_applications_that_were_measured_answer_for_themselves() -> None:
-    programs = result(
-        *(
-            item(f"app-{name}", pairs(ratio, spread=0.0), variant="a", backend="a", category="app")
-            for name, ratio in (("redis", 3.0), ("sqlite", 2.0))
-        ),
-        variant="a",
-        declaration=KVM,
+def programs(**changes: Any) -> Result:
+    common = {"variant": "a", "backend": "a", "category": "app", **changes}
+    of = (("redis", 3.0), ("sqlite", 2.0), ("compile", 9.0))
+    made = [item(f"app-{name}", pairs(x, 1e-3, spread=0.0), **common) for name, x in of]
+    return result(*made, variant="a", declaration=KVM)
+
+
+def test_databases_that_were_measured_answer_for_themselves() -> None:
+    text = " ".join(answers(programs()).split())
+    asked = text.partition("**How much slower is my database in a guest?**")[2]
+    told = "In KVM, translating `a` redis takes 3.00 times as long, SQLite takes 2.00 times as long"
+    assert asked.startswith(f" {told} ([Applications](#applications)).")
+    assert "No application was measured in a hardware-assisted guest." in asked
+    assert "No application" not in answers(programs(technique=Technique.HARDWARE))
+
+
+def test_applications_have_a_line_on_the_first_screen_and_a_chapter() -> None:
+    text = report.render([programs()], plots_dir=None).markdown
+    first, _, rest = text.partition("\n## ")
+    assert (
+        "**Applications** (guest ÷ native): redis ×3.00, SQLite ×2.00, tcc (C compiler) ×9.00 `a`."
+        in first
     )
-    text = " ".join(answers(programs).split())
-    assert "database, web server or build in a guest?** As much as these did" in text
-    assert "| KVM, translating `a` | ×3.00 | ×2.00 | — | — | — |" in text
-    assert "No application" not in text
-    first = report.render([programs], plots_dir=None).markdown.partition("\n## ")[0]
-    assert "**Applications** (guest ÷ native): redis ×3.00, SQLite ×2.00 `a`." in first
     assert "were not measured: `vbench run" not in first
+    assert "an application under full virtualization (`a`, 3 of 5 workloads) takes" in first
+    chapter = rest.partition("## Applications\n")[2].partition("\n## ")[0]
+    assert "Under `a` tcc (C compiler) takes 9.00 times as long, redis takes 3.00" not in chapter
+    assert "Under `a` tcc (C compiler) takes 9.00 times as long, SQLite takes 2.00" in chapter
+    head, _, row = [line for line in chapter.splitlines() if line.startswith("|")]
+    assert head == "| Variant | redis, ms | SQLite, ms | tcc (C compiler), ms |"
+    assert row.startswith("| `a` | ×3.00 [3.00, 3.00]<br><sub>1.00 → 3.00</sub> |")
+
+
+def test_without_applications_operations_of_a_database_answer() -> None:
+    made = [
+        item(name, pairs(x, spread=0.0), technique=Technique.HARDWARE, variant="a", backend="a",
+             category=category)
+        for name, category, x in (("disk-randread-qd1", "disk", 5.0),
+                                  ("syscall-getppid", "syscall", 1.03))
+    ]  # fmt: skip
+    text = answers(result(*made, variant="a", declaration=KVM))
+    assert "No application was measured (`vbench run --workload 'app*'` does it)." in text
+    told = "in KVM `a` a small disk operation takes 5.00 times as long, a system call takes 3 %"
+    assert told in text
 
 
 def test_without_applications_the_report_says_how_to_get_them() -> None:
     made = timed("a", computing=2.0)
-    assert "No application was measured (`vbench run --workload 'app*'` does)" in answers(made)
+    assert "No application was measured (`vbench run --workload 'app*'` does it)" in answers(made)
     first = report.render([made], plots_dir=None).markdown.partition("\n## ")[0]
     assert "zstd) were not measured: `vbench run --workload 'app*'`." in first
 

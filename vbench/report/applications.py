@@ -1,51 +1,103 @@
-"""What real programs lose in a guest: a line of the first screen, and a table. Pure."""
+"""What real programs lose in a guest: a line of the first screen, a chapter, an answer. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from vbench.model import Technique
+from vbench.report import sentences, units
 from vbench.report.choice import COUNTED, DOUBTFUL, UNDECIDED, Choice, brief, choose, doubt
-from vbench.report.document import Table
-from vbench.report.gather import Gathered
-from vbench.report.reference import APPLICATIONS, PROGRAMS, measured
+from vbench.report.document import Block, link
+from vbench.report.gather import Gathered, Panel
+from vbench.report.reference import APPLICATIONS, DATABASES, PROGRAMS, asked, measured
 from vbench.results import stats
 from vbench.results.formatting import NOTHING, code
+from vbench.results.stats import Overhead
 
+TITLE = "Applications"
 HOW_TO = "vbench run --workload 'app*'"
+_WHAT = (
+    "redis: a database in memory, a request. SQLite: a database on the disk, a transaction that is "
+    "synced. nginx: a web server, a request. tcc: many processes, a file. zstd: "
+    "compression, a file."
+)
 
 
 def line(gathered: Gathered) -> str:
     """What each application loses, of the variant that stands for each technique; or how to
     measure it."""
     texts = []
-    for technique in Technique:
-        found = choose(gathered.panels, technique, (APPLICATIONS,))
-        if found is not None:
-            known = _ratios(found)
-            each = ", ".join(
-                f"{title} {known[name]}" for name, title in PROGRAMS.items() if name in known
-            )
-            mark = "" if found.panel.wall else f" {COUNTED}"
-            texts.append(f"{each} {code(found.variant)}{mark}")
+    for found in chosen(gathered.panels):
+        each = ", ".join(f"{title} {_ratio(value)}" for title, value in _values(found))
+        mark = "" if found.panel.wall else f" {COUNTED}"
+        texts.append(f"{each} {code(found.variant)}{mark}")
     if texts:
         return f"**Applications** (guest ÷ native): {'; '.join(texts)}."
     return f"Applications ({', '.join(PROGRAMS.values())}) were not measured: {code(HOW_TO)}."
 
 
-def table(names: Sequence[str], chosen: Sequence[Choice]) -> Table:
-    """A row for each choice, which `names` has names for: guest / native of each application."""
-    rows = []
-    for name, choice in zip(names, chosen, strict=True):
-        known = _ratios(choice)
-        rows.append([name, *(known.get(workload, NOTHING) for workload in PROGRAMS)])
-    return Table(["Guest ÷ native", *PROGRAMS.values()], rows)
+def section(panel: Panel) -> list[Block]:
+    """A row for each variant: overhead of each application, native and guest as they are."""
+    of = {variant: asked(panel, variant, APPLICATIONS) for variant in panel.variants()}
+    rows: list[list[units.Figures | str]] = []
+    for variant, items in of.items():
+        known = {item.workload: item for item in items}
+        cells = [
+            units.compared(panel, known[name]) if name in known else NOTHING for name in PROGRAMS
+        ]
+        if items:
+            rows.append([code(variant), *cells])
+    if not rows:
+        return []
+    return [
+        _sentence(panel),
+        units.table(["Variant", *PROGRAMS.values()], rows),
+        f"Guest ÷ native with its interval; below, native → guest. {_WHAT} What disturbed them "
+        f"stands in {link('Every workload')}.",
+    ]
 
 
-def _ratios(choice: Choice) -> dict[str, str]:
-    found = {}
-    for item in measured(choice.panel, choice.variant, APPLICATIONS):
-        value = choice.panel.overheads[item.name]
-        text = brief(value.ratio) + (DOUBTFUL if doubt(value) else "")
-        found[item.workload] = UNDECIDED if stats.undecided(value) else text
-    return found
+def _sentence(panel: Panel) -> str:
+    """Opens the chapter: who loses most and least under each variant."""
+    texts = []
+    for variant in panel.variants():
+        known = [each for each in _values(Choice(panel, variant)) if not stats.undecided(each[1])]
+        if known:
+            known.sort(key=lambda each: each[1].ratio)
+            (least, low), (most, high) = known[0], known[-1]
+            text = f"under {code(variant)} {most} {sentences.cost(high, wall=panel.wall)}"
+            if least != most:
+                text += f", {least} {sentences.cost(low, wall=panel.wall)}"
+            texts.append(text)
+    return (
+        sentences.sentence(texts) if texts else "No application has a figure that says something."
+    )
+
+
+def databases(choice: Choice) -> str:
+    """`redis takes 2 times as long, SQLite 8 % longer`: of those that were measured."""
+    known = dict(_values(choice))
+    return ", ".join(
+        f"{title} {sentences.cost(known[title], wall=choice.panel.wall)}"
+        for title in (PROGRAMS[name] for name in DATABASES)
+        if title in known
+    )
+
+
+def chosen(panels: Iterable[Panel]) -> list[Choice]:
+    """The variant that stands for each technique that measured an application."""
+    panels = list(panels)
+    found = (choose(panels, technique, (APPLICATIONS,)) for technique in Technique)
+    return [each for each in found if each is not None]
+
+
+def _values(choice: Choice) -> list[tuple[str, Overhead]]:
+    """Each application that has an overhead, as people call it."""
+    items = measured(choice.panel, choice.variant, APPLICATIONS)
+    return [(PROGRAMS[item.workload], choice.panel.overheads[item.name]) for item in items]
+
+
+def _ratio(value: Overhead) -> str:
+    if stats.undecided(value):
+        return UNDECIDED
+    return brief(value.ratio) + (DOUBTFUL if doubt(value) else "")

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vbench.report import (
+    applications,
     attribution,
     claims,
     consolidation,
+    exit_counts,
     exits,
     first,
     isolation,
@@ -47,6 +49,7 @@ def document(gathered: Gathered) -> Document:
         *_chapter(reading.TITLE, reading.section(gathered.panels)),
         *_per_panel("Techniques", gathered, lambda p: _techniques(gathered, p)),
         *_chapter(types_chapter.TITLE, types_chapter.section(gathered)),
+        *_per_panel(applications.TITLE, gathered, applications.section),
         *_per_panel("Disk and network", gathered, _io),
         *_per_panel("VM exits", gathered, _exits),
         *_per_panel("Boot times", gathered, _boots),
@@ -102,7 +105,7 @@ def _io(panel: Panel) -> list[Block]:
 
 
 def _exits(panel: Panel) -> list[Block]:
-    blocks = [*exits.costs(panel), *exits.per_operation(panel), *attribution.table(panel)]
+    blocks = [*exits.costs(panel), *exit_counts.per_operation(panel), *attribution.table(panel)]
     if not blocks:
         return []
     if not panel.wall:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vbench.model import Item, Technique
 from vbench.records import Cause, DeviceModel
-from vbench.report import attribution, exits, reference
+from vbench.report import attribution, exit_counts, exits, reference
 from vbench.report.gather import Panel
 from vbench.report.reference import DISK_OPERATIONS, MEMORY, NETWORK_OPERATIONS
 from vbench.report.verdicts import Basis, Finding, Part, all_hold, default_variants, within
@@ -76,9 +76,9 @@ def _faults(panel: Panel) -> list[Part]:
     for variant in panel.variants(Technique.HARDWARE):
         for item in reference.asked(panel, variant, MEMORY):
             if "fault" in item.unit and item.exits:
-                all_leave = min(exits.by_boot(item)) >= exits.PER_EVENT
+                all_leave = min(exit_counts.by_boot(item)) >= exits.PER_EVENT
                 holds = all_leave if panel.declared(variant).shadow_paging else None
-                texts = f"page fault in {code(variant)} {exits.per_unit(item)}"
+                texts = f"page fault in {code(variant)} {exit_counts.per_unit(item)}"
                 # with nested paging it is shown for comparison: a claim about without
                 out.append(Part(True if holds is None else holds, texts, Basis.COUNT))
     return out
@@ -166,15 +166,16 @@ def drivers(panel: Panel) -> Finding | str:
         one, other = by_model.get(DeviceModel.EMULATED), by_model.get(DeviceModel.PARAVIRTUAL)
         if one is None or other is None:
             continue
-        emulated, virtio = exits.by_boot(one), exits.by_boot(other)
+        emulated, virtio = exit_counts.by_boot(one), exit_counts.by_boot(other)
         if min(emulated) <= 0:
             continue
         cut = max(virtio) <= CUT * min(emulated)
         not_cut = min(virtio) > CUT * max(emulated)
         holds = True if cut else False if not_cut else None
         enough = min(len(emulated), len(virtio)) > 1
-        texts = f"{workload} {exits.per_unit(one)} → {exits.per_unit(other)} per {one.unit}" + (
-            "" if enough else ", counted once"
+        texts = (
+            f"{workload} {exit_counts.per_unit(one)} → {exit_counts.per_unit(other)} "
+            f"per {one.unit}" + ("" if enough else ", counted once")
         )
         parts.append(Part(holds if enough else None, texts, Basis.COUNT))
     if not parts:

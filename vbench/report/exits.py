@@ -1,4 +1,4 @@
-"""VM exits: what one costs, how many an operation causes."""
+"""What a VM exit costs. How many an operation causes: exit_counts.py."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ from itertools import pairwise
 
 from vbench.model import Item, Technique
 from vbench.records import Cause
-from vbench.report import cells, published, units
-from vbench.report.document import Block, Cell, Table
+from vbench.report import published, units
+from vbench.report.document import Block, Cell
 from vbench.report.gather import Panel
 from vbench.report.verdicts import nested
 from vbench.results import exit_reasons
-from vbench.results.formatting import NOTHING, code, duration, number, plain, small, whole
+from vbench.results.formatting import NOTHING, code, duration, plain, whole
 
-# A reason that makes up less of an operation is left out of cells (it stays in the JSON).
-LEAST_PER_UNIT = 0.005
 _TICKS = "tsc_ticks"
-_EXITS = "exits"  # QMP query-stats
 # Quantiles that are readings of the clock themselves, which a mean is not.
 _STEPPED = ("min", "p50", "p99", "max")
 _ROUNDING_S = 1e-13  # far below any clock's step
-# Boots whose counts are further apart, as a share of the largest, do not agree: the mean is of two
-# different things then.
-AGREE = 0.1
-# The same of costs: from this factor on their median stands for none.
+# Boots whose costs are so many times others' do not agree: their median stands for none.
 UNLIKE_COSTS = 2.0
 # An event causes a VM exit if at least so many exits per event were counted.
 PER_EVENT = 0.9
@@ -56,6 +50,11 @@ class Cost:
         """Whether the subtraction leaves nothing that could be told from no cost: a boot without
         any, or less than a step of the clock."""
         return self.low <= 0 or self.net < self.step
+
+    @property
+    def unlike(self) -> bool:
+        """Whether boots are so far apart that their median stands for none."""
+        return self.high >= UNLIKE_COSTS * self.low
 
     @property
     def ticks(self) -> float | None:
@@ -214,25 +213,30 @@ def _tick_rate(item: Item) -> float | None:
 
 
 def sentence(panel: Panel) -> str:
-    """Opens the chapter: the cheapest and the most expensive exit that was measured by itself."""
+    """Opens the chapter: the cheapest and the most expensive event that is one exit, and the most
+    expensive of all if that is another one."""
     found = [
-        (each.net, cause.event, variant)
+        (each.net, cause.event, variant, cause.alone)
         for variant in panel.variants()
         for item, cause in causing(panel, variant)
-        if cause.alone
-        and (each := cost(panel, variant, item.workload)) is not None
-        and not each.drowned
+        if (each := cost(panel, variant, item.workload)) is not None
+        and not (each.drowned or each.unlike)
         and left(each.item) >= PER_EVENT
     ]
-    if not found:
+    alone = [each for each in found if each[-1]]
+    if not alone:
         return NO_EXIT
-    cheap, dear = min(found), max(found)
-    texts = f"The cheapest exit measured here is {cheap[1]} in {code(cheap[2])}"
-    texts += f" ({duration(cheap[0], panel.host.time_base)})"
+
+    def told(each: tuple[float, str, str, bool]) -> str:
+        return f"{each[1]} in {code(each[2])} ({duration(each[0], panel.host.time_base)})"
+
+    cheap, dear, most = min(alone), max(alone), max(found)
+    text = f"Of the events that are one exit each, the cheapest is {told(cheap)}"
     if dear[1] != cheap[1]:
-        most = duration(dear[0], panel.host.time_base)
-        texts += f"; the most expensive is {dear[1]} in {code(dear[2])} ({most})"
-    return f"{texts}."
+        text += f", the most expensive {told(dear)}"
+    if most != dear:
+        text += f"; {told(most)} costs more, with what comes along with it"
+    return f"{text}."
 
 
 def costs(panel: Panel) -> list[Block]:
@@ -307,9 +311,10 @@ def _net(panel: Panel, found: Cost | None, series: str) -> units.Figures | str:
     if found.drowned:
         return "not above its control" if found.low <= 0 else "below the clock's step"
     of = (found.net, found.low, found.high)
-    apart = found.high >= UNLIKE_COSTS * found.low
     scale = units.clock(panel.host.time_base, exact=True)
-    return units.Figures(of, scale, _boots_differ if apart else units.spread, found.net, series)
+    return units.Figures(
+        of, scale, _boots_differ if found.unlike else units.spread, found.net, series
+    )
 
 
 def _boots_differ(texts: Sequence[str]) -> str:
@@ -320,81 +325,3 @@ def _ticks(found: Cost | None) -> str:
     if found is None or found.ticks is None or found.drowned:
         return NOTHING
     return f"{found.ticks:,.0f}"
-
-
-def per_operation(panel: Panel) -> list[Block]:
-    """Exits per unit of work, by reason, variants side by side."""
-    counted = [item for item in panel.items if item.exits and item.category != "exit"]
-    if not counted:
-        return []
-    variants = [v for v in panel.variants() if any(i.variant == v for i in counted)]
-    rows = []
-    for workload in dict.fromkeys(item.workload for item in counted):
-        of = {item.variant: item for item in counted if item.workload == workload}
-        unit = next(iter(of.values())).unit
-        cell = [_exits_cell(of[v]) if v in of else NOTHING for v in variants]
-        rows.append([f"{plain(workload)}<br>{small('exits per ' + plain(unit))}", *cell])
-    return [
-        "**Exits per unit of work**",
-        Table(["Workload", *map(code, variants)], rows),
-        "The first figure is the hypervisor's own count over all timed rounds, where it keeps one "
-        "(KVM does); *boots differ*: the least and the most of any boot, where they are more than "
-        f"{100 * AGREE:.0f} % apart, so that the mean stands for none. Reasons are counted by the "
-        "kernel's tracepoints in a round of its own, which is not timed; where that round had "
-        "another number of exits, its sum stands before them. "
-        "What starting the program causes is taken off. Names are the processor's (NPF: nested "
-        "page fault; INTR: interrupt of the host; VINTR: the guest is ready for an interrupt; "
-        "EXCP_NM: floating-point unit used again); port I/O and MMIO are told apart by who "
-        "answers. For Xen, from xentrace: of a PV domain entries by hypercall or trap, of a PVH "
-        "domain exits by the processor's reason; also, not in the sum, what a multicall holds and "
-        "events that came. A PV domain's system call is not traced on its way through Xen, its "
-        "return is the hypercall iret.",
-    ]
-
-
-def by_reason(item: Item) -> float:
-    """All exits per unit of work, counted once, by reason. Below 0 is what starting the program
-    took off too much."""
-    return sum(
-        max(n, 0.0) for name, n in item.exits.items() if not name.startswith(exit_reasons.INSIDE)
-    )
-
-
-def by_boot(item: Item) -> list[float]:
-    """Exits per unit of work of each boot, by the hypervisor's own counter; where it has none, the
-    one count by reason."""
-    if cells.counter(item, _EXITS) is None:
-        return [by_reason(item)]
-    boots: dict[int, list[float]] = {}
-    for pair in item.pairs:
-        if _EXITS in pair.counters:
-            boots.setdefault(pair.boot, []).append(pair.counters[_EXITS])
-    return [statistics.mean(found) for _, found in sorted(boots.items())]
-
-
-def per_unit(item: Item) -> str:
-    """How many exits a unit of work causes, everywhere in the report: the mean over boots."""
-    mean = statistics.mean(by_boot(item))
-    return number(mean) if mean >= LEAST_PER_UNIT else "0"
-
-
-def disagreement(item: Item) -> str:
-    """The least and the most of any boot, where boots do not agree; else empty."""
-    low, high = min(by_boot(item)), max(by_boot(item))
-    if high - low <= max(AGREE * high, LEAST_PER_UNIT):
-        return ""
-    return f"boots differ: {number(low)} to {number(high)}"
-
-
-def _exits_cell(item: Item) -> str:
-    parts = sorted(
-        exit_reasons.split(dict(item.exits)).items(), key=lambda part: (-part[1], part[0])
-    )
-    shown = [(name, f"{plain(name)} {number(n)}") for name, n in parts if n >= LEAST_PER_UNIT]
-    inside = [text for name, text in shown if name.startswith(exit_reasons.INSIDE)]
-    texts = ", ".join(text for name, text in shown if not name.startswith(exit_reasons.INSIDE))
-    texts += f"; also: {', '.join(inside)}" if inside else ""
-    if texts and number(by_reason(item)) != per_unit(item):
-        texts = f"of {number(by_reason(item))} by reason: {texts}"
-    lines = filter(None, (disagreement(item), texts))
-    return "<br>".join([per_unit(item), *map(small, lines)])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from vbench.model import Technique
-from vbench.report import applications, attribution, exits, hypervisors, reference
+from vbench.report import applications, attribution, exits, hypervisors, reference, sentences
 from vbench.report.choice import (
     COUNTED,
     CPU,
@@ -26,7 +26,7 @@ from vbench.report.reference import (
     APPLICATIONS,
     DISK_OPERATIONS,
     NETWORK_OPERATIONS,
-    ReferenceSet,
+    SYSTEM_CALLS,
 )
 from vbench.report.sentences import NAMES, cheapest_of
 from vbench.results import stats
@@ -46,25 +46,25 @@ _REPEATS = 0.001  # counts that are no further apart over boots repeat: see `com
 
 def section(gathered: Gathered) -> list[Block]:
     """Empty where nothing has a ratio to native."""
-    chosen, programs = list(_chosen(gathered, _WORK)), list(_chosen(gathered, (APPLICATIONS,)))
+    chosen, programs = list(_chosen(gathered)), applications.chosen(gathered.panels)
     if not (chosen or programs):
         return []
     return [
         *_extremes(chosen),
-        *_application(programs, chosen),
+        _database(gathered, programs),
         *_why(gathered),
         *_trust(gathered.panels),
+        *_costs(chosen),
         *_advice(gathered),
     ]
 
 
-def _chosen(gathered: Gathered, sets: Iterable[ReferenceSet]) -> Iterator[Choice]:
+def _chosen(gathered: Gathered) -> Iterator[Choice]:
     """The variant that stands for each hypervisor by each technique, by the clock if it can be."""
-    sets = tuple(sets)
     # older results do not name their hypervisors
     names = [each.kind.name for each in hypervisors.measured(gathered.panels)] or [""]
     for technique, name in product(Technique, names):
-        found = choose(gathered.panels, technique, sets, hypervisor=name)
+        found = choose(gathered.panels, technique, _WORK, hypervisor=name)
         if found is not None:
             yield found
 
@@ -104,38 +104,56 @@ def _ends(chosen: Sequence[Choice], base: str) -> list[str]:
     return [f"{base} the cheapest is {texts[0]}; the most expensive is {texts[1]}."]
 
 
-def _application(programs: Sequence[Choice], chosen: Sequence[Choice]) -> list[Block]:
-    """The applications that were measured, then the kinds of work that others mix."""
-    measured = applications.table([_marked(each) for each in programs], programs)
-    headings = ["Guest ÷ native", *(f"{work[0].upper()}{work[1:]}" for work in _WORK.values())]
-    kinds = Table(headings, [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen])
-    found: list[Block] = []
-    if programs:
-        found += [
-            f"{_ASKED} As much as these did (redis: database in memory; SQLite: database on the "
-            "disk, each transaction synced; nginx: web server; a C compiler: many processes; "
-            f"zstd: compression).{_notes(measured)} "
-            f"All of them, with intervals, are in {link('Every workload')}.",
-            measured,
-        ]
-    if chosen:
-        others = (
-            "Another program mixes kinds of work in its own way, and each kind has its own cost."
+def _database(gathered: Gathered, programs: Sequence[Choice]) -> str:
+    """The databases that were measured under each technique; where none was in a hardware-assisted
+    guest, what the operations of a database cost there."""
+    texts = [
+        f"In {_marked(each)} {found} ({link(applications.TITLE)})."
+        for each in programs
+        if (found := applications.databases(each))
+    ]
+    if not any(each.technique is Technique.HARDWARE for each in programs):
+        texts.append(
+            "No application was measured in a hardware-assisted guest."
             if programs
-            else f"{_ASKED} No application was measured ({code(applications.HOW_TO)} does). "
-            "Each mixes five kinds of work, and each kind has its own cost."
+            else f"No application was measured ({code(applications.HOW_TO)} does it)."
         )
-        found += [
-            f"{others} Look up what yours does most. A database that waits for its disk pays what "
-            "the column of disk operations says. One that answers from memory pays for computing, "
-            f"memory and system calls.{_notes(kinds)}",
-            kinds,
-            "\n".join(map(_dearest, chosen)),
+        operations = choose(gathered.panels, Technique.HARDWARE, _OPERATIONS)
+        parts = [
+            f"{name} {sentences.cost(value, wall=operations.panel.wall)}"
+            for of, name in _OPERATIONS.items()
+            if operations is not None and (value := operations.mean(of)) is not None
         ]
-    return found
+        if operations is not None:
+            texts.append(
+                f"A database is made of small operations: in {_marked(operations)} "
+                f"{', '.join(parts)} ({link('Disk and network')})."
+            )
+    return f"**How much slower is my database in a guest?** {' '.join(texts)}"
 
 
-_ASKED = "**How much slower is my database, web server or build in a guest?**"
+_OPERATIONS = {
+    DISK_OPERATIONS: "a small disk operation",
+    NETWORK_OPERATIONS: "a network round trip",
+    SYSTEM_CALLS: "a system call",
+}
+
+
+def _costs(chosen: Sequence[Choice]) -> list[Block]:
+    """Each kind of work under each hypervisor."""
+    if not chosen:
+        return []
+    kinds = (each.panel.declared(each.variant).hypervisor for each in chosen)
+    names = list(dict.fromkeys(plain(kind.name) for kind in kinds if kind is not None))
+    asked = " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "each variant"
+    headings = ["Guest ÷ native", *(f"{work[0].upper()}{work[1:]}" for work in _WORK.values())]
+    table = Table(headings, [[_marked(each), *(each.ratio(of) for of in _WORK)] for each in chosen])
+    return [
+        f"**What does {asked} cost?** Each kind of work has its own cost. The intervals are in "
+        f"{link('Techniques')} and {link('Disk and network')}.{_notes(table)}",
+        table,
+        "\n".join(map(_dearest, chosen)),
+    ]
 
 
 def _notes(shown: Table) -> str:
@@ -182,23 +200,37 @@ def _either(found: Sequence[tuple[stats.Overhead, str]]) -> str:
 
 def _why(gathered: Gathered) -> list[Block]:
     reasons = [
-        f"under {NAMES[technique]}, {plain(text)}"
+        f"under {NAMES[technique]}, {plain(text)}{_system_call(gathered, technique)}"
         for technique in Technique
         if any(panel.variants(technique) for panel in gathered.panels)
         and (text := _technology(gathered, technique))
     ]
-    found = [text for p in gathered.panels if (text := exits.sentence(p)) != exits.NO_EXIT]
-    found += filter(None, map(_explained, gathered.panels))
-    where = f"Disk and network cost what their devices cost: {link('Disk and network')}."
-    if found:
-        where = f"What each event costs is in {link('VM exits')}. {where}"
-    why = f"Each technique has its own reason: {'; '.join(reasons)}. " if reasons else ""
-    return [f"**Why?** {why}{' '.join(found)} {where}"]
+    found = [f"Each technique has its own reason: {'; '.join(reasons)}."] if reasons else []
+    of_exits = [text for p in gathered.panels if (text := exits.sentence(p)) != exits.NO_EXIT]
+    of_exits += filter(None, map(_explained, gathered.panels))
+    if of_exits:
+        found += [*of_exits, f"What each event costs is in {link('VM exits')}."]
+    found.append(f"Disk and network cost what their devices cost: {link('Disk and network')}.")
+    return [f"**Why?** {' '.join(found)}"]
+
+
+def _system_call(gathered: Gathered, technique: Technique) -> str:
+    """What a system call costs by this technique, in brackets: there they differ most plainly."""
+    found = choose(gathered.panels, technique, (SYSTEM_CALLS,))
+    if found is None or (ratio := found.ratio(SYSTEM_CALLS)) == UNDECIDED:
+        return ""
+    mark = "" if found.panel.wall else f" {COUNTED}"
+    return f" (a system call {ratio} in {code(found.variant)}{mark})"
 
 
 def _technology(gathered: Gathered, technique: Technique) -> str:
     known = gathered.facts.get(technique, {})
-    texts = (facts["technology"]["text"] for facts in known.values() if "technology" in facts)
+    # without what it says in brackets
+    texts = (
+        facts["technology"]["text"].partition(" (")[0]
+        for facts in known.values()
+        if "technology" in facts
+    )
     return next(iter(texts), "")
 
 
@@ -222,10 +254,9 @@ def _explained(panel: Panel) -> str:
 def _trust(panels: Sequence[Panel]) -> list[Block]:
     texts = [_evidence(panel) for panel in panels if panel.overheads]
     return [
-        "**Can I trust it?** Only as far as a figure's brackets reach, and for this machine. "
-        + " ".join(texts)
-        + f" Each figure has its flags in {link('Every workload')}; versions and command lines "
-        f"are in {link('Provenance')}. Run it again: `vbench compare` says what changed."
+        f"**Can I trust it?** {' '.join(texts)} Trust each figure as far as its brackets reach, "
+        f"and for this machine. Its flags are in {link('Every workload')}; versions and command "
+        f"lines are in {link('Provenance')}. Run it again: `vbench compare` says what changed."
     ]
 
 
@@ -266,7 +297,7 @@ def _advice(gathered: Gathered) -> list[Block]:
     for panel in gathered.panels:
         cheapest: dict[str, list[str]] = {}
         open_ = []
-        for of, work in _WORK.items():
+        for of, work in (*_WORK.items(), (APPLICATIONS, "applications")):
             found = cheapest_of(panel, of) if panel.wall else []
             if len(found) == 1:
                 value, variant = found[0]

@@ -48,9 +48,10 @@ PROGRAMS = {
     "app-redis": "redis",
     "app-sqlite": "SQLite",
     "app-nginx": "nginx",
-    "app-compile": "C compiler",
+    "app-compile": "tcc (C compiler)",
     "app-zstd": "zstd",
 }
+DATABASES = ("app-redis", "app-sqlite")
 APPLICATIONS = ReferenceSet("applications", "app", tuple(PROGRAMS))
 PAGE_FAULT = "memory-pagefault"
 # What hypervisors are compared by on one machine: operations, and the workload of each.

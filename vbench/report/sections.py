@@ -9,7 +9,7 @@ from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, HostKind, Item, Stat
 from vbench.report import cells, units
 from vbench.report.choice import parted
 from vbench.report.document import Block, Cell, Fold, Table
-from vbench.report.exits import LEAST_PER_UNIT
+from vbench.report.exit_counts import LEAST_PER_UNIT
 from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import boot_times
 from vbench.results.formatting import (

@@ -138,7 +138,7 @@ def techniques(panel: Panel) -> str:
             texts.append(f"under {code(found.variant)} computing {how}")
     if not texts:
         return "No workload of computing was measured here."
-    return _sentence(texts)
+    return sentence(texts)
 
 
 def io(panel: Panel) -> str:
@@ -157,7 +157,7 @@ def io(panel: Panel) -> str:
             texts[-1] += f" ({names})"
         elif open_:
             texts.append(f"{name} operations are {names}")
-    return _sentence(texts) if texts else "No operation of disk or network has a ratio to native."
+    return sentence(texts) if texts else "No operation of disk or network has a ratio to native."
 
 
 def rated(panel: Panel, of: ReferenceSet) -> list[tuple[float, str, str]]:
@@ -214,6 +214,7 @@ def boots(panel: Panel, medians: dict[str, float]) -> str:
     return f"{text}."
 
 
-def _sentence(parts: list[str]) -> str:
+def sentence(parts: list[str]) -> str:
+    """These parts as one sentence."""
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."

@@ -188,18 +188,7 @@ def _same_machine(panel: Panel) -> Table | None:
 def _operation(panel: Panel, variant: str, workload: str) -> units.Figures | str:
     """Overhead with its interval, and native and guest as they are."""
     item = operation(panel, variant, workload)
-    if item is None:
-        return NOTHING
-    both = [s for s in (cells.native_s(item), cells.guest_s(item)) if s is not None]
-    value = panel.overheads.get(item.name)
-    ratio = cells.ratio(value) if value is not None else "no ratio"
-    return units.Figures(
-        both,
-        units.clock(panel.host.time_base),
-        lambda texts: f"{ratio}<br>{small(' → '.join(texts))}",
-        None if value is None else value.ratio,
-        panel.series(item),
-    )
+    return NOTHING if item is None else units.compared(panel, item)
 
 
 def _shadowed(panel: Panel, choice: Choice) -> units.Figures | str:

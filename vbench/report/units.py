@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vbench.model import TimeBase
+from vbench.model import Item, TimeBase
+from vbench.report import cells
 from vbench.report.document import Cell, Table
-from vbench.results.formatting import NOTHING, instructions, number, whole
+from vbench.report.gather import Panel
+from vbench.results.formatting import NOTHING, instructions, number, small, whole
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Figures:
     show: Callable[[Sequence[str]], str] = " → ".join
     value: float | None = None
     series: str = ""
+
+
+def compared(panel: Panel, item: Item) -> Figures:
+    """Overhead with its interval, and native and guest as they are."""
+    value = panel.overheads.get(item.name)
+    ratio = cells.ratio(value) if value is not None else "no ratio"
+    return Figures(
+        [s for s in (cells.native_s(item), cells.guest_s(item)) if s is not None],
+        clock(panel.host.time_base),
+        lambda texts: f"{ratio}<br>{small(' → '.join(texts))}",
+        None if value is None else value.ratio,
+        panel.series(item),
+    )
 
 
 def spread(texts: Sequence[str]) -> str:

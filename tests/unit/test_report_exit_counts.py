@@ -1,0 +1,60 @@
+"""Counts of exits in the report: one figure everywhere, and boots that do not agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sample_results import TESTBED, item, result
+
+from vbench.model import Pair, Technique
+from vbench.report import attribution, cells, exit_counts
+from vbench.report.document import Table
+from vbench.report.gather import gather
+
+
+def test_exits_of_an_operation_are_one_figure_everywhere() -> None:
+    """What KVM counts in all rounds; the round by reason may have had another number."""
+    made = [Pair(1e-6, 2e-6, boot, (), {"exits": n}) for boot, n in ((0, 9.9), (1, 10.1))]
+    kvm: dict[str, Any] = {"technique": Technique.HARDWARE, "category": "network"}
+    one = item("network-rr", made, exits={"MSR": 9.0, "NPF": 0.37}, **kvm)
+    assert exit_counts.per_unit(one) == "10.0"
+    (panel,) = gather([result(one, host=TESTBED)]).panels
+    (_, table, _) = exit_counts.per_operation(panel)
+    assert isinstance(table, Table)
+    cell = str(table.rows[0][1])
+    assert cell.startswith("10.0<br>")
+    assert "of 9.37 by reason: MSR 9.00, NPF 0.370" in cell
+    same = replace(one, exits={"MSR": 10.0})
+    (panel,) = gather([result(same, host=TESTBED)]).panels
+    assert "by reason" not in str(exit_counts.per_operation(panel)[1])
+    alone = replace(one, pairs=tuple(replace(pair, counters={}) for pair in one.pairs))
+    assert exit_counts.per_unit(alone) == "9.37"  # Xen keeps no counter
+
+
+def test_boots_that_do_not_agree_about_exits_are_said_to_differ() -> None:
+    """A mean of 0.19 and 0.45 is neither."""
+    kvm: dict[str, Any] = {"technique": Technique.HARDWARE, "category": "cpu"}
+    for counted, expected in (
+        ((0.19, 0.452), "0.321<br><sub>boots differ: 0.190 to 0.452</sub>"),
+        ((0.44, 0.452), "0.446"),
+        ((0.001, 0.004), "0"),
+    ):
+        made = [Pair(1e-6, 2e-6, boot, (), {"exits": n}) for boot, n in enumerate(counted)]
+        one = item("cpu-prime", made, exits={"INTR": 0.001}, **kvm)
+        (panel,) = gather([result(one, host=TESTBED)]).panels
+        (_, table, _) = exit_counts.per_operation(panel)
+        assert isinstance(table, Table)
+        assert str(table.rows[0][1]) == expected
+
+
+def test_counts_are_means_of_boots_whatever_their_rounds() -> None:
+    """One boot of three rounds weighs no more than one of a single round."""
+    counters = [{"host_cpu_s": 3e-6, "vcpu_cpu_s": 2e-6}] * 3 + [
+        {"host_cpu_s": 9e-6, "vcpu_cpu_s": 4e-6}
+    ]
+    made = [Pair(1e-6, 2e-6, int(i == 3), (), each) for i, each in enumerate(counters)]
+    one = item("disk-read", made, category="disk")
+    assert cells.counter(one, "host_cpu_s") == pytest.approx(6e-6)
+    assert attribution._io_threads(one) == pytest.approx(3e-6)
