@@ -9,8 +9,9 @@ pytestmark = pytest.mark.workload(category="smp", cpus=2, counted=False)
 
 
 def _probe(measure: Measure, what: str, units: int) -> None:
+    """Natively as many threads as the guest has vCPUs, on the same CPUs."""
     measure(
-        lambda count, endpoint: f"vbench-probe {what} {count}",
+        lambda count, endpoint: f"vbench-probe {what} {count} {endpoint.vcpus}",
         read=parsers.probe,
         initial_units=units,
     )
@@ -19,24 +20,35 @@ def _probe(measure: Measure, what: str, units: int) -> None:
 @pytest.mark.workload(unit="round trip")
 def bench_smp_wakeup(measure: Measure) -> None:
     """A thread on another CPU is woken by a futex, and wakes the first one."""
-    _probe(measure, "wakeup", 500)
+    measure(
+        lambda count, endpoint: f"vbench-probe wakeup {count}",
+        read=parsers.probe,
+        initial_units=500,
+    )
 
 
 @pytest.mark.workload(unit="acquisition")
 def bench_smp_lock(measure: Measure) -> None:
-    """A spinning lock that a thread on every CPU wants: first come, first served."""
-    _probe(measure, "lock", 10_000)
+    """A spinning lock that a thread of each vCPU wants, first come, first served; who has waited
+    for ten microseconds lets others have its CPU."""
+    _probe(measure, "lock", 100)
+
+
+@pytest.mark.workload(unit="file")
+def bench_smp_kernel_lock(measure: Measure) -> None:
+    """A spinning lock of the kernel, for each file that a thread of each vCPU opens and closes."""
+    _probe(measure, "kernel-lock", 1000)
 
 
 @pytest.mark.workload(unit="change")
 def bench_smp_shootdown(measure: Measure) -> None:
-    """A right to a page that every CPU must forget: mprotect, there and back."""
+    """A right to a page that every vCPU must forget: mprotect, there and back."""
     _probe(measure, "shootdown", 500)
 
 
 @pytest.mark.workload(unit="step")
 def bench_smp_parallel(measure: Measure) -> None:
-    """A loop dealt out to all CPUs; it ends with the last of them."""
+    """A loop dealt out to all vCPUs; it ends with the last of them."""
     _probe(measure, "parallel", 1_000_000)
 
 

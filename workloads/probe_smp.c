@@ -1,6 +1,8 @@
 /* vbench-probe: several CPUs that wake, wait for, interrupt and help each other.
  *
- * One thread is pinned to each CPU that we may use; the first one measures.
+ * There are as many threads as the guest has vCPUs, in the guest and natively; the first one
+ * measures. Where there are as many CPUs each thread is pinned to one. Else they go where the
+ * scheduler puts them, as the threads of vCPUs do that nobody pins.
  */
 #include "probe.h"
 
@@ -20,40 +22,57 @@
 
 #define MOST_CPUS 256
 #define MESSAGE 100      /* bytes, as hackbench's */
+#define SPINS 1000       /* some ten microseconds */
 #define SENDERS 4        /* and as many receivers; each sender writes to each receiver */
 
-static int cpus[MOST_CPUS], cpu_count;
+static int cpus[MOST_CPUS], cpu_count, thread_count;
 static pthread_t threads[MOST_CPUS];
 static atomic_int running, stopping;
 
-static void pin(int cpu)
+/* We, and what we start, may use the CPUs from the `first` one that we have. */
+static void stay_on(int first, int count)
 {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    if (sched_setaffinity(0, sizeof one, &one) != 0)
-        die("CPU %d cannot be used: %s", cpu, strerror(errno));
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = first; i < first + count; i++)
+        CPU_SET(cpus[i], &set);
+    if (sched_setaffinity(0, sizeof set, &set) != 0)
+        die("CPU %d cannot be used: %s", cpus[first], strerror(errno));
 }
 
-static void find_cpus(void)
+/* Where thread `i` belongs. */
+static void settle(int i)
 {
+    if (thread_count == cpu_count)
+        stay_on(i, 1);
+}
+
+/* The CPUs that we may use, at least two, and how many threads `text` asks for. Returns 0 if it is
+ * no such number. */
+static int find_cpus(const char *text)
+{
+    uint64_t wanted;
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
         die("sched_getaffinity: %s", strerror(errno));
     for (int cpu = 0; cpu < CPU_SETSIZE && cpu_count < MOST_CPUS; cpu++)
         if (CPU_ISSET(cpu, &allowed))
             cpus[cpu_count++] = cpu;
-    if (cpu_count < 2)
+    if (!number(text, 1, MOST_CPUS, &wanted))
+        return 0;
+    thread_count = (int)wanted;
+    if (cpu_count < 2 && thread_count > 1)
         unsupported("this needs two CPUs, and there is one");
+    return 1;
 }
 
-/* Run `partner` on `count` CPUs beside the first, time groups on the first, and end the partners. */
+/* Run `count` threads of `partner` beside this one, time groups on this one, and end them. */
 static int beside(const char *text, uint64_t size, int count, void *(*partner)(void *),
                   void (*run)(uint64_t), void (*stop)(void))
 {
-    pin(cpus[0]);
+    settle(0);
     for (int i = 1; i <= count; i++)
-        if (pthread_create(&threads[i], NULL, partner, &cpus[i]) != 0)
+        if (pthread_create(&threads[i], NULL, partner, (void *)(intptr_t)i) != 0)
             die("no thread");
     while (running < count)
         sched_yield();
@@ -64,6 +83,17 @@ static int beside(const char *text, uint64_t size, int count, void *(*partner)(v
     for (int i = 1; i <= count; i++)
         pthread_join(threads[i], NULL);
     return status;
+}
+
+/* Spin for a while, then let another thread have the CPU. In a guest that is one of the same
+ * vCPU: a vCPU that has no CPU is not helped. PAUSE is what hypervisors look at to notice that. */
+static void wait_while(_Atomic uint64_t *what, uint64_t value)
+{
+    for (int spins = 0; *what == value; spins++)
+        if (spins < SPINS)
+            _mm_pause();
+        else
+            sched_yield();
 }
 
 /* ---------------------------------------------------------------- wake-ups */
@@ -84,9 +114,9 @@ static void wait_for(uint32_t whose)
         syscall(SYS_futex, &turn, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
 }
 
-static void *answer(void *cpu)
+static void *answer(void *self)
 {
-    pin(*(int *)cpu);
+    settle((int)(intptr_t)self);
     running++;
     for (;;) {
         wait_for(THEIRS);
@@ -108,28 +138,30 @@ static void end_trips(void) { pass_to(THEIRS); }
 
 static int run_wakeup(char **arguments)
 {
-    find_cpus();
+    if (!find_cpus("2"))
+        return 2;
+    cpu_count = 2; /* on two CPUs, however many there are: that is what is measured */
     return beside(arguments[0], 10, 1, answer, run_trips, end_trips);
 }
 
 /* ---------------------------------------------------------------- a lock that all want */
 
-/* First come, first served, as the kernel's own: a vCPU that holds it, or is next, and has no CPU
- * keeps all others waiting. PAUSE is what hypervisors look at to notice that. */
-static _Atomic uint32_t next_ticket, now_serving;
+/* First come, first served: a vCPU that holds it, or is next, and has no CPU keeps all others
+ * waiting. */
+static _Atomic uint64_t next_ticket, now_serving;
 
 static void take_lock(void)
 {
-    uint32_t ticket = atomic_fetch_add(&next_ticket, 1);
-    while (now_serving != ticket)
-        _mm_pause();
+    uint64_t ticket = atomic_fetch_add(&next_ticket, 1), now;
+    while ((now = now_serving) != ticket)
+        wait_while(&now_serving, now);
 }
 
 static void give_lock(void) { now_serving++; }
 
-static void *contend(void *cpu)
+static void *contend(void *self)
 {
-    pin(*(int *)cpu);
+    settle((int)(intptr_t)self);
     running++;
     while (!stopping) {
         take_lock();
@@ -148,17 +180,51 @@ static void run_turns(uint64_t turns)
 
 static int run_lock(char **arguments)
 {
-    find_cpus();
-    return beside(arguments[0], 100, cpu_count - 1, contend, run_turns, NULL);
+    return find_cpus(arguments[1])
+               ? beside(arguments[0], 10, thread_count - 1, contend, run_turns, NULL)
+               : 2;
+}
+
+/* ---------------------------------------------------------------- a lock of the kernel's */
+
+/* The table of open files has a spinning lock. A kernel is not preempted while it holds one, but
+ * the vCPU that it runs on may be. */
+static void duplicate(void)
+{
+    int copy = dup(STDIN_FILENO);
+    if (copy < 0 || close(copy) != 0)
+        die("dup: %s", strerror(errno));
+}
+
+static void *duplicate_too(void *self)
+{
+    settle((int)(intptr_t)self);
+    running++;
+    while (!stopping)
+        duplicate();
+    return NULL;
+}
+
+static void run_duplicates(uint64_t count)
+{
+    for (; count > 0; count--)
+        duplicate();
+}
+
+static int run_kernel_lock(char **arguments)
+{
+    return find_cpus(arguments[1]) ? beside(arguments[0], 100, thread_count - 1, duplicate_too,
+                                            run_duplicates, NULL)
+                                   : 2;
 }
 
 /* ---------------------------------------------------------------- page tables that all share */
 
 static volatile char *page;
 
-static void *look(void *cpu)
+static void *look(void *self)
 {
-    pin(*(int *)cpu);
+    settle((int)(intptr_t)self);
     running++;
     while (!stopping)
         KEEP((char){page[0]}); /* the translation is in this CPU's buffer */
@@ -178,9 +244,10 @@ static void run_protections(uint64_t count)
 
 static int run_shootdown(char **arguments)
 {
-    find_cpus();
+    if (!find_cpus(arguments[1]))
+        return 2;
     page = backed_memory(PAGE, MADV_NOHUGEPAGE);
-    return beside(arguments[0], 10, cpu_count - 1, look, run_protections, NULL);
+    return beside(arguments[0], 10, thread_count - 1, look, run_protections, NULL);
 }
 
 /* ---------------------------------------------------------------- work that all share */
@@ -196,14 +263,13 @@ static void compute(uint64_t steps)
     }
 }
 
-static void *help(void *cpu)
+static void *help(void *self)
 {
     uint64_t known = 0;
-    pin(*(int *)cpu);
+    settle((int)(intptr_t)self);
     running++;
     for (;;) {
-        while (generation == known && !stopping)
-            _mm_pause();
+        wait_while(&generation, known);
         if (stopping)
             return NULL;
         known++;
@@ -215,18 +281,21 @@ static void *help(void *cpu)
 /* A loop whose steps are dealt out to all CPUs; it ends when the last one has done its share. */
 static void run_shared(uint64_t steps)
 {
-    share = steps / (uint64_t)cpu_count;
+    share = steps / (uint64_t)thread_count;
     finished = 0;
     generation++;
     compute(share);
-    while (finished < (uint64_t)cpu_count - 1)
-        _mm_pause();
+    for (uint64_t seen; (seen = finished) < (uint64_t)thread_count - 1;)
+        wait_while(&finished, seen);
 }
+
+static void end_sharing(void) { generation++; }
 
 static int run_parallel(char **arguments)
 {
-    find_cpus();
-    return beside(arguments[0], 100000, cpu_count - 1, help, run_shared, NULL);
+    return find_cpus(arguments[1]) ? beside(arguments[0], 100000, thread_count - 1, help,
+                                            run_shared, end_sharing)
+                                   : 2;
 }
 
 /* ---------------------------------------------------------------- many processes that talk */
@@ -264,9 +333,9 @@ static int run_messages(char **arguments)
     uint64_t units, each, began;
     int to[SENDERS], from[SENDERS], start[2], status, bad = 0;
     char go = 0;
-    if (!number(arguments[0], 1, MAX_SAMPLES * 100, &units))
+    if (!number(arguments[0], 1, MAX_SAMPLES * 100, &units) || !find_cpus(arguments[1]))
         return 2;
-    find_cpus();
+    stay_on(0, thread_count < cpu_count ? thread_count : cpu_count);
     each = (units + SENDERS * SENDERS - 1) / (SENDERS * SENDERS); /* of a sender to a receiver */
     if (pipe(start) != 0)
         die("pipe: %s", strerror(errno));
@@ -308,9 +377,10 @@ static int run_messages(char **arguments)
 
 const struct command SMP_COMMANDS[] = {
     {"wakeup", 1, 1, run_wakeup, "N: a thread on another CPU is woken, and wakes us"},
-    {"lock", 1, 1, run_lock, "N: takes of a lock that a thread on every CPU wants"},
-    {"shootdown", 1, 1, run_shootdown, "N: rights to a page taken away on every CPU, and given"},
-    {"parallel", 1, 1, run_parallel, "N: steps of a loop, dealt out to all CPUs"},
-    {"messages", 1, 1, run_messages, "N: messages between four senders and four receivers"},
+    {"lock", 2, 2, run_lock, "N THREADS: takes of a lock that all of them want"},
+    {"kernel-lock", 2, 2, run_kernel_lock, "N THREADS: files opened, whose table all of them want"},
+    {"shootdown", 2, 2, run_shootdown, "N THREADS: rights to a page taken away from all, and given"},
+    {"parallel", 2, 2, run_parallel, "N THREADS: steps of a loop, dealt out to all of them"},
+    {"messages", 2, 2, run_messages, "N CPUS: messages between four senders and four receivers"},
     {NULL, 0, 0, NULL, NULL},
 };

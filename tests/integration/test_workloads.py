@@ -14,7 +14,10 @@ from vbench import workloads
 
 pytestmark = pytest.mark.tcg
 
-SEVERAL_CPUS = ("smp-wakeup", "smp-lock", "smp-shootdown", "smp-parallel", "smp-messages")
+SEVERAL_CPUS = (
+    *("smp-wakeup", "smp-lock", "smp-kernel-lock", "smp-shootdown"),
+    *("smp-parallel", "smp-messages"),
+)
 # What a guest under QEMU's translator does not have, or what a host may not have natively.
 MAY_BE_UNSUPPORTED = {
     "exit-hypercall": "no hypervisor answers a hypercall here",
@@ -94,3 +97,26 @@ def test_several_cpus_are_measured_against_as_many_native_ones(vbench: Vbench) -
     }
     assert set(measured) == set(SEVERAL_CPUS)
     assert all(native_s > 0 and guest_s > 0 for ((native_s, guest_s),) in measured.values())
+
+
+def test_more_vcpus_than_cpus_are_measured_against_as_many_threads(vbench: Vbench) -> None:
+    vcpus = 2 * len(os.sched_getaffinity(0))
+    if vcpus < 4:
+        pytest.skip("this machine has one CPU")
+    names = ("smp-kernel-lock", "smp-shootdown")
+    chosen = [word for name in names for word in ("--workload", name)]
+    few, many = ("tcg-virtio,vcpus=2", f"tcg-virtio,vcpus={vcpus}")
+    backends = ("--backend", few, "--backend", many)
+    quickly = ("--quick", "--boots", "1", "--out", vbench.out)
+    done = vbench.run("run", *backends, *chosen, *quickly)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(path.read_text()) for path in vbench.out.glob("*.json")]
+    items = [each["extra_info"]["vbench"] for result in results for each in result["benchmarks"]]
+    assert len(items) == 4
+    for item in items:
+        assert ("overcommitted" in item["flags"]) == (item["variant"] == many)
+        asked = item["variant"].rpartition("=")[2]
+        assert {line.split()[-1] for line in item["commands"].values()} == {asked}
+        assert all(native_s > 0 for native_s, _ in item["pairs"])
+    report = (vbench.out / "report.md").read_text()
+    assert f"{vcpus}, overcommitted, beside 2" in report

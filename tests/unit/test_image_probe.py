@@ -7,9 +7,16 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+
+# of category smp, with how many threads
+SEVERAL = {
+    "wakeup": [],
+    **{name: ["2"] for name in ("lock", "kernel-lock", "shootdown", "parallel", "messages")},
+}
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
@@ -23,17 +30,45 @@ def run(probe: Path, *arguments: str) -> dict[str, float]:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-@pytest.mark.parametrize("command", ["wakeup", "lock", "shootdown", "parallel", "messages"])
+@pytest.mark.parametrize("command", SEVERAL)
 def test_several_cpus_do_what_they_are_asked_and_end(probe: Path, command: str) -> None:
     units = {"parallel": 1_000_000, "messages": 1600}.get(command, 1000)
-    result = run(probe, command, str(units))
+    result = run(probe, command, str(units), *SEVERAL[command])
     assert result["units"] == units
     assert result["elapsed_ns"] > 0
 
 
-@pytest.mark.parametrize("command", ["wakeup", "lock", "shootdown", "parallel", "messages"])
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
+@pytest.mark.parametrize("command", ["kernel-lock", "shootdown", "parallel", "messages"])
+def test_more_threads_than_cpus_share_them(probe: Path, command: str) -> None:
+    units = {"parallel": 1_000_000, "messages": 1600}.get(command, 100)
+    threads = 2 * len(os.sched_getaffinity(0))
+    assert run(probe, command, str(units), str(threads))["units"] == units
+
+
+def test_as_many_threads_as_asked_share_a_loop(probe: Path) -> None:
+    """Whatever CPUs there are: natively there may be more, or fewer, than the guest has."""
+    for threads in (1, 5) if len(os.sched_getaffinity(0)) > 1 else (1,):
+        argv = [probe, "parallel", "9000000000", str(threads)]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as running:
+            tasks, began = Path(f"/proc/{running.pid}/task"), time.monotonic()
+            while (found := len(list(tasks.iterdir()))) < threads:
+                assert time.monotonic() - began < 10, found
+            running.kill()
+        assert found == threads
+
+
+@pytest.mark.parametrize("command", SEVERAL)
 def test_one_cpu_is_too_few_for_several(probe: Path, command: str) -> None:
-    alone = ["taskset", "-c", str(min(os.sched_getaffinity(0))), probe, command, "100"]
+    alone = [
+        "taskset",
+        "-c",
+        str(min(os.sched_getaffinity(0))),
+        probe,
+        command,
+        "100",
+        *SEVERAL[command],
+    ]
     done = subprocess.run(alone, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (77, "")
     assert "two CPUs" in done.stderr

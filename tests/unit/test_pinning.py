@@ -7,7 +7,7 @@ import os
 import pytest
 
 from vbench.hosts.local import LocalHost
-from vbench.hosts.pinning import Cpu, parse_list, place, placement
+from vbench.hosts.pinning import Cpu, overcommitted, parse_list, place, placement
 
 
 def machine(cores: int, threads: int = 1, nodes: int = 1, slow: int = 0) -> list[Cpu]:
@@ -83,3 +83,10 @@ def test_this_machine() -> None:
     allowed = os.sched_getaffinity(0)
     assert allowed.issuperset((*places.vcpus, *places.io, *places.clients))
     assert bool(places.vcpus) == (len(allowed) > 1)
+
+
+def test_more_vcpus_than_cpus_are_told_and_not_pinned() -> None:
+    host, count = LocalHost(), len(os.sched_getaffinity(0))
+    assert overcommitted(host, count) == ""
+    assert overcommitted(host, count + 1).startswith(f"{count + 1} vCPUs share {count} CPU")
+    assert placement(host, count + 1).vcpus == ()

@@ -55,6 +55,12 @@ def placement(host: Host, vcpus: int) -> Placement:
     return place(_allowed(host), vcpus)
 
 
+def overcommitted(host: Host, vcpus: int) -> str:
+    """That a guest's `vcpus` are more than the CPUs of `host`; else empty. Raises HostError."""
+    count = len(_allowed(host))
+    return f"{vcpus} vCPUs share {count} CPU{'s' if count > 1 else ''}" if vcpus > count else ""
+
+
 def beside(host: Host, cpus: Collection[int]) -> Placement:
     """As `placement`, for a guest whose vCPUs somebody else put on `cpus`: native gets those of
     them that we may use, clients get the others. Raises HostError."""

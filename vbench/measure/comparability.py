@@ -11,8 +11,9 @@ from vbench.guest import conditions, tcp
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.disk import disk_path, guest_problem
+from vbench.hosts.pinning import overcommitted
 from vbench.model import WorkloadInfo
-from vbench.records import DiskPath
+from vbench.records import DiskPath, NativeReference
 from vbench.system.cgroups import cpu_group
 
 # What a workload that needs files on the disk makes there; natively it uses the host's.
@@ -41,6 +42,10 @@ def check(
     theirs, ours = (sorted(of) for of in (guest.endpoint.cpus, native.cpus))
     if theirs and theirs != ours:
         found["cpus_differ"] = f"the guest's vCPUs may run on CPUs {theirs}, native on {ours}"
+    if guest.capabilities.native is NativeReference.LAUNCHING_HOST and (
+        shared := overcommitted(native.host, guest.endpoint.vcpus)
+    ):
+        found["overcommitted"] = shared
     group = guest.endpoint.cpu_group
     if group and group != cpu_group(native.host.read("/proc/self/cgroup")):
         found["cpu_group"] = "the guest's threads are in a control group that native is not in"

@@ -52,6 +52,8 @@ FLAGS = {
     "file_system_differs": "the guest and native had their files on unlike file systems: no word",
     "nat": "the guest's network passed a network address translation in user mode, which distorts "
     "results: no ratio; the launch facts say whose",
+    "overcommitted": "the guest has more vCPUs than its host has CPUs, so one that others wait for "
+    "may have none. Workloads of several CPUs had as many threads natively, on the same CPUs",
     "own_network": "packets crossed what lies between the machine and its client, where nothing "
     "native is: no ratio; the launch facts say where the client was",
     "steal": "the host's own hypervisor took CPU time away during this round",

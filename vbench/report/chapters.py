@@ -25,6 +25,7 @@ from vbench.report import (
     scenarios,
     sections,
     sentences,
+    several,
     types_chapter,
 )
 from vbench.report.document import Block, Commands, Document, Picture, Section, link
@@ -156,6 +157,7 @@ def _workloads(panel: Panel) -> list[Block]:
     blocks = [
         *_picture(panel, "overhead", plots.overheads(panel), alt),
         *sections.workloads(panel),
+        *several.blocks(panel),
         *sections.quantiles(panel),
         *sections.counters(panel),
     ]

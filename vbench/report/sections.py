@@ -54,6 +54,7 @@ TITLES = {
     "syscall": "System calls",
     "interrupt": "Interrupts and timers",
     "exit": "VM exits",
+    "smp": "Several CPUs",
     "disk": "Disk",
     "network": "Network",
     "app": "Applications",

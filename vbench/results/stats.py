@@ -174,6 +174,17 @@ def figure(boots: Mapping[int, Sequence[float]], counted: bool = False) -> Overh
     return _overhead(of_boots(boots, counted), sum(map(len, boots.values())), len(boots))
 
 
+def quotient(
+    of: Mapping[int, Sequence[float]], by: Mapping[int, Sequence[float]], counted: bool = False
+) -> Overhead | None:
+    """How many times as much `of` is as `by`, of independent boots; None where one has none."""
+    if not of or not by:
+        return None
+    estimate = of_boots(of, counted).minus(of_boots(by, counted))
+    pairs = min(sum(map(len, each.values())) for each in (of, by))
+    return _overhead(estimate, pairs, min(len(of), len(by)))
+
+
 def is_counted(item: Item) -> bool:
     """Whether the samples of an item are instructions."""
     return item.time_base is TimeBase.INSTRUCTIONS
