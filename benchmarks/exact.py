@@ -1,8 +1,8 @@
 """Are counts exact? python benchmarks/exact.py [--out DIR] [--backend VARIANT] [--workload GLOB]
 
 Measures in the testbed twice: once as the machine is, once with a spinning loop on each CPU. The
-two runs share no boot. Prints a table of both, and ends with 1 if a figure that the workload's
-marker calls a count differs by more than 0.1 %.
+two runs share no boot. Prints a table of both, and ends with 1 if a figure that the report calls a
+count differs by more than 0.1 %.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.model import Item, Statistic, Status
+from vbench.results.exactness import inexact
 from vbench.results.formatting import table
 from vbench.results.loading import load_all
 
@@ -100,7 +101,8 @@ def compared(quiet: dict[str, Item], loaded: dict[str, Item]) -> list[Figure]:
                     if pair.equal and (share := pair.equal[index]) is not None
                 ]
                 least = min(shares, default=None)
-                found.append(Figure(name, side, item.counted, before, after, least))
+                counted = not any(map(inexact, (item, other)))
+                found.append(Figure(name, side, counted, before, after, least))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -258,6 +259,23 @@ def test_what_cannot_be_counted_is_never_taken_for_exact() -> None:
     """Two boots may agree by chance where a machine's idle time is in the count."""
     (row,) = judged(counted(10_000, counted=False), counted(10_020, counted=False), 1).rows
     assert row.p is not None
+
+
+def test_counts_of_few_equal_groups_are_never_taken_for_exact() -> None:
+    """Two boots may agree by chance where a unit goes many ways."""
+    made = counted(10_000), counted(10_020)
+    few = [
+        replace(one, items=tuple(replace(of, pairs=seldom(of.pairs)) for of in one.items))
+        for one in made
+    ]
+    (row,) = judged(few[0], few[1], 1).rows
+    assert row.p is not None
+    (row,) = judged(made[0], made[1], 1).rows
+    assert row.p is None
+
+
+def seldom(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    return tuple(replace(pair, equal=(None, 0.04)) for pair in pairs)
 
 
 def test_counts_that_do_not_repeat_are_tested_like_times() -> None:

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from sample_results import TESTBED, item, pairs, result
 
-from vbench.model import Pair, TimeBase
-from vbench.report import cells, sentences
+from vbench.model import Pair, Statistic, TimeBase
+from vbench.report import cells, render, sentences
 from vbench.report.gather import gather
+from vbench.results.exactness import inexact
+
+COUNTED: dict[str, Any] = {
+    "time_base": TESTBED.time_base,
+    "host": TESTBED.identity,
+    "host_kind": TESTBED.kind,
+}
 
 
 def test_a_count_says_how_exact_it_is() -> None:
@@ -20,9 +27,48 @@ def test_a_count_says_how_exact_it_is() -> None:
     ]
     counted = item("x", grouped, time_base=TimeBase.INSTRUCTIONS)
     assert cells.exactness(counted) == ("88", "+0.5")
-    assert cells.exactness(replace(counted, counted=False)) == ("no exact count", "—")
-    assert cells.exactness(replace(counted, pairs=pairs(1.0)))[0].startswith("a total")
+    waits = cells.exactness(replace(counted, counted=False))
+    assert waits == ("no exact count: it waits, or its program gives a total", "—")
+    assert cells.exactness(replace(counted, pairs=pairs(1.0, spread=0.0)))[0].startswith("a total")
     assert cells.exactness(item("x", grouped)) == ("—", "—")
+
+
+@pytest.mark.parametrize(
+    ("shares", "guests", "why"),
+    [
+        (((0.99, 0.04), (0.99, 0.9)), (2e-7, 2e-7), "few groups are equal"),
+        (((0.1, 0.9), (None, 0.9)), (2e-7, 2e-7), "few groups are equal"),
+        (((0.99, 1.0), (0.99, 1.0)), (1350e-9, 1356e-9), "boots differ"),
+        (((0.99, 0.2), (0.99, 0.9)), (2e-7, 2.001e-7), ""),
+        ((None, None), (2e-7, 2e-7), ""),
+    ],
+)
+def test_what_few_groups_tell_or_boots_tell_apart_is_no_exact_count(
+    shares: Any, guests: tuple[float, float], why: str
+) -> None:
+    made = [
+        Pair(2e-7, guests[boot], boot, quantiles={"mean": (2e-7, 3e-7)}, equal=shares[boot])
+        for boot in (0, 1)
+    ]
+    one = item("x", made, **COUNTED)
+    assert inexact(one) == why
+    assert ("not_exact" in cells.conditions(one)) == bool(why)
+    assert ("no exact count" in cells.exactness(one)[0]) == bool(why)
+    assert (cells.means([one]) is None) == (bool(why) or shares[0] is None)
+    quantiles = tuple(
+        replace(pair, native_s=None, guest_s=9.0, quantiles={"p50": (None, pair.guest_s)})
+        for pair in made
+    )
+    assert inexact(replace(one, pairs=quantiles, statistic=Statistic.QUANTILES)) == why
+
+
+def test_the_report_says_it_at_the_figure() -> None:
+    quantiles = {"mean": (2e-7, 3e-7)}
+    made = [Pair(2e-7, 2e-7, boot, quantiles=quantiles, equal=(0.99, 0.04)) for boot in (0, 1)]
+    one = result(item("disk-randread", made, **COUNTED), host=TESTBED)
+    text = render([one], plots_dir="plots").markdown
+    (row,) = (each for each in text.splitlines() if each.startswith("| disk-randread<br>"))
+    assert "4: no exact count, few groups are equal" in row
 
 
 @pytest.mark.parametrize(
@@ -40,12 +86,7 @@ def test_a_sentence_says_how_interrupts_change_the_count_it_tells(
         Pair(2e-7, 2e-7, boot, quantiles={"mean": (native_mean, guest_mean)}, equal=(0.99, 0.99))
         for boot in (0, 1)
     ]
-    counted: dict[str, Any] = {
-        "time_base": TESTBED.time_base,
-        "host": TESTBED.identity,
-        "host_kind": TESTBED.kind,
-    }
-    (panel,) = gather([result(item("cpu-prime", grouped, **counted), host=TESTBED)]).panels
+    (panel,) = gather([result(item("cpu-prime", grouped, **COUNTED), host=TESTBED)]).panels
     assert sentences.techniques(panel) == (
         f"Under `tcg` computing takes as many instructions as natively (within 0.05 %), {told}."
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from vbench.model import TAKEN_OFF, Item, Pair, Statistic, Status, TimeBase
 from vbench.results import stats
+from vbench.results.exactness import inexact
 from vbench.results.formatting import NOTHING, TIMES, duration, interval, number, plural, times
 from vbench.results.stats import Overhead
 
@@ -36,8 +37,8 @@ FLAGS = {
     "native_is_dom0": "native ran in Xen's dom0, itself a paravirtual domain",
     "not_direct": "direct I/O on the scratch disk was not proven to reach a device, so the figures "
     "may be those of memory: no word",
-    "not_exact": "the instructions of this workload cannot be counted exactly: it waits, so the "
-    "speed of the machine beneath the testbed is in them",
+    "not_exact": "the instructions of this workload are no exact count, because it waits, its "
+    "program gives a total, few of its groups are equal, or its boots differ: the table says which",
     "one_boot": "measured on one boot; the interval says nothing about the next boot",
     "outlier": "pairs further than 3.5 robust standard deviations from the median (modified "
     "z-score of the logarithm, Iglewicz and Hoaglin 1993); they are counted in, not dropped",
@@ -190,7 +191,7 @@ def conditions(item: Item) -> frozenset[str]:
     what it was measured under."""
     every = [set(pair.flags) for pair in item.pairs]
     found = set(item.flags) | (set.intersection(*every) if every else set())
-    if item.time_base is TimeBase.INSTRUCTIONS and not item.counted:
+    if item.time_base is TimeBase.INSTRUCTIONS and inexact(item):
         found.add("not_exact")
     if item.status is Status.OK and len({pair.boot for pair in item.pairs}) == 1:
         found.add("one_boot")
@@ -240,18 +241,20 @@ def guest_s(item: Item) -> float | None:
 
 
 def exactness(item: Item) -> tuple[str, str]:
-    """Of counted instructions: how many groups of units are equal to their median, and how much
-    more the mean is, which interrupts and the kernel's housekeeping add; both in per cent. Nothing
-    by the wall clock."""
+    """Of counted instructions: how many groups of units are equal to their median, on the side
+    with fewer, and how much more the mean is, which interrupts and the kernel's housekeeping
+    add; both in per cent. Nothing by the wall clock."""
     if item.time_base is TimeBase.WALL:
         return NOTHING, NOTHING
-    if not item.counted:
-        return "no exact count", NOTHING
+    why = inexact(item)
     grouped = [pair for pair in item.pairs if _grouped(pair)]
-    if not grouped:
-        return "a total: interrupts are in it", NOTHING
-    equal = min(pair.equal[1] for pair in grouped if pair.equal)
-    return f"{100 * equal:.0f}", f"{100 * _mean_above(grouped):+.1f}"
+    if not item.counted or not grouped:
+        return (f"no exact count: {why}" if why else "a total: interrupts are in it"), NOTHING
+    shares = [share for pair in grouped for share in pair.equal or () if share is not None]
+    equal = f"{100 * min(shares):.0f}"
+    if why:
+        return f"{equal}: no exact count, {why}", NOTHING
+    return equal, f"{100 * _mean_above(grouped):+.1f}"
 
 
 def _mean_above(grouped: Sequence[Pair]) -> float:
@@ -265,7 +268,7 @@ def means(items: Iterable[Item]) -> float | None:
     found = [
         statistics.median(ratios)
         for item in items
-        if item.counted and (ratios := [*_of_means(item.pairs)])
+        if not inexact(item) and (ratios := [*_of_means(item.pairs)])
     ]
     return max(found, default=None)
 

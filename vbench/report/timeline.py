@@ -16,7 +16,8 @@ from typing import NamedTuple
 from vbench.model import CATEGORIES, Item, Result, Statistic, Status, TimeBase
 from vbench.report import cells
 from vbench.report.fleet import SETTINGS
-from vbench.results import change, identity, stats, steps
+from vbench.results import identity, stats, steps
+from vbench.results.exactness import EXACT
 from vbench.results.merge import distinct
 
 # A change of level below this is not worth a word; counts repeat to less.
@@ -151,7 +152,7 @@ def _under(result: Result, item: Item) -> dict[str, str]:
 def _turns(line: Line, level: float) -> Iterable[Turn]:
     logs = [math.log(point.value) for point in line.points]
     counted = line.name.what == "instructions"
-    least = math.log1p(change.EXACT if counted else LEAST)
+    least = math.log1p(EXACT if counted else LEAST)
     found = steps.steps(logs, level, least)
     bounds = [0, *(step.at for step in found), len(logs)]
     for i, step in enumerate(found):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vbench.results import exit_reasons, student
+from vbench.results.exactness import EXACT
 from vbench.results.formatting import number, signed
 from vbench.results.stats import CONFIDENCE, exp
 
@@ -23,7 +24,6 @@ Machines = Mapping[tuple[str, ...], Boots]  # by the machine's identity
 # spreads the widest of 100 intervals reaches 1.2 times a limit of 10 % (benchmarks/gate.py).
 REACH = 3
 POWER = 0.80  # Cohen's (1988) usual chance of finding a change that is there
-EXACT = 0.001  # counts that repeat to 0.1 % are exact: see docs/method.md
 
 
 @dataclass(frozen=True)

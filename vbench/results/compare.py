@@ -18,8 +18,9 @@ from string import ascii_uppercase
 from vbench.errors import UsageError
 from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, conditions, identity, moderation, significance, stats
-from vbench.results.change import EXACT, Change, Count, Machines
+from vbench.results.change import Change, Count, Machines
 from vbench.results.comparison import ENOUGH_UNITS, Comparison, Row, Verdict
+from vbench.results.exactness import EXACT, inexact
 from vbench.results.formatting import plural
 from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
@@ -235,7 +236,7 @@ def _class_rows(
     counts = (len(before), len(after))
     blank = replace(blank, counts=counts, exits=changed, note=_and(*lost, *said))
     items = [*before.values(), *after.values()]
-    repeats = all(item.counted and item.time_base is TimeBase.INSTRUCTIONS for item in items)
+    repeats = all(stats.is_counted(item) and not inexact(item) for item in items)
     rows = []
     known = identity.cpu_known(kind)
     for quantity, logs in _quantities(first, items, known):

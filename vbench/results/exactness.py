@@ -1,0 +1,42 @@
+"""Whether counted instructions are an exact count, by what was seen of them. Pure.
+
+Most groups of units hold no interrupt, and then they take the same number of instructions in every
+boot. Where a unit goes many ways, as a disk's request does that another thread serves, few groups
+are equal and their median moves: in runs of benchmarks/exact.py it moved by 0.1 to 0.2 % where
+less than a tenth of the groups were equal, by 0.03 % at most where a quarter were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vbench.model import Item, Statistic
+
+# Of an exact count at least so many groups are within 0.1 % of the median, in each boot.
+FEW_EQUAL = 0.2
+# Counts that repeat to 0.1 % are exact: see docs/method.md.
+EXACT = 0.001
+
+
+def inexact(item: Item) -> str:
+    """Why its instructions are no exact count; empty where they are one, as far as is known."""
+    if not item.counted:
+        return "it waits, or its program gives a total"
+    equal = [share for pair in item.pairs for share in pair.equal or () if share is not None]
+    if equal and min(equal) < FEW_EQUAL:
+        return "few groups are equal"
+    apart = max((max(side) / min(side) - 1 for side in _sides(item)), default=0.0)
+    return "boots differ" if apart > EXACT else ""
+
+
+def _sides(item: Item) -> Iterator[list[float]]:
+    """The samples of each side: means of units, or of what is told by quantiles the median."""
+    for side in (0, 1):
+        both = (
+            pair.quantiles.get("p50", (None, None))
+            if item.statistic is Statistic.QUANTILES
+            else (pair.native_s, pair.guest_s)
+            for pair in item.pairs
+        )
+        if known := [value for each in both if (value := each[side])]:
+            yield known
