@@ -13,7 +13,7 @@ pytestmark = pytest.mark.workload(category="memory")
 _LOADS_MAX = 2_000_000
 # The program's own faults, a hundred, must be few against these even in the eighth of a sample that
 # tells what starting it costs: where a fault takes long (User-mode Linux), a sample has few.
-_FAULTS_MIN = 24_000
+_FAULTS_MIN = 12_000
 
 
 @pytest.mark.workload(unit="MiB")

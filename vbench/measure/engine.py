@@ -26,6 +26,8 @@ ExitHistogram = AbstractContextManager[Callable[[], Mapping[str, int]]]
 
 _LENGTHENED = 4  # times that a sample is taken, each twice as long, before it is too short
 _GUEST_BEGINS = 32  # calibration of a guest begins with this part of native's sample
+# The least work that takes so many samples at first is a sample without what a first start adds.
+_COLD_MAX = 5.0
 # What is counted of a whole sample and of this part of it differs by the work alone: starting the
 # program and SSH are in both.
 _PART = 8
@@ -255,7 +257,8 @@ class Measure:
             while True:
                 reading = self._take(run, side, units)
                 seconds = reading.elapsed_s * units / reading.units
-                if cold and seconds >= self.plan.target_s / 2:
+                long = units <= min_units and seconds > _COLD_MAX * self.plan.target_s
+                if cold and seconds >= self.plan.target_s / 2 and not long:
                     # a first start reads its files and looks like slow work: it is not the last
                     cold = False
                     continue

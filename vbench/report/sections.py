@@ -339,11 +339,14 @@ def left_out(panel: Panel, variant: str, globs: Sequence[str]) -> tuple[str, str
             "measures what goes through them"
         )
     elif whole and "cpu" in categories and "exit" not in categories:
-        what = f"{code(variant)}: {code('exit/*')}"
+        programs = " and real programs" if "app" not in categories else ""
+        what = f"{code(variant)}: {code('exit/*')}{programs}"
         why = (
             "none of these events makes such a guest leave for a hypervisor; a run that names no "
             "backend leaves them out"
         )
+        if programs:
+            why += "; programs are measured in guests as one has them"
     elif panel.host.kind is HostKind.TESTBED:
         why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
         how = f"vbench run --host testbed --backend {variant}"

@@ -7,7 +7,8 @@ side. What each of these takes is guessed at first, and learned from what the ru
 from __future__ import annotations
 
 import math
-from collections import Counter
+import sys
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 from vbench.contract.host import Host
@@ -73,9 +74,9 @@ class _Ratios:
 
 class Estimate:
     """What is left of a run. Hosts where instructions are counted are measured side by side, so
-    many as `lanes` at once, in the order of `in_lanes`."""
+    many as `lanes` at once, in the order of `in_lanes`. `fixed_boots`: all boots are made."""
 
-    def __init__(self, tasks: Sequence[Task], lanes: int = 1) -> None:
+    def __init__(self, tasks: Sequence[Task], lanes: int = 1, *, fixed_boots: bool = False) -> None:
         self._left = {task.key: task for task in tasks}
         self._boots_left = {task.guest: task for task in reversed(tasks)}
         self._lanes = lanes
@@ -84,7 +85,9 @@ class Estimate:
         self._running: list[Host] = []
         self._down = set(self._waiting)  # hosts that did not come up yet
         self._tasks, self._boots, self._hosts = _Ratios(), _Ratios(), _Ratios()
+        self._may_decide_nothing = MIN_BOOTS if not fixed_boots else sys.maxsize
         self._late: list[bool] = []  # whether a task that might decide nothing was measured
+        self._sure: set[tuple[str, str, int]] = set()  # of those, which are measured
         self._began: dict[Host, float] = {}  # when what is going on there began
 
     def comes_up(self, host: Host, now_s: float) -> None:
@@ -103,7 +106,7 @@ class Estimate:
     def took(self, task: Task, booting_s: float, rest_s: float, now_s: float) -> None:
         """`task` is done."""
         self._left.pop(task.key, None)
-        if task.boot >= MIN_BOOTS:
+        if task.boot >= self._may_decide_nothing:
             self._late.append(True)
         if task.workload.info.scenario:  # its launches are a part of it
             booting_s, rest_s = 0.0, booting_s + rest_s
@@ -112,11 +115,20 @@ class Estimate:
             self._boots.add(_boot_names(task), booting_s, _boot_s(task), now_s)
         self._began[task.series.host] = now_s
 
+    def decides(self, task: Task, *, enough: bool) -> None:
+        """After `task` it is known whether its item has `enough` boots or is measured again."""
+        if not enough:
+            self._sure.add((*task.key[:2], task.boot + 1))
+            return
+        for other in list(self._left.values()):
+            if other.key[:2] == task.key[:2] and other.boot > task.boot:
+                self.skip(other)
+
     def skip(self, task: Task) -> None:
         """`task` is not measured; a boot that has no other is not made."""
         if self._left.pop(task.key, None) is None:
             return
-        if task.boot >= MIN_BOOTS:
+        if task.boot >= self._may_decide_nothing:
             self._late.append(False)
         if not any(other.guest == task.guest for other in self._left.values()):
             self._boots_left.pop(task.guest, None)
@@ -147,18 +159,19 @@ class Estimate:
 
     def _costs(self, now_s: float) -> Iterator[tuple[float, Task]]:
         made = (sum(self._late) + _SEEN * _MEASURED_SHARE) / (len(self._late) + _SEEN)
+        none: dict[Hashable, float] = defaultdict(
+            lambda: 1.0
+        )  # of a guest's tasks is measured: how likely that is
         for task in self._left.values():
             takes_s = expected_s(task)
-            share = made if task.boot >= MIN_BOOTS else 1.0
+            late = task.boot >= self._may_decide_nothing and task.key not in self._sure
+            share = made if late else 1.0
+            none[task.guest] *= 1.0 - share
             yield share * takes_s * self._tasks.of(_names(task), takes_s, now_s), task
-        tasks_of = Counter(task.guest for task in self._left.values())
         for guest, task in self._boots_left.items():
-            if task.workload.info.scenario:
-                continue
-            takes_s = _boot_s(task)
-            # if any of its tasks is measured
-            share = 1 - (1 - made) ** tasks_of[guest] if task.boot >= MIN_BOOTS else 1.0
-            yield share * takes_s * self._boots.of(_boot_names(task), takes_s, now_s), task
+            if not task.workload.info.scenario:
+                takes_s = (1.0 - none[guest]) * _boot_s(task)
+                yield takes_s * self._boots.of(_boot_names(task), _boot_s(task), now_s), task
 
 
 def in_lanes(tasks: Sequence[Task]) -> list[list[Task]]:

@@ -8,10 +8,12 @@ side by side, in lanes (`lanes.py`), and nothing that is timed meanwhile.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from vbench.errors import Interrupted
+from vbench.results.stats import MIN_BOOTS
 from vbench.run import lanes
 from vbench.run.progress import Progress
 from vbench.run.schedule import Task, counts
@@ -85,4 +87,7 @@ def measure_one(session: Session, task: Task, progress: Progress) -> None:
     if session.book.out is not None:
         with session.book.lock:  # observers need not know of lanes
             session.registry.call("vbench_item_finished", item=item, out=session.book.out)
+    following = dataclasses.replace(task, boot=task.boot + 1)
+    if following.boot >= MIN_BOOTS:
+        progress.decides(task, enough=session.enough(following))
     progress.end(task, item, error, session.phases.seconds()["booting"] - booting_s)

@@ -26,12 +26,14 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         *,
         lanes: int = 1,
+        fixed_boots: bool = False,
     ) -> None:
-        """`lanes`: how many hosts that count instructions are measured at once."""
+        """`lanes`: how many hosts that count instructions are measured at once; `fixed_boots`: the
+        user said how many boots."""
         self._stream = stream
         self._live = stream.isatty()
         self._expected = len(tasks)
-        self._estimate = Estimate(tasks, lanes)
+        self._estimate = Estimate(tasks, lanes, fixed_boots=fixed_boots)
         self._clock = clock
         self._lock = threading.RLock()  # of lanes
         self._began: dict[tuple[str, str, int], float] = {}
@@ -65,6 +67,11 @@ class Progress:
             self._write(f"\r\x1b[K{line}\n" if self._live else f"{line}\n")  # whole: it stays
         if self._live and self._done == self._expected:
             self._write("\n")
+
+    def decides(self, task: Task, *, enough: bool) -> None:
+        """With `task` it is known whether its item has `enough` boots."""
+        with self._lock:
+            self._estimate.decides(task, enough=enough)
 
     def skip(self, task: Task) -> None:
         """`task` is not measured: the boots before it decide."""

@@ -95,7 +95,8 @@ def _measure(session: Session, tasks: list[Task], options: RunOptions) -> int:
     say(f"vbench: measuring {', '.join(session.book.series)} -> {out}")
     status, why = 0, ""
     try:
-        progress = Progress(sys.stderr, tasks, lanes=lanes.at_once())
+        fixed = options.plan().fixed_boots
+        progress = Progress(sys.stderr, tasks, lanes=lanes.at_once(), fixed_boots=fixed)
         measure_all(session, tasks, progress, lambda: _report_so_far(session, out))
     except KeyboardInterrupt:
         status, why = INTERRUPTED_STATUS, "it was interrupted"
