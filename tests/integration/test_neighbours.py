@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests.integration.conftest import Vbench
 
 pytestmark = pytest.mark.tcg
+KSM = Path("/sys/kernel/mm/ksm/run")
 
 
 def test_guests_share_a_host_and_nothing_else(vbench: Vbench) -> None:
@@ -30,6 +33,12 @@ def test_guests_share_a_host_and_nothing_else(vbench: Vbench) -> None:
 
 def _share_a_host(item: dict[str, Any]) -> None:
     counted = {name: value for name, (value,) in item["counters"].items()}
+    # what its process takes is what was asked for, by which the requests were sized
+    assert counted["1 guests: cpu_percent"] == pytest.approx(18, abs=4)
+    assert counted["1 natively: cpu_percent"] < counted["1 guests: cpu_percent"]
+    if os.geteuid() == 0 and os.access(KSM, os.W_OK):
+        assert 50 < counted["ksm: pss_mib"] < counted["ksm: pss_before_mib"] - 20
+        assert KSM.read_text() == "0\n"
     (phases,) = item["pair_phases"]
     times = {(each["operation"], each["phase"]): each["seconds"] for each in phases}
     for who in ("1 guests", "1 natively"):

@@ -24,8 +24,7 @@ from vbench.hosts.limits import limited
 from vbench.hosts.local import LocalHost
 from vbench.measure import isolation
 from vbench.measure.isolation import TwoProcesses
-from vbench.measure.load import Loaded, Requests, under_load
-from vbench.model import ImageFiles, Item, Output
+from vbench.model import ImageFiles, Item
 from vbench.results import loading
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
@@ -72,11 +71,12 @@ _guests.capabilities = dataclasses.replace(_guests.capabilities, network=Network
 
 def shortened(*changes: tuple[str, str]) -> str:
     text = CONSOLIDATION.read_text().replace("named=True", "named=False")
-    steps = "_STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)"
+    steps = "_STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48)"
     for old, new in (
         (steps, "_STEPS = (1, 2)"),
-        ("_SHORT_S = 200, 100", "_SHORT_S = 20, 20"),
+        ("_SHORT_S = (200, 100)", "_SHORT_S = (20, 20)"),
         ("_SLOWER = 2.0", "_SLOWER = 1000.0"),
+        ("_TRIES = 0.05, 3", "_TRIES = 0.05, 1"),  # others do run beside this test
         ("_SPARE_MIB = 256", "_SPARE_MIB = 0"),  # what runs beside this test takes what it likes
         *changes,
     ):
@@ -138,65 +138,6 @@ def test_a_plain_run_does_not_take_that_long(run: Runs) -> None:
         "def scenario_cons", "@pytest.mark.workload(named=True)\ndef scenario_cons"
     )
     assert measured(run, text).workload == "migration-x"
-
-
-class Host:
-    """Whose two CPUs are busy for `busy_s` a second, always between two ticks of its kernel."""
-
-    name, busy_s = "made-up", 1.5
-
-    def clock(self) -> float:
-        return time.monotonic()
-
-    def run(self, argv: Sequence[str], *, timeout_s: float) -> Output:
-        now_s = time.monotonic()
-        idle, waiting = round(now_s * (2 - self.busy_s) * 75), round(now_s * (2 - self.busy_s) * 25)
-        stat = f"cpu  5 0 0 {idle} {waiting} 0 0 7 0 0\ncpu0 5 0 0\ncpu1 0 0 0\nintr 1 2\n"
-        return Output(0, f"{now_s:.2f} 1.00\n{stat}", "")
-
-
-class Answers:
-    """A target or guest that answers with response times in milliseconds, and spends half a CPU."""
-
-    def __init__(self, *response_ms: float) -> None:
-        self.response_ms = response_ms
-
-    def run(self, command: str, *, timeout_s: float) -> Output:
-        time.sleep(0.4)
-        said = {
-            "cpu_ns": 2e8,
-            "elapsed_ns": 4e8,
-            "units": len(self.response_ms),
-            "response_us": [1000 * each for each in self.response_ms],
-        }
-        return Output(0, json.dumps(said), "")
-
-    def usage(self) -> dict[str, float]:
-        return {"host_cpu_s": time.monotonic() / 2}
-
-
-def test_responses_of_all_are_one_distribution_and_foreign_cpu_is_what_is_left() -> None:
-    guests = [Answers(*range(1, 51)), Answers(*range(51, 101))]
-    found = under_load(Host(), guests, Requests(20, 0.02, 1), guests)  # type: ignore[arg-type]
-    assert [found.quantile(each) for each in (0.5, 0.95, 0.99)] == [0.05, 0.095, 0.099]
-    assert found.missed == pytest.approx(0.8)
-    assert found.busy == pytest.approx(0.75, abs=0.06)
-    assert found.foreign == pytest.approx(0.25, abs=0.06)
-    natively = under_load(Host(), guests[:1], Requests(20, 0.02, 1), [])  # type: ignore[arg-type]
-    assert natively.foreign == pytest.approx(0.5, abs=0.06)
-
-
-def test_where_a_guest_does_not_know_what_it_spent_foreign_cpu_is_not_known() -> None:
-    guest = Answers(1)
-    guest.usage = dict  # type: ignore[method-assign]
-    found = under_load(Host(), [guest], Requests(20, 0.02, 1), [guest])  # type: ignore[arg-type,list-item]
-    assert found.foreign is None
-
-
-def test_a_quantile_is_the_smallest_that_so_many_do_not_exceed() -> None:
-    one = Loaded((1.0, 2.0, 3.0, 4.0), 0, 0, None)
-    assert [one.quantile(each) for each in (0.25, 0.5, 0.51, 1)] == [1, 2, 3, 4]
-    assert Loaded((7.0,), 0, 0, None).quantile(0.5) == 7
 
 
 # ------------------------------------------------------------------ isolation

@@ -25,6 +25,7 @@ def crowd(
                 phases.append(Phase(f"{count} {who}", name, Clock.GUEST, seconds))
             counters |= {
                 f"{count} {who}: busy_percent": busy,
+                f"{count} {who}: cpu_percent": 18.3 if who == "guests" else 4.0,
                 f"{count} {who}: missed_percent": missed,
                 f"{count} {who}: foreign_percent": foreign,
             }
@@ -70,15 +71,21 @@ def test_the_curve_is_a_table_and_a_plot() -> None:
     text = report.render([gathered(item)], plots_dir=None).markdown
     section = text.split("## Why virtualization matters\n")[1].split("\n## ")[0]
     assert f"stays below {TIMES}2 of one guest's with up to 2 guests" in section
-    assert f"| 3 | 66.0 | 12.0 | 24.0 | 30.0 | {TIMES}3.00 |" in section
+    assert f"| 3 | 66.0 | 18.3 | 12.0 | 24.0 | 30.0 | {TIMES}3.00 |" in section
     assert section.strip().startswith(
-        "2 guests of `tcg` kept their response time, with the host 45"
+        "With 2 guests of `tcg` the host is 45.0 % busy, and the 99th percentile"
     )
+    assert "for 18.3 % of a CPU; natively the same requests take 4.00 %." in section
+    assert "KSM" not in section
+    text = report.render([gathered(crowd((1, 10, 20), **KSM))], plots_dir=None).markdown
+    assert "After 3 scans by the host's KSM" in text
+    assert "each of 2 guests takes 120 MiB in place of 300." in text
     curve = consolidation.curve(item, consolidation.GUESTS)
     assert curve is not None
     assert (curve.kept.count, curve.lost and curve.lost.count) == (2, 3)
 
 
+KSM = {"ksm: guests": 2, "ksm: scans": 3, "ksm: pss_before_mib": 300, "ksm: pss_mib": 120}
 KINDS = ("cpu", "memory", "disk", "network", "fork")
 OWN = {
     "kernels": 3.0, "limited": 1.0,

@@ -13,6 +13,7 @@ from vbench.contract.guest import USAGE, Guest, Target
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, HostError, WorkloadError
 from vbench.guest.target import succeed
+from vbench.records import UsageScope
 
 _TIMEOUT_S = 60.0
 _READ_S = 20.0
@@ -26,6 +27,7 @@ _PSS = re.compile(r"^Pss: +(\d+) kB", re.MULTILINE)
 # Of the time that all answer, the first and the last part are left out of a host's busy share:
 # not all have begun yet, and some have ended.
 _EDGE = 0.15
+_CALIBRATION = 40  # requests: of 20 ms each, most of a second
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Loaded:
     missed: float  # share of requests that were done after the next one was due
     busy: float
     foreign: float | None  # None: not known
+    each: float | None  # what one kept busy on average, as a share of one CPU; None: not known
 
     def quantile(self, share: float) -> float:
         """The smallest response that `share` of all do not exceed."""
@@ -65,6 +68,21 @@ def events_of(target: Target, seconds: float) -> int:
     if event_s <= 0:
         raise WorkloadError("a request took no CPU time")
     return max(1, round(seconds / event_s))
+
+
+def events_for(host: Host, guest: Guest, share: float, period_s: float) -> int:
+    """Events of a request with which a guest keeps its hypervisor's process busy for `share` of one
+    CPU, when one is due in each period. What a guest costs beside them, such as its timer, is in
+    that share. Where nobody knows what the process spends, it is the guest's own CPU time. Raises
+    as `succeed`."""
+    most = events_of(guest, share * period_s)
+    busy = [
+        under_load(host, [guest], Requests(_CALIBRATION, period_s, events), [guest]).each
+        for events in (1, most)
+    ]
+    if busy[0] is None or busy[1] is None or busy[1] <= busy[0]:
+        return most
+    return max(1, round(1 + (most - 1) * (share - busy[0]) / (busy[1] - busy[0])))
 
 
 def under_load(
@@ -88,14 +106,16 @@ def under_load(
         spent = replace(spent, ours_s=shares * lasts_s * (1 - 2 * _EDGE))
     responses_s = tuple(sorted(us / 1e6 for each in said for us in each["response_us"]))
     missed = sum(each > requests.period_s for each in responses_s)
-    return Loaded(responses_s, missed / len(responses_s), spent.busy, spent.foreign)
+    each = None if spent.ours_s is None else spent.ours_s / spent.wall_s / len(targets)
+    return Loaded(responses_s, missed / len(responses_s), spent.busy, spent.foreign, each)
 
 
 @dataclass(frozen=True)
 class CpuTime:
-    """Seconds of all CPUs of a host: all that passed, those that were busy, and those that guests
-    of ours spent, if all of them know. Stolen ones are left out."""
+    """Seconds of a host: those that passed; of all its CPUs: all, those that were busy, and those
+    that guests of ours spent, if all of them know. Stolen ones are left out of CPUs' seconds."""
 
+    wall_s: float
     all_s: float
     busy_s: float
     ours_s: float | None
@@ -103,8 +123,8 @@ class CpuTime:
     @classmethod
     def of(cls, host: Host, guests: Sequence[Guest]) -> CpuTime:
         """So far. Raises HostError."""
-        busy_s, all_s = _spent(host)
-        return cls(all_s, busy_s, _used(guests))
+        wall_s, all_s, busy_s = _spent(host)
+        return cls(wall_s, all_s, busy_s, _used(guests))
 
     def since(self, before: CpuTime) -> CpuTime:
         """What was spent from then on."""
@@ -112,7 +132,10 @@ class CpuTime:
             None if self.ours_s is None or before.ours_s is None else self.ours_s - before.ours_s
         )
         return CpuTime(
-            max(self.all_s - before.all_s, 1 / _TICKS), self.busy_s - before.busy_s, ours_s
+            max(self.wall_s - before.wall_s, 1 / _TICKS),
+            max(self.all_s - before.all_s, 1 / _TICKS),
+            self.busy_s - before.busy_s,
+            ours_s,
         )
 
     @property
@@ -142,8 +165,9 @@ def available_mib(host: Host) -> float | None:
     return int(found[1]) / 1024 if found else None
 
 
-def _spent(host: Host) -> tuple[float, float]:
-    """CPU seconds that were busy so far, and all; stolen ones are neither.
+def _spent(host: Host) -> tuple[float, float, float]:
+    """Seconds that the host is up, all CPU seconds of it, and the busy ones; stolen ones are
+    neither.
 
     Busy is what was not idle. The kernel times idle CPUs to the nanosecond (`get_idle_time` in
     fs/proc/stat.c), and charges busy ones at each tick to whoever runs just then
@@ -157,11 +181,14 @@ def _spent(host: Host) -> tuple[float, float]:
         raise HostError(f"{host.name} does not say what its CPUs do", evidence=" ".join(files))
     idle_s, waiting_s, stolen_s = (int(n) / _TICKS for n in found.groups())
     all_s = len(_ONE_CPU.findall(text)) * float(up[1]) - stolen_s
-    return all_s - idle_s - waiting_s, all_s
+    return float(up[1]), all_s, all_s - idle_s - waiting_s
 
 
 def _used(guests: Sequence[Guest]) -> float | None:
-    """CPU seconds that all of them spent; None where one of them does not know."""
+    """CPU seconds that all of them spent; None where one of them does not know, or knows what its
+    host spends."""
+    if any(guest.capabilities.usage is not UsageScope.GUEST for guest in guests):
+        return None
     spent = [guest.usage().get(USAGE[0]) for guest in guests]
     known = [each for each in spent if each is not None]
     return sum(known) if len(known) == len(spent) else None

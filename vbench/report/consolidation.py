@@ -45,6 +45,7 @@ class Point:
     missed: float
     foreign: float | None
     pss_mib: float | None
+    each: float | None  # of one CPU, what one of them takes on average
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def curve(item: Item, who: str) -> Curve | None:
                 counted.get(f"{name}: missed_percent", 0.0),
                 counted.get(f"{name}: foreign_percent"),
                 counted.get(f"{name}: pss_mib"),
+                counted.get(f"{name}: cpu_percent"),
             )
         )
     limit = counted.get("slower_limit", _SLOWER)
@@ -101,7 +103,7 @@ def blocks(panel: Panel) -> list[Block]:
         guests, native = curve(item, GUESTS), curve(item, NATIVELY)
         if guests is None:
             continue
-        found.append(f"**Consolidation**, {code(item.variant)}. {_sentence(item, guests)}")
+        found.append(f"**Consolidation**, {code(item.variant)}. {_sentence(item, guests, native)}")
         found.append(_table(panel, guests, native))
     return found
 
@@ -110,23 +112,49 @@ def sentence(panel: Panel) -> str:
     """How many guests a host served well; empty where it was not measured."""
     found = [(i, guests) for i in measured(panel, KIND) if (guests := curve(i, GUESTS))]
     texts = (
-        f"{plural(of.kept.count, 'guest')} of {code(item.variant)} kept their response time, with "
-        f"the host {number(of.kept.busy)} % busy"
+        f"With {plural(of.kept.count, 'guest')} of {code(item.variant)} the host is "
+        f"{number(of.kept.busy)} % busy, and the 99th percentile of response time is below "
+        f"{TIMES}{of.limit:g} that of one guest."
         for item, of in found
     )
-    return "; ".join(texts) + "." if found else ""
+    return " ".join(texts)
 
 
-def _sentence(item: Item, guests: Curve) -> str:
+def _sentence(item: Item, guests: Curve, native: Curve | None) -> str:
     counted = medians(item)
-    load, period = counted.get("load_percent", 0.0), counted.get("period_ms", 0.0)
     return (
-        f"Each guest gets a request every {period:g} ms, whether the last one is done or "
-        f"not; natively one is {load:g} % of a CPU's time. Response time is from when it was "
-        f"due until it was done, by the guest's clock. {_end(item, guests)} The native processes "
-        "ran while the guests stood still. *Missed* are requests that were done after the next one "
-        "was due; *memory* is the hypervisor's process, with its share of what it has in common "
-        "with others (PSS)."
+        f"Each guest gets a request every {counted.get('period_ms', 0.0):g} ms, whether the last "
+        f"one is done or not. {_load(guests, native)}Response time is from when a request was due "
+        f"until it was done, by the guest's clock. {_end(item, guests)} The native processes ran "
+        "while the guests stood still. *CPU of each* is what its hypervisor's process takes of one "
+        "CPU. *Missed* are requests that were done after the next one was due. *Memory* is the "
+        "hypervisor's process, with its share of what it has in common with others (PSS)."
+        f"{_ksm(item)}"
+    )
+
+
+def _load(guests: Curve, native: Curve | None) -> str:
+    """What the requests of one guest take, and natively: in that lies the price."""
+    one = guests.points[0].each
+    if one is None:
+        return ""
+    text = f"With them one guest keeps its hypervisor's process busy for {number(one)} % of a CPU"
+    natively = native.points[0].each if native else None
+    if natively is None:
+        return f"{text}. "
+    return f"{text}; natively the same requests take {number(natively)} %. "
+
+
+def _ksm(item: Item) -> str:
+    """What merging of pages that are alike saves."""
+    counted = medians(item)
+    if "ksm: pss_mib" not in counted:
+        return ""
+    before, after = counted["ksm: pss_before_mib"], counted["ksm: pss_mib"]
+    return (
+        f" After {plural(round(counted['ksm: scans']), 'scan')} by the host's KSM, which keeps one "
+        f"copy of pages that are alike, each of {round(counted['ksm: guests'])} guests takes "
+        f"{number(after)} MiB in place of {number(before)}."
     )
 
 
@@ -157,6 +185,7 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
             [
                 Cell(str(point.count), point.count),
                 _percent(point.busy),
+                _percent(point.each),
                 *(units.Figures([s], scale) for s in (point.p50_s, point.p95_s, point.p99_s)),
                 f"{TIMES}{point.p99_s / guests.points[0].p99_s:.2f}",
                 _percent(point.missed),
@@ -166,7 +195,7 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
                     [NOTHING] * 3
                     if there is None
                     else [
-                        _percent(there.busy),
+                        _percent(there.each),
                         *(units.Figures([s], scale) for s in (there.p50_s, there.p99_s)),
                     ]
                 ),
@@ -175,6 +204,7 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
     headings = [
         "Guests",
         "Host busy, %",
+        "CPU of each, %",
         "Response, median",
         "95th percentile",
         "99th",
@@ -182,7 +212,7 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
         "Missed, %",
         "Memory of each, MiB",
         "CPU used by others, %",
-        "Natively: host busy, %",
+        "Natively: CPU of each, %",
         "median",
         "99th",
     ]
@@ -239,6 +269,8 @@ def _part(panel: Panel, item: Item, found: Curve) -> Part:
         f"{code(item.variant)}: one guest keeps the host {number(one.busy)} % busy, "
         f"{plural(kept.count, 'guest')} {number(kept.busy)} %"
     ]
+    if one.each is not None:
+        texts[0] += f" (one guest {number(one.each)} % of a CPU)"
     if lost is None:
         texts.append(f"with a response time that is kept ({_why_ended(item)})")
     else:
