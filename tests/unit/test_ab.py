@@ -38,7 +38,7 @@ def test_the_second_is_compared_with_the_first(
     assert "A (BASE): shell\nB (NEW): shell,vcpus=2\n" in text
     (row,) = [line for line in text.splitlines() if line.startswith("regression")]
     assert "work" in row
-    assert "+10.0 %" in row
+    assert "+10.0 [" in row
     assert "warning: device setting vcpus (`1` against `2`)" in text
     assert "Smallest change that this comparison finds" in text
     assert "failed: 1 regression above 5 %" in text
@@ -179,7 +179,7 @@ def test_boots_that_one_side_lost_are_said(run: Runs, capsys: pytest.CaptureFixt
     assert run("LOST = {1: -1, 2: 0}\n" + text, **A_B) == 1
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("regress")]
     assert "only BASE has boot 1, which is left out" in row
-    assert "+10.0 %" in row
+    assert "+10.0 [" in row
     assert "\u00d71.00" in row  # A's own, without its first boot
 
     # of two boots each side lost another one: nothing is left to compare

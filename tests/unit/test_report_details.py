@@ -95,6 +95,17 @@ def test_what_could_not_be_measured_is_listed() -> None:
     assert "Everything that was asked for was measured" in markdown(result(item("a", pairs(2.0))))
 
 
+def test_workloads_that_lack_one_thing_share_a_line() -> None:
+    of = [
+        item(name, (), status=Status.UNSUPPORTED, reason=why)
+        for name, why in (("disk-a", "no disk"), ("disk-b", "no disk"), ("net-a", "no tap"))
+    ]
+    below = chapter(markdown(result(*of)), "## Not measured")
+    assert "| disk-a, disk-b on `tcg` |" in " ".join(below.split())
+    assert "| net-a on `tcg` |" in " ".join(below.split())
+    assert "3 workloads are not possible" in below
+
+
 def test_flags_are_counted_and_explained() -> None:
     sample = pairs(2.0)
     odd = (replace(sample[0], flags=("steal", "mine")), *sample[1:14], Pair(1e-6, 9e-5, 4))

@@ -297,3 +297,26 @@ def test_rank_correlation_of_many_blocks_is_the_same_each_time() -> None:
     assert found is not None
     assert found.p > 0.05
     assert significance.rank_correlation(noise) == found
+
+
+def test_the_interval_of_a_mean_holds_whatever_workloads_of_a_boot_share() -> None:
+    """Two thousand runs of three boots, four workloads that share none or most of a boot's luck."""
+    chance = random.Random(5)  # noqa: S311 - no secret
+    spreads, boots, runs = (0.11, 0.08, 0.02, 0.03), 3, 2000
+    for shared in (0.0, 0.9):
+        held = 0
+        for _ in range(runs):
+            luck = [chance.gauss(0, 1) for _ in range(boots)]
+            logs = {
+                str(sd): {
+                    b: [sd * (shared**0.5 * luck[b] + (1 - shared) ** 0.5 * chance.gauss(0, 1))]
+                    for b in range(boots)
+                }
+                for sd in spreads
+            }
+            found = stats.mean_of_workloads(logs)
+            assert found is not None
+            bounds = found[0].interval()
+            assert bounds is not None
+            held += bounds[0] <= 0 <= bounds[1]
+        assert 0.935 < held / runs < 0.965  # 0.95, by three standard errors

@@ -17,6 +17,11 @@ NOT_MEASURED = "not measured"
 KERNELS_DIFFER = "kernels differ"
 NO_RATIO = "no ratio: NAT"
 ONE_INSTRUCTION_S = 1e-9  # on the instruction base
+CPU = (
+    "cpu",
+    "memory",
+    "syscall",
+)  # categories whose cost is code that runs, so a count may judge it
 
 # What each flag means. Plugins may set others; those are listed without an explanation.
 FLAGS = {
@@ -81,8 +86,8 @@ def overhead(item: Item) -> Overhead | None:
 def word(value: Overhead, items: Iterable[Item]) -> str:
     """The verdict on an overhead of these items: bold, or why there is none."""
     items = list(items)
-    if any(item.time_base is TimeBase.INSTRUCTIONS for item in items):
-        return ""  # the heading says what the numbers are
+    if any(item.time_base is TimeBase.INSTRUCTIONS and item.category not in CPU for item in items):
+        return ""  # the time of devices is not in the count
     if any(map(stats.no_word, items)):
         return KERNELS_DIFFER
     unlike = sorted({flag for item in items for flag in item.flags if flag in stats.UNLIKE})

@@ -96,8 +96,9 @@ def section(panels: Sequence[Panel]) -> list[Block]:
         f"that, at or below {stats.MEDIUM_MAX:g}. *high*: above {stats.MEDIUM_MAX:g}. *between*: "
         "the interval crosses a bound. *near native*: guest and native are equivalent within "
         f"{stats.LOW_MAX - 1:.0%} (two one-sided tests at 2.5 % each). No word is given for one "
-        "boot, nor for kernel code where guest and host run different kernels. A cell "
-        "of the first table has a word only if every figure in it is low, medium or high.",
+        "boot, nor for kernel code where guest and host run different kernels, nor for counted "
+        "disk and network, because a count has no time of devices in it. In the first table each "
+        "figure has its own word; one that all figures of a cell share stands once.",
         "**Means.** The mean of a row is the geometric mean over named reference workloads, and "
         "says how many of them were measured. All other workloads stand in the tables per "
         "workload.",

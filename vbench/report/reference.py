@@ -56,7 +56,7 @@ APPLICATIONS = ReferenceSet("applications", "app", tuple(PROGRAMS))
 PAGE_FAULT = "memory-pagefault"
 # What hypervisors are compared by on one machine: operations, and the workload of each.
 OPERATIONS = (
-    ("Computing", "cpu-prime"),
+    ("Computing (primes)", "cpu-prime"),
     ("System call (getppid)", "syscall-getppid"),
     ("Task switch", "syscall-switch"),
     ("Page fault", PAGE_FAULT),

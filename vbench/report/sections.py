@@ -303,8 +303,12 @@ def unmeasured(gathered: Gathered) -> list[Block]:
             if item.status is not Status.OK:
                 key = (item.workload, item.status.value, item.reason)
                 by_reason.setdefault(key, []).append(item.variant)
+        alike: dict[tuple[str, str, str], list[str]] = {}
         for (workload, status, reason), variants in sorted(by_reason.items()):
-            what = f"{plain(workload)} on {', '.join(map(code, variants))}"
+            where = ", ".join(map(code, variants))
+            alike.setdefault((where, status, reason), []).append(plain(workload))
+        for (where, status, reason), workloads in alike.items():
+            what = f"{', '.join(workloads)} on {where}"
             rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
     if not rows:
         return ["Everything that was asked for was measured."]

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from vbench.model import CATEGORIES, TimeBase
 from vbench.results.change import POWER, Change
-from vbench.results.formatting import NOTHING, duration, number, plural, signed, times
+from vbench.results.formatting import NOTHING, measure, number, plural, signed, times
 from vbench.results.stats import CONFIDENCE
 
 # Exit statuses; 2, 3 and 5 are the errors' own.
@@ -206,8 +206,8 @@ class Comparison:
         )
         what = "runs" if self.runs > 1 else "machines"
         headings = [
-            *("Category", "Rows", what.capitalize(), "Spread of boots", f"Spread of {what}"),
-            *("Smallest change: median", "largest"),
+            *("Category", "Rows", what.capitalize(), "Spread of boots, %", f"Spread of {what}, %"),
+            *("Smallest change, %: median", "largest, %"),
         ]
         parts = [title + "\n" + _table(rows, headings)]
         limit = self.fail_above_percent
@@ -223,7 +223,7 @@ class Comparison:
 
 _HEADINGS = (
     *("Verdict", "Workload", "Variant", "Machines", "Compared"),
-    *("Base", "New", "Change", "p", "Note"),
+    *("Base", "New", "Change, %", "p", "Note"),
 )
 
 
@@ -237,25 +237,32 @@ def _cells(row: Row) -> list[str]:
         row.workload,
         row.variant,
         row.machines or NOTHING,
-        row.quantity or NOTHING,
-        _value(row, row.base),
-        _value(row, row.new),
+        *_values(row),
         _percent(row),
         NOTHING if row.p is None else f"{row.p:.3f}" if row.p >= 0.001 else "<0.001",
         row.says or NOTHING,
     ]
 
 
-def _value(row: Row, value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return times(value) if row.quantity == "overhead" else duration(value, row.time_base)
+def _values(row: Row) -> tuple[str, str, str]:
+    """What is compared, with its unit, and both sides in that unit."""
+    known = [value for value in (row.base, row.new) if value is not None]
+    both = (row.base, row.new)
+    if row.quantity == "overhead" or not known:
+        first, second = (NOTHING if value is None else times(value) for value in both)
+        return row.quantity or NOTHING, first, second
+    unit, _ = measure(known[0], known[0], row.time_base)
+    first, second = (
+        NOTHING if value is None else measure(value, known[0], row.time_base)[1] for value in both
+    )
+    what = row.quantity.replace("seconds", "time")
+    return what if row.time_base is TimeBase.INSTRUCTIONS else f"{what}, {unit}", first, second
 
 
 def _percent(row: Row) -> str:
     if row.percent is None:
         return NOTHING
-    text = f"{signed(row.percent)} %"
+    text = signed(row.percent)
     bounds = row.change.interval if row.change else None
     if bounds is None:
         return text
@@ -296,4 +303,4 @@ def _median(shares: Sequence[float | None]) -> str:
 
 
 def _share(share: float) -> str:
-    return f"{number(100 * share)} %" if share < 10 else "> 1,000 %"
+    return number(100 * share) if share < 10 else "> 1,000"

@@ -130,14 +130,18 @@ def duration(seconds: float | None, base: TimeBase) -> str:
     """Seconds in a readable unit; on the instruction base, where 1 ns is one, instructions."""
     if seconds is None:
         return NOTHING
+    unit, text = measure(seconds, seconds, base)
+    return f"{text} {unit}"
+
+
+def measure(seconds: float, like: float, base: TimeBase) -> tuple[str, str]:
+    """The unit that suits `like`, and so many seconds in it; both may be differences."""
     if base is TimeBase.INSTRUCTIONS:
-        return f"{instructions(seconds * 1e9)} instr."
-    if seconds < 0:  # a difference
-        return f"-{duration(-seconds, base)}"
-    for size, unit in _STEPS:
-        if seconds >= size * 0.9995:  # 999.6 ns would round to 1,000 ns
-            return f"{number(seconds / size)} {unit}"
-    return f"{number(seconds * 1e12)} ps"
+        return "instr.", instructions(seconds * 1e9)
+    # 999.6 ns would round to 1,000 ns
+    found = (step for step in _STEPS if abs(like) >= step[0] * 0.9995)
+    size, unit = next(found, _STEPS[-1])
+    return unit, ("-" if seconds < 0 else "") + number(abs(seconds) / size)
 
 
 def unit_bytes(unit: str) -> int | None:
