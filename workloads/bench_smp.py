@@ -29,8 +29,9 @@ def bench_smp_wakeup(measure: Measure) -> None:
 
 @pytest.mark.workload(unit="acquisition")
 def bench_smp_lock(measure: Measure) -> None:
-    """A spinning lock that a thread of each vCPU wants, first come, first served; who has waited
-    for ten microseconds lets others have its CPU."""
+    """A spinning lock that a thread of each vCPU wants, first come, first served.
+
+    Who has waited for ten microseconds lets others have its CPU."""
     _probe(measure, "lock", 100)
 
 

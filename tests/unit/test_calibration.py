@@ -301,6 +301,8 @@ def test_exits_are_the_difference_of_two_amounts_of_work() -> None:
         begun = len(bench.log)
         yield look
 
+    bench(histogram=histogram, plan=Plan(target_s=1e-3, exits=False))
+    assert bench.outcome.exits == {}
     bench(histogram=histogram)
     assert bench.outcome.exits == {"HLT": pytest.approx(3.0)}
 

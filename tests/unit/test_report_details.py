@@ -176,7 +176,8 @@ def test_why_a_set_was_reduced() -> None:
 
     quick = below(("cpu-prime", "disk-read-1m"))
     assert (
-        "a run with --quick measures only what is representative | `vbench run --backend" in quick
+        "or one that names no backend, takes what is representative | `vbench run --backend"
+        in quick
     )
     assert "`vbench run --host testbed --backend tcg`" in below(("cpu-prime",), TESTBED)
 

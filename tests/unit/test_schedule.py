@@ -11,7 +11,7 @@ from vbench.contract.registry import Variant
 from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.measure.plan import Plan
-from vbench.model import Statistic, TimeBase, WorkloadInfo
+from vbench.model import ON_DEVICES, Statistic, TimeBase, WorkloadInfo
 from vbench.run.schedule import Task, check_names, schedule
 from vbench.run.series import Series
 
@@ -109,6 +109,15 @@ def test_a_first_table_comes_early_where_some_are_counted_and_some_timed() -> No
     assert {host for host, _, _ in told[7:]} == {"local"}
     assert len(set(told)) == len(told) == 12
     assert [task.boot for task in planned(here, workloads=some)] == [0] * 3 + [1] * 3
+
+
+def test_what_only_differs_in_its_devices_is_not_in_the_first_table() -> None:
+    some = [workload("disk-often", representative=True)]
+    here, there = Place("local"), Place("testbed", TimeBase.INSTRUCTIONS)
+    devices = series(here, "b", workloads=ON_DEVICES)
+    tasks = planned(series(here, "a"), devices, series(there), workloads=some)
+    assert [task.series.label for task in tasks][:2] == ["local-a", "testbed-tcg"]
+    assert devices in [task.series for task in tasks]
 
 
 def test_of_counted_series_the_one_with_most_to_measure_comes_first() -> None:

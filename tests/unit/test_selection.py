@@ -178,6 +178,17 @@ def test_real_programs_are_measured_in_guests_that_people_have() -> None:
     assert "tcg" not in measure_some(Machine(kvm=True)())
 
 
+def test_of_a_kernel_that_is_a_program_one_workload_stands_for_computing() -> None:
+    machine = Machine(kvm=True)
+    machine.registry.backends["uml"] = cast(Any, Backend("uml", ("local",)))
+    (made,) = (one for one in machine().series if one.variant.text == "uml")
+    assert {name for name in names(made) if WORKLOADS[name].category == "cpu"} == {"cpu-prime"}
+    every = {name for name, info in WORKLOADS.items() if info.category in ("memory", "syscall")}
+    assert names(made) >= every | {"boot-firmware", "network-send"}
+    assert not any(name.startswith(("exit", "app")) for name in names(made))
+    assert names(machine("uml").series[0]) == set(WORKLOADS)  # asked for
+
+
 def test_with_kvm_there_is_no_testbed() -> None:
     machine = Machine(kvm=True)
     assert labels(machine()) == [f"local-{name}" for name in NAMES if name[0] not in "vx"]

@@ -178,7 +178,7 @@ class Measure:
                 self.outcome.flags.add("budget")
                 break
             self._recorder.record(self._pair(runs, start))
-        if not self.outcome.exits:
+        if self.plan.exits and not self.outcome.exits:
             try:
                 self._count_exits(runs[GUEST])
             except (HostError, ConnectionLost) as error:

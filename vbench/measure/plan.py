@@ -23,7 +23,9 @@ class Plan:
     `budget_s` bounds the item by the wall clock, `command_timeout_s` one command. Without
     `own_guests` a workload that wants a guest of its own (`options`) is measured only if it was
     named. `fixed_boots` and `fixed_rounds`: the user said how many. Of `boots`, those are not made
-    that decide nothing, or with a `precision` (a share) those after it was reached.
+    that decide nothing, or with a `precision` (a share) those after it was reached. `exits`: once
+    for each workload it is counted why a guest left for its hypervisor, which takes longer than
+    a sample in the testbed.
     """
 
     boots: int = 5
@@ -36,6 +38,7 @@ class Plan:
     fixed_boots: bool = False
     fixed_rounds: bool = False
     precision: float | None = None
+    exits: bool = True
 
     def at_most(self, boots: int) -> Plan:
         """This plan with fewer boots, unless the user fixed them; 0 bounds nothing. Of one boot

@@ -355,7 +355,7 @@ def left_out(panel: Panel, variant: str, globs: Sequence[str]) -> tuple[str, str
         why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
         how = f"vbench run --host testbed --backend {variant}"
     else:
-        why = "a run with --quick measures only what is representative"
+        why = "a run with --quick, or one that names no backend, takes what is representative"
     return what, why, how
 
 

@@ -67,7 +67,9 @@ class RunOptions:
     def counting_plan(self) -> Plan:
         """The same where instructions are counted: samples repeat, so few and short ones do."""
         # one boot does, but only a second proves to `ab` that a count repeats
-        quick = dataclasses.replace(COUNTING, boots=2 if self.ab else 1, own_guests=False)
+        quick = dataclasses.replace(
+            COUNTING, boots=2 if self.ab else 1, own_guests=False, exits=self.ab
+        )
         return self._fixed(quick if self.quick else COUNTING)
 
     def _fixed(self, plan: Plan) -> Plan:

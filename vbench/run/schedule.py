@@ -12,7 +12,7 @@ from vbench.contract.host import Host
 from vbench.contract.workload import Workload
 from vbench.errors import UsageError
 from vbench.measure.plan import Plan
-from vbench.model import TimeBase, WorkloadInfo
+from vbench.model import ON_DEVICES, TimeBase, WorkloadInfo
 from vbench.run.series import Series
 
 _T = TypeVar("_T")
@@ -68,7 +68,8 @@ def schedule(
     representative come first.
 
     Where some are counted and some are timed, a first table is to stand early: of those that are
-    timed, one boot of what is representative, then all counts, then the rest. Raises UsageError.
+    timed, one boot of what is representative, then all counts, then the rest. What only differs
+    from another variant in its devices is not in that table. Raises UsageError.
     """
     check_names(globs, (workload.info for workload in workloads))
     tasks: list[Task] = []
@@ -98,6 +99,7 @@ def _table_first(tasks: Sequence[Task]) -> list[Task]:
         for task in tasks
         if counted and not counts(task.series) and task.boot == 0
         if task.workload.info.representative and not task.workload.info.options
+        if task.series.workloads != ON_DEVICES
     ]
     first = [*early, *counted]
     known = {task.key for task in first}

@@ -16,6 +16,9 @@ from vbench.run.book import Unavailable
 from vbench.run.lanes import at_once
 from vbench.run.series import Series
 
+# Of a kernel that is a program as any other, programs compute as beside it.
+_OF_PORTED = CountedRun(whole=tuple(each for each in CATEGORIES if each != "cpu"))
+
 
 def in_testbed(registry: Registry) -> list[tuple[Variant, CountedRun]]:
     """What a default run takes to the testbed where this machine has no hardware-assisted backend:
@@ -146,7 +149,10 @@ def _on_host(
     left: list[Unavailable] = []
     others = {variant.text for _, variant in able}
     for place, variant in able:
-        made = Series(place, variant, () if whole else _by_default(variant, others))
+        made = Series(place, variant)
+        if not whole:
+            part = _OF_PORTED if _is_ported(variant) else None
+            made = replace(made, workloads=_by_default(variant, others), part=part)
         if quick and made.workloads == ON_DEVICES:
             why = "a quick run leaves it out: only its devices differ from those of another variant"
             technique = variant.backend.technique.value
@@ -164,14 +170,18 @@ def _by_default(variant: Variant, others: Container[str]) -> tuple[str, ...]:
     """Globs of the workloads that a run which names no backend measures; empty: all. Of one that
     has the processor of one of `others`, what goes through devices. Where the guest is a program as
     any other on the host's kernel, no event makes it leave for a hypervisor."""
-    declared = variant.declaration
-    if declared.processor_of in others:
+    if variant.declaration.processor_of in others:
         return ON_DEVICES
-    ports = declared.hypervisor is not None and declared.hypervisor.type is HypervisorType.TWO
-    technique = variant.backend.technique
-    if technique is Technique.FULL or (technique is Technique.PARA and ports):
+    if variant.backend.technique is Technique.FULL or _is_ported(variant):
         return NO_EXITS
     return ()
+
+
+def _is_ported(variant: Variant) -> bool:
+    """Whether the guest's kernel is a program on the host's kernel."""
+    hypervisor = variant.declaration.hypervisor
+    two = hypervisor is not None and hypervisor.type is HypervisorType.TWO
+    return two and variant.backend.technique is Technique.PARA
 
 
 def _left_out(registry: Registry, parts: Mapping[str, CountedRun]) -> tuple[Unavailable, ...]:

@@ -1,0 +1,51 @@
+"""Recorded runs: the time that was said to be left was right."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECORDED = sorted((ROOT / "tests/data/journals").glob("*.gz"))
+
+
+@pytest.fixture(scope="module")
+def eta() -> Any:
+    """benchmarks/eta.py, which replays a journal."""
+    spec = importlib.util.spec_from_file_location("eta", ROOT / "benchmarks/eta.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = sys.modules["eta"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
+def test_from_a_third_of_a_run_on_the_time_left_is_right_within_a_quarter(
+    eta: Any, path: Path
+) -> None:
+    """Of what is left, or within 15 s."""
+    found = list(eta.errors(eta.Replay(eta.read(path)), lanes=2))
+    assert len(found) > 20
+    assert (eta.LIMIT, eta.FREE_S, eta.FROM) == (0.25, 15.0, 1 / 3)
+    assert eta.worst(found) <= eta.LIMIT
+
+
+def test_a_wrong_estimate_is_found(eta: Any) -> None:
+    found = [(0.2, 900.0, 80.0, 10.0), (0.5, 60.0, 50.0, 0.2), (0.9, 24.0, 10.0, 1.4)]
+    assert eta.worst(found) == 0.0  # too early, or by less than 15 s
+    assert eta.worst([*found, (0.6, 60.0, 40.0, 0.5)]) == 0.5
+
+
+def test_a_recorded_run_tells_of_no_machine() -> None:
+    for path in RECORDED:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        keys = {key for line in lines for key in json.loads(line)}
+        assert keys <= {*("event", "at_s", "series", "lane", "took_s", "boot", "workload", "took"),
+                        *("item", "result", "launch", "options")}  # fmt: skip
