@@ -31,7 +31,7 @@ from vbench.testbed import MACHINES_MAX, MEMORY_MIB, TestbedHost
 Walk = Callable[[Session, Sequence[Task]], None]
 
 _LOOK_EVERY_S = 0.2
-_NICE = 10  # setpriority(2): a tenth of the weight of others
+_NICE = 10  # sched(7): a tenth of the weight of others
 
 
 def at_once() -> int:
@@ -87,7 +87,7 @@ class _Lanes:
         """`late`: it takes what time those before it leave, so that they are not slowed down."""
         try:
             if late:
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+                os.nice(_NICE)  # on Linux of this thread alone, and of what it starts
             self._lanes()
         finally:
             end.set()
