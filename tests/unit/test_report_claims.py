@@ -106,8 +106,28 @@ def test_a_guest_without_hypercalls_is_not_judged_where_another_host_has_one_tha
     there = replace(BARE, identity="local:other")
     para = pv(3.0, {"hypercall iret": 1.0}, host=there.identity)
     text = report.render([uml(90.0), replace(para, host=there)], plots_dir=None).markdown
-    row = next(line for line in text.splitlines() if line.startswith("| T2"))
-    assert "not measured here (this guest makes no hypercalls; one that does has a row" in row
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("| T2"))
+    assert "`xen-pv`" in lines[at]
+    assert (
+        "not measured here (this guest makes no hypercalls; one that does stands above)"
+        in (lines[at + 1])
+    )
+
+
+def test_what_nothing_can_decide_stands_once_for_all_hosts() -> None:
+    made = []
+    for name in ("a", "b"):
+        of = item("cpu-prime", pairs(1.0), technique=Technique.PARA, host=f"local:{name}")
+        where = (launch("tcg", 0, attestation=Attestation("seen", ring=3)),)
+        host = replace(BARE, identity=f"local:{name}")
+        made.append(result(of, host=host, launches=where))
+    text = report.render(made, plots_dir=None).markdown
+    assert text.count("not testable on x86-64") == 1
+    assert (
+        "| ring 3: the kernel of `tcg`; ring 3: the kernel of `tcg` | `local:a`, `local:b` |"
+        in (" ".join(text.split()))
+    )
 
 
 def test_a_dear_kind_of_work_does_not_hide_behind_a_cheap_one() -> None:

@@ -22,7 +22,7 @@ from vbench.report import (
 )
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
-from vbench.report.verdicts import Finding, Judge, not_here, verdict
+from vbench.report.verdicts import NOT_HERE, Finding, Judge, not_here, verdict
 from vbench.results import stats
 from vbench.results.formatting import NOTHING, code
 
@@ -48,15 +48,16 @@ class Claim:
 
     def findings(self, gathered: Gathered) -> list[tuple[Panel, Finding | str]]:
         """Of each panel; a text says why it was not measured there."""
-        found = [(panel, self.judge(panel)) for panel in gathered.panels]
-        typical = [self.typical is None or self.typical(panel) for panel in gathered.panels]
-        if not any(typical):
+        typical = [p for p in gathered.panels if self.typical is None or self.typical(p)]
+        others = [p for p in gathered.panels if p.number not in {each.number for each in typical}]
+        found = [(panel, self.judge(panel)) for panel in [*typical, *others]]
+        if not typical:
             return found
         return [
-            (panel, finding)
-            if is_typical or isinstance(finding, str)
-            else (panel, replace(finding, untested=self.beside))
-            for (panel, finding), is_typical in zip(found, typical, strict=True)
+            (panel, replace(finding, untested=self.beside))
+            if isinstance(finding, Finding) and at >= len(typical)
+            else (panel, finding)
+            for at, (panel, finding) in enumerate(found)
         ]
 
 
@@ -77,7 +78,7 @@ def section(gathered: Gathered) -> list[Block]:
         if not found:
             found = [(not_here("; ".join(dict.fromkeys(why))), NOTHING, NOTHING)]
         key, statement = claim.key, claim.statement
-        for judged, evidence, where in found:
+        for judged, evidence, where in _merged(found):
             rows.append([key, statement, judged, evidence, where])
             key = statement = ""
     return [
@@ -104,12 +105,24 @@ def section(gathered: Gathered) -> list[Block]:
     ]
 
 
+def _merged(found: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """What one reason keeps from a verdict on several hosts stands once."""
+    alike: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for judged, evidence, where in found:
+        apart = "" if judged.startswith(NOT_HERE) and evidence != NOTHING else where
+        alike.setdefault((judged, apart), []).append((evidence, where))
+    return [
+        (judged, "; ".join(e for e, _ in of), ", ".join(where for _, where in of))
+        for (judged, _), of in alike.items()
+    ]
+
+
 def _count(rows: Sequence[Sequence[str]]) -> str:
     """How many verdicts of each kind there are, in a sentence."""
     kinds = ("confirmed", "consistent", "refuted", "not consistent", "inconclusive")
     found = [row[2].removeprefix("nested: ") for row in rows]
     texts = [f"{n} {kind}" for kind in kinds if (n := sum(v.startswith(kind) for v in found))]
-    missing = sum(verdict.startswith("not measured") for verdict in found)
+    missing = sum(verdict.startswith(NOT_HERE) for verdict in found)
     return f"Verdicts: {', '.join([*texts, f'{missing} not measured here'])}."
 
 
@@ -118,7 +131,7 @@ CLAIMS = (
           technique_claims.translation),
     Claim("T2", "A paravirtual guest calls its hypervisor instead, which is cheaper than "
           "translation.", paravirtual.claim, typical=paravirtual.typical,
-          beside="this guest makes no hypercalls; one that does has a row of its own"),
+          beside="this guest makes no hypercalls; one that does stands above"),
     Claim("T3", "With VT-x or AMD-V a guest computes at nearly native speed.",
           technique_claims.hardware),
     Claim("T4", "EPT and NPT make a guest's memory cheap; shadow page tables do not.",

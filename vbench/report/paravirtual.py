@@ -25,12 +25,19 @@ def claim(panel: Panel) -> Finding | str:
     callers = [variant for variant in para if calls(panel, variant)]
     judged = callers or para
     others = [variant for variant in para if variant not in judged]
-    costs = _costs(panel, judged) or [Part(None, _NO_TRANSLATION)]
+    costs = _costs(panel, judged) or [Part(None, _NO_TRANSLATION + _how(panel))]
     beside = "; ".join(part.evidence for part in _costs(panel, others))
     return Finding(
         (_knows(panel, judged), _calls(panel, judged), *costs),
         beside=f"beside, without hypercalls: {beside}" if beside else "",
     )
+
+
+def _how(panel: Panel) -> str:
+    """What would measure a translated guest here, where something refused to."""
+    of = (each.remedy for each in panel.unavailable if each.technique == Technique.FULL.value)
+    remedy = next(filter(None, of), "")
+    return f" ({code(remedy)} does it)" if remedy.startswith("vbench ") else ""
 
 
 def typical(panel: Panel) -> bool:

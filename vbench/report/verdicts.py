@@ -51,6 +51,7 @@ class Finding:
 
 Judge = Callable[[Panel], Finding | str]  # a text: why it was not measured here
 
+NOT_HERE = "not measured here"
 _PLAIN = {True: "confirmed", False: "refuted"}
 _ABOUT_TIME = {True: "consistent", False: "not consistent"}
 
@@ -78,7 +79,7 @@ def verdict(panel: Panel, finding: Finding) -> str:
 
 def not_here(why: str) -> str:
     """In place of a verdict: why there is none, and what to do."""
-    return f"not measured here ({why})"
+    return f"{NOT_HERE} ({why})"
 
 
 def nested(panel: Panel) -> bool:
