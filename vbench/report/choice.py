@@ -16,6 +16,7 @@ from vbench.results.formatting import NOTHING, TIMES, plural
 
 COUNTED = "†"  # marks what was counted in the testbed
 PART = "‡"  # marks a mean over a part of its reference workloads
+WORDLESS = "§"  # marks a figure without a word
 UNDECIDED = "undecided"  # in place of what stats.undecided() tells of
 DOUBTFUL = "(?)"  # marks what has a `doubt`
 CPU = (reference.COMPUTING, reference.MEMORY, reference.SYSTEM_CALLS)
@@ -61,13 +62,16 @@ class Choice:
         return " / ".join(map(self.ratio, CPU))
 
     def worded(self) -> str:
-        """The ratios of computing, memory and system calls, each after its word; a word that all
-        share stands once."""
+        """The ratios of computing, memory and system calls, each after its word or with a mark that
+        it has none; a word that all share stands once."""
         words = [self.word(each) for each in CPU]
-        if len(set(words)) == 1:
-            return f"{words[0]} {self.overheads()}".strip()
+        ratios = [self.ratio(each) for each in CPU]
+        if words[0] and len(set(words)) == 1:
+            return f"{words[0]} {' / '.join(ratios)}"
+        said = (NOTHING, UNDECIDED, DOUBTFUL)  # these say themselves why there is none
         return " / ".join(
-            f"{word} {self.ratio(each)}".strip() for word, each in zip(words, CPU, strict=True)
+            f"{word} {ratio}" if word else ratio + ("" if ratio.endswith(said) else WORDLESS)
+            for word, ratio in zip(words, ratios, strict=True)
         )
 
     def word(self, of: ReferenceSet) -> str:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 
 from vbench.model import HostKind, Status, Technique
 from vbench.report import applications, sentences, types_table
-from vbench.report.choice import COUNTED, CPU, DOUBTFUL, PART, UNDECIDED, WORDS, Choice, choose
+from vbench.report.choice import (
+    COUNTED,
+    CPU,
+    DOUBTFUL,
+    PART,
+    UNDECIDED,
+    WORDLESS,
+    WORDS,
+    Choice,
+    choose,
+)
 from vbench.report.document import Block, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import DISK_OPERATIONS, NETWORK_OPERATIONS
@@ -25,13 +35,14 @@ _MEASURES = (
 )
 _LIMITS = (
     f"Words: low up to {TIMES}{stats.LOW_MAX:.2f}, medium up to {TIMES}{stats.MEDIUM_MAX:g}, high "
-    "above; none where the interval crosses a limit, or where host and guest run different "
-    "kernels, which may be a part of the cost."
+    "above."
 )
 _MARKS = {
     COUNTED: f"{COUNTED} counted: instructions in an emulated machine, not time; do not compare "
     f"them with figures without {COUNTED}.",
     PART: f"{PART} over a part of its workloads.",
+    WORDLESS: f"{WORDLESS} no word: host and guest run different kernels, which may be a part of "
+    "the cost, or the interval crosses a limit.",
     NOTHING: f"{NOTHING} not measured, or not possible.",
     DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
     UNDECIDED: f"{UNDECIDED}: the interval holds {TIMES}1.00 and a high overhead.",
