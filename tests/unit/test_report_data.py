@@ -111,10 +111,8 @@ def test_the_figures_hold_boot_times_and_what_was_left_out() -> None:
     ]
     (left,) = panel["left_out"]
     assert (left["variant"], left["measured"]) == ("tcg", ["cpu-aes"])
-    assert (left["reason"][:24], left["remedy"]) == (
-        "a run with --quick measu",
-        "vbench run --backend tcg",
-    )
+    assert left["reason"].startswith("a run with --quick")
+    assert left["remedy"] == "vbench run --backend tcg"
 
 
 def test_costs_that_drown_are_null() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vbench.model import Item, Technique
+from vbench.model import Item
 from vbench.records import Cause
 from vbench.report import published, units
 from vbench.report.document import Block, Cell
@@ -157,11 +157,6 @@ def causing(panel: Panel, variant: str) -> list[tuple[Item, Cause]]:
     return [(item, item.cause) for item in panel.of(variant, "exit") if item.cause]
 
 
-def _by_processor(item: Item) -> bool:
-    """Whether exits were counted, by the processor's reasons."""
-    return bool(item.exits) and item.technique is Technique.HARDWARE
-
-
 def all_costs(panel: Panel) -> list[Cost]:
     """The cost of every event that was measured together with its control."""
     return [
@@ -255,7 +250,7 @@ def costs(panel: Panel) -> list[Block]:
                     code(variant),
                     _net(panel, net, panel.series(item)),
                     _ticks(net) if panel.wall else NOTHING,
-                    f"{left(item):.2f}" if cause.reasons and _by_processor(item) else NOTHING,
+                    f"{left(item):.2f}" if cause.reasons and item.exits else NOTHING,
                     *(units.Figures([value], scale) for value in (*quantiles, natively)),
                 ]
             )
@@ -272,7 +267,8 @@ def costs(panel: Panel) -> list[Block]:
         "median is taken off, and what reading the clock costs more in the guest. Each boot has "
         "its own cost; the median of them is shown. In brackets: the least and the most of any "
         f"boot, where boots differ; no median where one has {UNLIKE_COSTS:g} times another's. "
-        "Exits: how often the event caused an exit for its own reason. "
+        "Exits: how often the event caused an exit for its own reason; under Xen PV, an entry "
+        "into Xen. "
         "The MSR is IA32_PAT (0x277). KVM answers port 0x21 itself, and passes port 0x80 and the "
         "HPET on to QEMU; other hypervisors differ.",
     ]
