@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sample_results import TESTBED, full_run, item, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
-from vbench.model import Pair, Result, Technique, TimeBase
+from vbench.model import Item, Pair, Result, Technique, TimeBase
 from vbench.records import Declaration, Hypervisor, HypervisorType
 from vbench.report import attribution
 from vbench.report.gather import gather
@@ -191,6 +192,23 @@ def test_evidence_says_how_wide_intervals_are() -> None:
     text = answers(made).partition("**Can I trust it?**")[2]
     assert f"half of their intervals reach {number(50 * sum(widths))} % or less" in text
     assert "half of" not in answers(result(item("cpu-prime", pairs(1.5, boots=1))))
+
+
+def test_a_round_was_disturbed_where_all_rounds_were_too() -> None:
+    def flagged(name: str, *flags: str, rounds: int) -> Item:
+        made = pairs(1.5)
+        changed = [replace(pair, flags=flags) for pair in made[:rounds]]
+        return item(name, (*changed, *made[rounds:]))
+
+    quiet = flagged("cpu-aes", "budget", rounds=15)
+    some, always = flagged("cpu-a", "steal", rounds=2), flagged("cpu-b", "steal", rounds=15)
+    for items, said in (
+        ([quiet], "none of them had a disturbed round."),
+        ([quiet, some], "1 of them had a disturbed round."),
+        ([quiet, always], "1 of them had a disturbed round, 1 in every round."),
+        ([quiet, some, always], "2 of them had a disturbed round, 1 in every round."),
+    ):
+        assert said in answers(result(*items)).partition("**Can I trust it?**")[2]
 
 
 def test_what_exits_explain_is_what_the_chapter_says() -> None:

@@ -27,8 +27,8 @@ CPU = (
 FLAGS = {
     "budget": "the item's time budget ended before all its rounds were taken",
     "clock": "the clock that timed this round disagreed with vbench's own beyond the limit",
-    "cpu-pressure": "tasks waited for a CPU of the host during this round. In every round: it is "
-    "no disturbance; the workload's own processes share a CPU, or the host is always busy",
+    "cpu-pressure": "tasks waited for a CPU of the host during this round. In every round: "
+    "the workload's own processes share a CPU, or the host is always busy",
     "huge_pages_differ": "the guest and native got transparent huge pages by different rules",
     "idle": "the testbed was idle in part of this round, so the speed of the machine beneath it is "
     "in the figure",

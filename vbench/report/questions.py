@@ -270,8 +270,7 @@ def _evidence(panel: Panel) -> str:
         if widths := list(filter(None, several)):
             typical = number(100 * statistics.median(widths))
             text += f"; half of their intervals reach {typical} % or less to either side"
-        disturbed = sum(bool(_DISTURBED & set(panel.flags[name])) for name in panel.overheads)
-        text += f"; {disturbed or 'none'} of them had a disturbed round"
+        text += f"; {_disturbed(panel)}"
         if open_ := sum(map(stats.undecided, values)):
             text += f"; {open_} {'is' if open_ == 1 else 'are'} undecided"
         under = panel.host.facts.get("virtualization", "")
@@ -288,6 +287,15 @@ def _evidence(panel: Panel) -> str:
 
 
 _DISTURBED = {"steal", "cpu-pressure", "throttled", "clock"}
+
+
+def _disturbed(panel: Panel) -> str:
+    """How many ratios had a round that something disturbed. What stands in every round is a
+    condition of the item, and is no flag of some rounds."""
+    always = {name for name in panel.overheads if _DISTURBED & panel.conditions[name]}
+    some = {name for name in panel.overheads if _DISTURBED & panel.flags[name].keys()}
+    text = f"{len(always | some) or 'none'} of them had a disturbed round"
+    return f"{text}, {len(always)} in every round" if always else text
 
 
 def _advice(gathered: Gathered) -> list[Block]:
