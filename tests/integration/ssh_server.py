@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ class Server:
 
     port: int
     root: Path
+    ip: str = "127.0.0.1"
 
     @property
     def address(self) -> str:
-        return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}"
+        return f"ssh://{getpass.getuser()}@{self.ip}:{self.port}"
 
     @property
     def key(self) -> Path:
@@ -91,9 +93,11 @@ def reached_by_ssh(testbed: TestbedHost, folder: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def ssh_server(root: Path, *settings: str) -> Iterator[Server]:
+def ssh_server(
+    root: Path, *settings: str, ip: str = "127.0.0.1", within: Sequence[str] = ()
+) -> Iterator[Server]:
     """An sshd on a port of its own with further lines of sshd_config, and `root`'s host_key if
-    there is one."""
+    there is one. `within` is what enters the namespaces that have the address `ip`."""
     for folder in ("tmp", "cache"):
         (root / folder).mkdir(mode=0o700)
     if not (root / "host_key").exists():
@@ -101,11 +105,11 @@ def ssh_server(root: Path, *settings: str) -> Iterator[Server]:
     host_key = (root / "host_key.pub").read_text()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        server = Server(int(probe.getsockname()[1]), root)
+        server = Server(int(probe.getsockname()[1]), root, ip)
     key_pair(server.key)
-    server.known_hosts.write_text(f"[127.0.0.1]:{server.port} {host_key}")
+    server.known_hosts.write_text(f"[{ip}]:{server.port} {host_key}")
     lines = [
-        f"Port {server.port}\nListenAddress 127.0.0.1\nHostKey {root}/host_key\nPidFile none",
+        f"Port {server.port}\nListenAddress {ip}\nHostKey {root}/host_key\nPidFile none",
         f"AuthorizedKeysFile {server.key}.pub\nStrictModes no\nUsePAM no",
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes",
         *settings,
@@ -120,12 +124,14 @@ def ssh_server(root: Path, *settings: str) -> Iterator[Server]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     process = subprocess.Popen(
-        [str(SSHD), "-D", "-e", "-f", str(root / "sshd_config")], stderr=subprocess.DEVNULL
+        [*within, str(SSHD), "-D", "-e", "-f", str(root / "sshd_config")], stderr=subprocess.DEVNULL
     )
 
     def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", server.port)) == 0
+        with contextlib.suppress(OSError):  # of the process's own namespace
+            table = Path(f"/proc/{process.pid}/net/tcp").read_text()
+            return f":{server.port:04X} 00000000:0000 0A" in table  # 0A: it listens
+        return False
 
     try:
         assert until(answers, 10)

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import json
-import os
-import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,18 +11,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import until
-from tests.integration.ssh_server import SSHD, Server, ssh_server
+from tests.integration.fleets import (
+    ANSIBLE,
+    ROOT,
+    VBENCH,
+    Fleet,
+    reached_by,
+    recap,
+    write_inventory,
+)
+from tests.integration.ssh_server import SSHD, ssh_server
 from vbench import image
 from vbench.results import loading
-
-ROOT = Path(__file__).parents[2]
-VBENCH = f"{Path(sys.executable).parent}/vbench"
-ANSIBLE = shutil.which("ansible-playbook")
 
 # Of guests that are shells (shell_backend.py), so that a boot takes no time.
 SPIN = '''
@@ -96,57 +95,10 @@ class Relay:
 
 
 @dataclass
-class Fleet:
+class RelayedFleet(Fleet):
     """Three hosts, the last of which is reached through a relay."""
 
-    folder: Path
-    servers: list[Server]
-    relay: Relay
-
-    @property
-    def results(self) -> Path:
-        return self.folder / "results"
-
-    def journal(self, host: str) -> list[dict[str, Any]]:
-        path = self.results / host / "journal.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
-
-    def ended(self, host: str) -> bool:
-        """Whether a boot's workload has ended there."""
-        return any(each["event"] == "end" for each in self.journal(host))
-
-    def start(self, *words: str, **variables: object) -> subprocess.Popen[str]:
-        variables = {
-            "backend": "shell",
-            "results": str(self.results),
-            "vbench_command": VBENCH,
-            **variables,
-        }
-        environment = {
-            **os.environ,
-            "ANSIBLE_HOME": str(self.folder / "ansible"),
-            "ANSIBLE_REMOTE_TEMP": str(self.folder / "ansible/there"),
-            "ANSIBLE_NOCOLOR": "1",
-            "LC_ALL": "C.UTF-8",
-            "VBENCH_LOCK": str(self.folder / "lock"),
-        }
-        inventory, playbook = self.folder / "inventory.json", ROOT / "fleet/measure.yml"
-        return subprocess.Popen(
-            [str(ANSIBLE), "-i", inventory, playbook, "-e", json.dumps(variables), *words],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def play(self, *words: str, **variables: object) -> tuple[int, str]:
-        process = self.start(*words, **variables)
-        said, _ = process.communicate(timeout=240)
-        return process.returncode, said
-
-    def left(self) -> list[str]:
-        return [name for server in self.servers for name in server.left()]
+    relay: Relay = field(kw_only=True)
 
 
 def arguments(folder: Path, *, rounds: int, boots: int) -> list[str]:
@@ -159,7 +111,7 @@ def arguments(folder: Path, *, rounds: int, boots: int) -> list[str]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path) -> Iterator[RelayedFleet]:
     with ExitStack() as stack:
         servers = []
         for number in (1, 2, 3):
@@ -171,33 +123,14 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         hosts = {}
         for number, server in enumerate(servers, 1):
             port = relay.port if number == 3 else server.port
-            key = (server.root / "host_key.pub").read_text()
-            known = server.root / "known"
-            known.write_text(f"[127.0.0.1]:{port} {key}")
-            hosts[f"node{number}"] = {
-                "ansible_host": "127.0.0.1",
-                "ansible_port": port,
-                "ansible_user": getpass.getuser(),
-                "ansible_ssh_private_key_file": str(server.key),
-                "ansible_ssh_common_args": f'-F none -o "UserKnownHostsFile={known}"',
-                "vbench_arguments": arguments(tmp_path, rounds=2, boots=2 if number == 3 else 1),
-            }
+            given = arguments(tmp_path, rounds=2, boots=2 if number == 3 else 1)
+            hosts[f"node{number}"] = reached_by(server, port, vbench_arguments=given)
         (tmp_path / "bench_spin.py").write_text(SPIN)
-        (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
-        yield Fleet(tmp_path, servers, relay)
+        write_inventory(tmp_path, hosts)
+        yield RelayedFleet(tmp_path, servers, relay=relay)
 
 
-def recap(said: str) -> dict[str, dict[str, int]]:
-    """What Ansible counts of each host."""
-    lines = said.partition("PLAY RECAP")[2].splitlines()
-    return {
-        line.split()[0]: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", line)}
-        for line in lines
-        if ":" in line
-    }
-
-
-def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: Fleet) -> None:
+def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: RelayedFleet) -> None:
     image.ensure()
     status, said = fleet.play("--check")
     assert status == 0, said
@@ -236,7 +169,7 @@ def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: Fleet)
     assert len(result.sittings) == 1
 
 
-def test_what_ansible_started_ends_with_it(fleet: Fleet) -> None:
+def test_what_ansible_started_ends_with_it(fleet: RelayedFleet) -> None:
     image.ensure()
     long = arguments(fleet.folder, rounds=500, boots=1)
     process = fleet.start("--limit", "node1", vbench_arguments=long)
@@ -255,7 +188,7 @@ def test_what_ansible_started_ends_with_it(fleet: Fleet) -> None:
     assert result.items[0].pairs, "what was measured is kept"
 
 
-def test_on_the_host_with_what_is_brought_there(fleet: Fleet) -> None:
+def test_on_the_host_with_what_is_brought_there(fleet: RelayedFleet) -> None:
     """Ansible is killed in mid-run there, and its next run completes it."""
     here, there = fleet.folder, fleet.folder / "there"
     subprocess.run([sys.executable, "-m", "venv", here / "pip"], check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sample_results import full_run
-from test_fleet import host, measured, some
+from test_fleet import document, host, measured, some
 from test_report_exits import kvm_result
 from test_report_neighbours import crowd, neighbours
 from test_report_scenarios import gathered, migration, scenario, snapshot
@@ -92,7 +92,7 @@ def of(*results: object) -> Document:
         lambda: of(kvm_result()),
         lambda: of(gathered(crowd((1, 10, 20), (2, 12, 45), (3, 30, 66)))),
         lambda: of(gathered(neighbours(), *LIFE)),
-        lambda: report.fleet(some(12, measured(host(99, governor="powersave"), overhead=3.0))),
+        lambda: document(some(12, measured(host(99, governor="powersave"), overhead=3.0))),
         lambda: report.timeline(months(), by_class=False).document,
     ],
     ids=["shipped", "full", "kvm", "consolidation", "isolation", "fleet", "history"],

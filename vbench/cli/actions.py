@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from vbench.errors import UsageError
 
@@ -82,8 +85,26 @@ def _fleet_report(arguments: argparse.Namespace) -> int:
 
     if arguments.format != "markdown":
         raise UsageError("--fleet has no --format", remedy="-o FILE and --html FILE")
-    _write_document(report.fleet(loading.load_each(arguments.paths, _tell)), arguments)
+    failures: list[Any] = []
+    files = loading.load_files(arguments.paths, _tell, failures)
+    many = report.fleet(((path.parent, result) for path, result in files), failures)
+
+    def made(written: Path | None, suffixes: tuple[str, ...]) -> Any:
+        return report.fleet_document(many, lambda folder: _own_report(folder, written, suffixes))
+
+    _write_document(made, arguments)
     return 0
+
+
+def _own_report(folder: Path, written: Path | None, suffixes: tuple[str, ...]) -> str:
+    """The link to the report of a folder of results, from the file that is written."""
+    if written is None:
+        return ""
+    pages = (folder / f"report{suffix}" for suffix in suffixes)
+    page = next((page for page in pages if page.is_file()), None)
+    if page is None:
+        return ""
+    return quote(os.fsencode(os.path.relpath(page.resolve(), written.resolve().parent)))
 
 
 def history(arguments: argparse.Namespace) -> int:
@@ -105,7 +126,7 @@ def history(arguments: argparse.Namespace) -> int:
         _new_folder(arguments.otava)
         for name, text in line.otava.items():
             write_atomic(arguments.otava / name, text)
-    _write_document(line.document, arguments)
+    _write_document(lambda *_: line.document, arguments)
     return 0
 
 
@@ -118,17 +139,23 @@ def _new_folder(path: Path) -> None:
         ) from error
 
 
-def _write_document(document: Any, arguments: argparse.Namespace) -> None:
-    """As Markdown to -o or standard output, and as HTML where that is asked for."""
+def _write_document(
+    made: Callable[[Path | None, tuple[str, ...]], Any], arguments: argparse.Namespace
+) -> None:
+    """As Markdown to -o or standard output, and as HTML where that is asked for. `made` gets the
+    file that is written, and the suffixes of other reports that it may link to, the best first."""
     from vbench.report import html, markdown
     from vbench.results.journal import write_atomic
 
     if arguments.html:
-        write_atomic(arguments.html, html.render(document, {}))
-    if arguments.output:
-        write_atomic(arguments.output, markdown.render(document, plots=None))
-    elif not arguments.html:
-        sys.stdout.write(markdown.render(document, plots=None))
+        page = made(arguments.html, (".html", ".md"))
+        write_atomic(arguments.html, html.render(page, {}))
+    if arguments.output or not arguments.html:
+        text = markdown.render(made(arguments.output, (".md", ".html")), plots=None)
+        if arguments.output:
+            write_atomic(arguments.output, text)
+        else:
+            sys.stdout.write(text)
 
 
 def _tell(sentence: str) -> None:

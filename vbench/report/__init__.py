@@ -16,10 +16,12 @@ from vbench.errors import StoreError
 from vbench.model import Result
 from vbench.report import chapters, data, exports, fleet_page, markdown, terminal, timeline_page
 from vbench.report.document import Document
-from vbench.report.fleet import Fleet
+from vbench.report.fleet import Filed, Fleet
+from vbench.report.fleet_names import Names
 from vbench.report.gather import Gathered, gather
 from vbench.report.timeline import Timeline
 from vbench.results.journal import write_atomic
+from vbench.results.unmeasured import Unmeasured
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,22 @@ def html_page(results: Sequence[Result]) -> str:
     return html.render(chapters.document(gathered), data.samples(gathered))
 
 
-def fleet(results: Iterable[Result]) -> Document:
-    """The report of many machines by class, for `markdown` and `html` to render. `results` are
-    read one by one. Raises StoreError without any by the wall clock."""
-    many = Fleet(results)
-    if not many.classes:
+def fleet(files: Iterable[Filed], failures: Iterable[Unmeasured] = ()) -> Fleet:
+    """Many machines by class, for `fleet_document`. `files` are read one by one, then `failures`.
+    Raises StoreError without any result by the wall clock, and without a failure."""
+    many = Fleet(files, failures)
+    if not many.classes and not many.unmeasured:
         raise StoreError(
             "there is no result by the wall clock, by which alone machines are compared",
             remedy="vbench report without --fleet",
         )
-    return fleet_page.document(many)
+    return many
+
+
+def fleet_document(many: Fleet, page: Callable[[Path], str] = lambda _: "") -> Document:
+    """Their report, for `markdown` and `html` to render. `page` gives the link to the report of the
+    results in a folder; empty: there is none."""
+    return fleet_page.document(many, Names(page))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from vbench.model import CATEGORIES, SCENARIOS, HostFacts, Item, Result, Statistic, Status, TimeBase
 from vbench.report import cells
 from vbench.results import identity, outlying, stats
 from vbench.results.stats import CONFIDENCE
+from vbench.results.unmeasured import Unmeasured
 
 LEAST = 0.02  # a smaller deviation is not worth a word, however sure it is
 
@@ -68,7 +70,7 @@ class Machine:
     """One machine, by all the names under which it was measured. `logs` has the means of boots."""
 
     facts: Mapping[str, str]
-    names: dict[str, None] = field(default_factory=dict)
+    names: dict[str, Path | None] = field(default_factory=dict)  # with the folder of its results
     logs: dict[Quantity, dict[Workload, list[float]]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)  # workloads, by reason
     partial: bool = False
@@ -78,7 +80,7 @@ class Machine:
         return ", ".join(self.names)
 
     def add(self, file: _File) -> None:
-        self.names[identity.name(file.host)] = None
+        self.names[identity.name(file.host)] = file.folder
         self.partial |= file.partial
         for quantity, workload, boots in file.series:
             self.logs.setdefault(quantity, {}).setdefault(workload, []).extend(boots)
@@ -147,25 +149,29 @@ class MachineClass:
         return found
 
 
+Filed = tuple[Path | None, Result]  # the folder that a result lies in, if it is known
+
+
 class Fleet:
     """The machines of some results by class, the largest first. Those by the wall clock alone:
     counts depend on no machine."""
 
-    def __init__(self, results: Iterable[Result]) -> None:
+    def __init__(self, files: Iterable[Filed], failures: Iterable[Unmeasured] = ()) -> None:
         self.counted = 0  # results in instructions, which are left out
         self.techniques: dict[str, str] = {}  # by variant
-        files: dict[tuple[object, ...], _File] = {}
-        for result in results:
+        runs: dict[tuple[object, ...], _File] = {}
+        for folder, result in files:
             if result.host.time_base is not TimeBase.WALL:
                 self.counted += 1
                 continue
             self.techniques |= {item.variant: item.technique.value for item in result.items}
             machine = identity.machine(result.host).values()
             run = (*machine, result.variant, result.side, result.started, result.argv)
-            if run not in files or files[run].done < result.done:  # of a copy the later state
-                files[run] = _File.of(result)
-        self.classes = _classes(files.values())
+            if run not in runs or runs[run].done < result.done:  # of a copy the later state
+                runs[run] = _File.of(folder, result)
+        self.classes = _classes(runs.values())
         _compare(self.classes)
+        self.unmeasured = _last(failures)  # read after the files
 
     @property
     def machines(self) -> int:
@@ -176,6 +182,7 @@ class Fleet:
 class _File:
     """What is kept of a result file."""
 
+    folder: Path | None
     host: HostFacts
     started: str
     done: int
@@ -184,8 +191,9 @@ class _File:
     failed: Sequence[str]
 
     @classmethod
-    def of(cls, result: Result) -> _File:
+    def of(cls, folder: Path | None, result: Result) -> _File:
         return cls(
+            folder,
             result.host,
             result.started,
             result.done,
@@ -193,6 +201,12 @@ class _File:
             [one for item in result.items for one in _series(item)],
             [item.reason for item in result.items if item.status is Status.FAILED],
         )
+
+
+def _last(failures: Iterable[Unmeasured]) -> list[Unmeasured]:
+    """The last failure of each host."""
+    last = {each.host: each for each in sorted(failures, key=lambda each: each.at)}
+    return [last[host] for host in sorted(last)]
 
 
 def _series(item: Item) -> Iterable[tuple[Quantity, Workload, Sequence[float]]]:

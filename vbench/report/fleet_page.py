@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Collection, Sequence, Sized
 
 from vbench.model import Technique
-from vbench.report import units
+from vbench.report import fleet_failures, units
 from vbench.report.document import Block, Cell, Document, Fold, Section, Table, link
 from vbench.report.fleet import LEAST, Compared, Deviation, Fleet, Kind, Machine, MachineClass
+from vbench.report.fleet_names import Names
 from vbench.results import outlying, stats
 from vbench.results.formatting import (
     NOTHING,
@@ -23,23 +24,26 @@ from vbench.results.formatting import (
 
 TITLE = "What virtualization costs on these machines"
 _SHOWN = 30  # deviating machines that are not folded away
-_NAMED = 6  # machines that a sentence names
 _LINES = 4  # quantities of one machine that are shown in a cell
 
 
-def document(fleet: Fleet) -> Document:
+def document(fleet: Fleet, names: Names) -> Document:
     """The whole report."""
     chapters = [
-        Section("Machines that deviate", _deviating(fleet)),
-        Section("Settings that differ within a class", _settings(fleet)),
-        Section("Classes of machine", [_largest(fleet), _class_table(fleet)]),
-        *(_class(fleet, i) for i in range(len(fleet.classes)) if _measured(fleet.classes[i])),
-        Section("Not measured", _failures(fleet)),
+        Section("Machines that deviate", _deviating(fleet, names)),
+        Section("Settings that differ within a class", _settings(fleet, names)),
+        Section("Classes of machine", _classes(fleet)),
+        *(
+            _class(fleet, i, names)
+            for i in range(len(fleet.classes))
+            if _measured(fleet.classes[i])
+        ),
+        Section(fleet_failures.TITLE, fleet_failures.blocks(fleet, names)),
         Section("How machines are compared", [_METHOD]),
     ]
     chapters = [chapter for chapter in chapters if chapter.blocks]
     contents = " · ".join(link(chapter.title) for chapter in chapters if chapter.level == 2)
-    return Document(TITLE, [*_answer(fleet), f"**Read on:** {contents}"], chapters)
+    return Document(TITLE, [*_answer(fleet, names), f"**Read on:** {contents}"], chapters)
 
 
 _METHOD = (
@@ -58,17 +62,15 @@ _METHOD = (
 )
 
 
-def _answer(fleet: Fleet) -> list[Block]:
-    names = list(dict.fromkeys(d.machine.name for d in _worst_first(fleet)))
+def _answer(fleet: Fleet, names: Names) -> list[Block]:
+    far = list({id(each.machine): each.machine for each in _worst_first(fleet)}.values())
     small_ones = [each for each in fleet.classes if len(each.machines) < outlying.MIN_VALUES]
     lone = sum(len(each.machines) for each in small_ones)
     classes = "1 class" if len(fleet.classes) == 1 else f"{len(fleet.classes)} classes"
     lines = [f"{plural(fleet.machines, 'machine')} in {classes}."]
-    if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        verb = "deviates from its class" if len(names) == 1 else "deviate from their class"
-        shown = ", ".join(map(code, names[:_NAMED]))
-        lines.append(f"**{len(names)} {verb}:** {shown}{more}.")
+    if far:
+        verb = "deviates from its class" if len(far) == 1 else "deviate from their class"
+        lines.append(f"**{len(far)} {verb}:** {names.some(far)}.")
     elif lone < fleet.machines:
         lines.append("**No machine deviates from its class.**")
     if lone:
@@ -81,12 +83,12 @@ def _answer(fleet: Fleet) -> list[Block]:
             f"{plural(fleet.counted, 'result')} of counted instructions left out: counts depend on "
             "no machine."
         )
+    if fleet.unmeasured:
+        lines.append(fleet_failures.sentence(fleet))
     several = [m for each in fleet.classes for m in each.machines if len(m.names) > 1]
     out: list[Block] = [" ".join(lines)]
     if several:
-        which = "; ".join(f"{code(m.name)}" for m in several[:_NAMED])
-        more = f"; and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
-        out.append(f"Counted as one machine each, because they are: {which}{more}.")
+        out.append(f"Counted as one machine each, because they are: {names.some(several, '; ')}.")
     return out
 
 
@@ -104,19 +106,19 @@ def letter(index: int) -> str:
 # ---------------------------------------------------------------- machines that deviate
 
 
-def _deviating(fleet: Fleet) -> list[Block]:
+def _deviating(fleet: Fleet, names: Names) -> list[Block]:
     of = {id(machine): i for i, each in enumerate(fleet.classes) for machine in each.machines}
     found: dict[int, list[Deviation]] = {}
     for each in _worst_first(fleet):
         found.setdefault(id(each.machine), []).append(each)
-    rows = [_deviating_row(fleet, of[key], own) for key, own in found.items()]
+    rows = [_deviating_row(fleet, of[key], own, names) for key, own in found.items()]
     if not rows:
         return []
     headings = ["Machine", "Class", "What deviates", "By, %", "p", "Settings unlike its class's"]
     far = _worst_first(fleet)[0]
     blocks: list[Block] = [
         f"{plural(len(rows), 'machine')} of {fleet.machines} {_verb(rows, 'deviate')} from the "
-        f"others of their class; {code(far.machine.name)} is furthest, by {far.percent:+z.1f} % in "
+        f"others of their class; {names.of(far.machine)} is furthest, by {far.percent:+z.1f} % in "
         f"{_what(far)}. A positive figure is slower than the class, or more overhead.",
         Table(headings, rows[:_SHOWN]),
     ]
@@ -125,7 +127,9 @@ def _deviating(fleet: Fleet) -> list[Block]:
     return blocks
 
 
-def _deviating_row(fleet: Fleet, at: int, own: Sequence[Deviation]) -> list[Cell | str]:
+def _deviating_row(
+    fleet: Fleet, at: int, own: Sequence[Deviation], names: Names
+) -> list[Cell | str]:
     machine = own[0].machine
     shown = own[:_LINES]
     more = [small(f"and {len(own) - _LINES} more")] if len(own) > _LINES else []
@@ -134,7 +138,7 @@ def _deviating_row(fleet: Fleet, at: int, own: Sequence[Deviation]) -> list[Cell
         for name, (value, usual) in fleet.classes[at].unusual(machine).items()
     ]
     return [
-        code(machine.name),
+        names.of(machine),
         letter(at),
         "<br>".join([*map(_what, shown), *more]),
         Cell("<br>".join(f"{each.percent:+z.1f}" for each in shown), own[0].percent),
@@ -157,7 +161,7 @@ def _value(text: str) -> str:
     return plain(short) if " " in short else code(short or "unknown")
 
 
-def _settings(fleet: Fleet) -> list[Block]:
+def _settings(fleet: Fleet, names: Names) -> list[Block]:
     """How many of the machines with a setting deviate, and of those without."""
     rows: list[list[Cell | str]] = []
     for i, of in enumerate(fleet.classes):
@@ -178,7 +182,7 @@ def _settings(fleet: Fleet) -> list[Block]:
                     *_counted(machines, deviating),
                     _value(usual),
                     *_counted(same, deviating),
-                    _names(machines),
+                    names.some(machines),
                 ]
             )
     if not rows:
@@ -210,13 +214,11 @@ def _verb(many: Sequence[object], verb: str) -> str:
     return f"{verb}s" if len(many) == 1 else verb
 
 
-def _names(machines: Sequence[Machine]) -> str:
-    names = ", ".join(code(machine.name) for machine in machines[:_NAMED])
-    more = len(machines) - _NAMED
-    return f"{names} and {more} more" if more > 0 else names
-
-
 # ---------------------------------------------------------------- classes
+
+
+def _classes(fleet: Fleet) -> list[Block]:
+    return [_largest(fleet), _class_table(fleet)] if fleet.classes else []
 
 
 def _largest(fleet: Fleet) -> str:
@@ -249,7 +251,7 @@ def _measured(of: MachineClass) -> bool:
     return bool(of.compared)
 
 
-def _class(fleet: Fleet, at: int) -> Section:
+def _class(fleet: Fleet, at: int, names: Names) -> Section:
     of = fleet.classes[at]
     count = len({id(each.machine) for each in of.deviations})
     found = f"{plural(len(of.machines), 'machine')}: too few to tell which deviate."
@@ -282,7 +284,7 @@ def _class(fleet: Fleet, at: int) -> Section:
         "Deviate",
     ]
     blocks.append(units.table(headings, rows))
-    blocks += _hosts(fleet, of)
+    blocks += _hosts(fleet, of, names)
     title = f"Class {letter(at)}: {plain(of.key['CPU model'] or 'unknown CPU')}"
     return Section(title, blocks, 3)
 
@@ -309,7 +311,7 @@ def _range(one: Compared) -> str:
     return " to ".join(f"{100 * (bound - 1):+z.1f}" for bound in (cut[0], cut[-1]))
 
 
-def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
+def _hosts(fleet: Fleet, of: MachineClass, names: Names) -> list[Block]:
     """A folded table of all machines for each variant, by technique, the most deviating first."""
     order = [technique.value for technique in Technique]
     variants = sorted(
@@ -331,7 +333,7 @@ def _hosts(fleet: Fleet, of: MachineClass) -> list[Block]:
                 cells = values.setdefault(key, [NOTHING] * len(columns))
                 cells[at] = _host_cell(one, log, key in deviating)
         rows: list[list[Cell | units.Figures | str]] = [
-            [code(machines[key].name), *values[key]]
+            [names.of(machines[key]), *values[key]]
             for key in sorted(values, key=lambda key: (-far[key], machines[key].name))
         ]
         name = code(variant) if variant else "native's time, against the class's"
@@ -351,36 +353,3 @@ def _host_cell(one: Compared, log: float, deviates: bool) -> Cell | units.Figure
     if one.quantity.kind is Kind.OVERHEAD:
         return Cell(f"{mark}{times(value)}{mark}", value)
     return units.Figures([value], units.SECONDS, lambda texts: f"{mark}{texts[0]}{mark}")
-
-
-# ---------------------------------------------------------------- what could not be measured
-
-
-def _failures(fleet: Fleet) -> list[Block]:
-    reasons: dict[str, dict[str, int]] = {}
-    unfinished = []
-    for of in fleet.classes:
-        for machine in of.machines:
-            if machine.partial:
-                unfinished.append(machine)
-            for reason, count in machine.failed.items():
-                reasons.setdefault(reason, {})[machine.name] = count
-    blocks: list[Block] = []
-    if unfinished:
-        blocks.append(
-            f"Runs that did not measure all that they planned: {_names(unfinished)}. "
-            "`vbench run --resume` with the folder of such a run measures the rest."
-        )
-    rows = [
-        [
-            plain(reason),
-            str(sum(of.values())),
-            ", ".join(map(code, [*of][:_NAMED]))
-            + (f" and {len(of) - _NAMED} more" if len(of) > _NAMED else ""),
-        ]
-        for reason, of in sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-    ]
-    if rows:
-        blocks.append(f"Workloads failed for {plural(len(rows), 'reason')}.")
-        blocks.append(Table(["Why", "Workloads", "Machines"], rows))
-    return blocks

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vbench.errors import StoreError, UnreadableError, named
 from vbench.model import Result
-from vbench.results import recovery
+from vbench.results import recovery, unmeasured
 from vbench.results.formatting import plural
 from vbench.results.history import SCHEMA_VERSION, upgraded
 from vbench.results.journal import JOURNAL_NAME
 from vbench.results.reading import result_of
 from vbench.results.twins import Twins
+from vbench.results.unmeasured import AGAIN, Unmeasured
 
 _T = TypeVar("_T")
+_Tell = Callable[[str], None]
 _TOO_SHORT = "holds no measurement: the run ended before its first, or the file is cut"
 
 
 def load(path: Path) -> Result:
     """Read one result file. Raises UnreadableError: it is missing, foreign, damaged or newer."""
-    whole = _json(path)
+    return _result(path, _json(path))
+
+
+def _result(path: Path, whole: Any) -> Result:
     if not _is_vbench(whole):
         raise UnreadableError(
             f"{path} is JSON, but not a vbench result: it has no top-level key `vbench`",
@@ -31,16 +37,32 @@ def load(path: Path) -> Result:
     return _parse(path, whole)
 
 
-def load_all(paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None) -> list[Result]:
+def load_all(paths: Sequence[Path], tell: _Tell = lambda _: None) -> list[Result]:
     """All of `load_each`."""
     return list(load_each(paths, tell))
 
 
-def load_each(
-    paths: Sequence[Path], tell: Callable[[str], None] = lambda _: None
-) -> Iterator[Result]:
+def load_each(paths: Sequence[Path], tell: _Tell = lambda _: None) -> Iterator[Result]:
+    """The results of `load_files`, one by one. `tell` also gets a sentence about each host that
+    could not be measured. Raises UnreadableError where none was."""
+    failures: list[Unmeasured] = []
+    empty = True
+    for _, result in load_files(paths, tell, failures):
+        empty = False
+        yield result
+    said = [f"{each.host} was not measured: {each.reason}" for each in failures]
+    if empty and said:
+        raise UnreadableError("no host was measured", evidence="\n".join(said), remedy=AGAIN)
+    for sentence in said:
+        tell(sentence)
+
+
+def load_files(
+    paths: Sequence[Path], tell: _Tell, failures: list[Unmeasured]
+) -> Iterator[tuple[Path, Result]]:
     """Read files, journals, and all results of directories (if none lies there, of those in
-    them, however deep).
+    them, however deep), each with the path of its file. What says that a host could not be measured
+    goes to `failures`.
 
     Of a run that was killed, or still goes on, the journal is read: it knows most. So it is where a
     result file is damaged, or all are gone. `tell` gets a sentence about that, and about other JSON
@@ -49,56 +71,102 @@ def load_each(
     """
     known: set[Path] = set()
     twins = Twins()
+    reader = _Reader(tell, failures)
     for path in paths:
-        for found in _of_path(path, tell):
+        for found in reader.of_path(path):
             for file in [file for file in found if file not in known]:
                 twins.add(file, found[file])
                 known.add(file)
-                yield found[file]
+                yield file, found[file]
 
 
-def _of_path(path: Path, tell: Callable[[str], None]) -> Iterator[dict[Path, Result]]:
-    """Results by file, a folder at a time."""
-    if path.is_dir():
-        empty = True
-        for results in _below(path, tell):
-            empty &= not results
+@dataclass(frozen=True)
+class _Reader:
+    """Reads files and folders. What is no result goes to `tell` and `failures`."""
+
+    tell: _Tell
+    failures: list[Unmeasured]
+
+    def of_path(self, path: Path) -> Iterator[dict[Path, Result]]:
+        """Results by file, a folder at a time."""
+        if path.is_dir():
+            empty, before = True, len(self.failures)
+            for results in self._below(path):
+                empty &= not results
+                yield results
+            if empty and len(self.failures) == before:
+                raise UnreadableError(
+                    f"{path} holds no vbench result",
+                    remedy="name the folder that `vbench run` wrote with --out, or a file in it",
+                )
+        elif path.name == JOURNAL_NAME:
+            results = _of_journal(path)
+            if not results:
+                raise UnreadableError(f"{path} {_TOO_SHORT}", remedy="measure again")
             yield results
-        if empty:
+        elif not self._is_failure(path, whole := _json(path)):
+            yield {path.resolve(): _result(path, whole)}
+
+    def _below(self, folder: Path, depth: int = 0) -> Iterator[dict[Path, Result]]:
+        """Of a folder, or of all folders in it: CI's artefacts have one for each job, fleets one
+        for each month and host. Hidden folders are passed over. Links are followed where they lie
+        in the first folder: deeper ones may lead in circles."""
+        found = self._of_folder(folder)
+        yield found
+        if found:
+            return
+        try:
+            folders = sorted(each for each in folder.iterdir() if each.is_dir())
+        except OSError as error:
             raise UnreadableError(
-                f"{path} holds no vbench result",
-                remedy="name the folder that `vbench run` wrote with --out, or a file in it",
+                f"{folder} cannot be read: {error.strerror}", remedy="check its permissions"
+            ) from error
+        for each in folders:
+            if depth and each.is_symlink():
+                self.tell(f"{each} is a link to a folder; left out")
+            elif not each.name.startswith("."):
+                yield from self._below(each, depth + 1)
+
+    def _of_folder(self, folder: Path) -> dict[Path, Result]:
+        journal = folder / JOURNAL_NAME
+        if journal.is_file() and recovery.unfinished(journal):
+            if not (results := _of_journal(journal)):
+                self.tell(f"{journal} {_TOO_SHORT}")
+            return results
+        found: dict[Path, Result] = {}
+        unreadable: dict[Path, StoreError] = {}
+        for path in sorted(path for path in folder.glob("*.json") if not path.is_dir()):
+            try:
+                _expect_file(path)
+                whole = _json(path)
+                if _is_vbench(whole):
+                    found[path.resolve()] = _parse(path, whole)
+                elif not self._is_failure(path, whole):
+                    self.tell(f"{path} is not a result of vbench; left out")
+            except StoreError as error:
+                unreadable[path] = error
+        if journal.is_file() and (unreadable or not found) and recovery.readable(journal):
+            kept = _of_journal(journal)
+            by_name = {path.name: path for path in unreadable}
+            for path, result in kept.items():
+                if path.name in by_name or not by_name:
+                    unreadable.pop(by_name.get(path.name, path), None)
+                    found[path] = result
+                    self.tell(f"{path} is damaged or gone; its results are those of {journal}")
+        if unreadable:
+            raise UnreadableError(
+                f"{plural(len(unreadable), 'file')} of {folder} cannot be read",
+                evidence="\n".join(map(str, unreadable.values())),
+                remedy="move what is damaged or foreign out of that folder",
             )
-    elif path.name == JOURNAL_NAME:
-        results = _of_journal(path)
-        if not results:
-            raise UnreadableError(f"{path} {_TOO_SHORT}", remedy="measure again")
-        yield results
-    else:
-        yield {path.resolve(): load(path)}
+        return found
 
-
-def _below(
-    folder: Path, tell: Callable[[str], None], depth: int = 0
-) -> Iterator[dict[Path, Result]]:
-    """Of a folder, or of all folders in it: CI's artefacts have one for each job, fleets one for
-    each month and host. Hidden folders are passed over. Links are followed where they lie in the
-    first folder: deeper ones may lead in circles."""
-    found = _of_folder(folder, tell)
-    yield found
-    if found:
-        return
-    try:
-        folders = sorted(each for each in folder.iterdir() if each.is_dir())
-    except OSError as error:
-        raise UnreadableError(
-            f"{folder} cannot be read: {error.strerror}", remedy="check its permissions"
-        ) from error
-    for each in folders:
-        if depth and each.is_symlink():
-            tell(f"{each} is a link to a folder; left out")
-        elif not each.name.startswith("."):
-            yield from _below(each, tell, depth + 1)
+    def _is_failure(self, path: Path, whole: Any) -> bool:
+        """Whether a file says that a host could not be measured; then it is kept."""
+        if not isinstance(whole, dict) or unmeasured.KEY not in whole:
+            return False
+        self.failures.append(_checked(path, lambda: unmeasured.of(whole)))
+        return True
 
 
 def is_result(path: Path) -> bool:
@@ -106,44 +174,10 @@ def is_result(path: Path) -> bool:
     if not path.is_file() or path.name == JOURNAL_NAME:
         return path.is_file()
     try:
-        return _is_vbench(_json(path))
+        whole = _json(path)
+        return _is_vbench(whole) or (isinstance(whole, dict) and unmeasured.KEY in whole)
     except UnreadableError:
         return path.suffix == ".json"
-
-
-def _of_folder(folder: Path, tell: Callable[[str], None]) -> dict[Path, Result]:
-    journal = folder / JOURNAL_NAME
-    if journal.is_file() and recovery.unfinished(journal):
-        if not (results := _of_journal(journal)):
-            tell(f"{journal} {_TOO_SHORT}")
-        return results
-    found: dict[Path, Result] = {}
-    unreadable: dict[Path, StoreError] = {}
-    for path in sorted(path for path in folder.glob("*.json") if not path.is_dir()):
-        try:
-            _expect_file(path)
-            whole = _json(path)
-            if _is_vbench(whole):
-                found[path.resolve()] = _parse(path, whole)
-            else:
-                tell(f"{path} is not a result of vbench; left out")
-        except StoreError as error:
-            unreadable[path] = error
-    if journal.is_file() and (unreadable or not found) and recovery.readable(journal):
-        kept = _of_journal(journal)
-        by_name = {path.name: path for path in unreadable}
-        for path, result in kept.items():
-            if path.name in by_name or not by_name:
-                unreadable.pop(by_name.get(path.name, path), None)
-                found[path] = result
-                tell(f"{path} is damaged or gone; its results are those of {journal}")
-    if unreadable:
-        raise UnreadableError(
-            f"{plural(len(unreadable), 'file')} of {folder} cannot be read",
-            evidence="\n".join(map(str, unreadable.values())),
-            remedy="move what is damaged or foreign out of that folder",
-        )
-    return found
 
 
 def _expect_file(path: Path) -> None:
