@@ -11,15 +11,14 @@ from vbench.report.document import Block, link
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import APPLICATIONS, DATABASES, PROGRAMS, asked, measured
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, code
+from vbench.results.formatting import NOTHING, code, plain
 from vbench.results.stats import Overhead
 
 TITLE = "Applications"
 HOW_TO = "vbench run --workload 'app*'"
 _WHAT = (
-    "redis: a database in memory, a request. SQLite: a database on the disk, a transaction that is "
-    "synced. nginx: a web server, a request. tcc: many processes, a file. zstd: "
-    "compression, a file."
+    "redis is a database in memory, SQLite one on the disk that syncs each transaction, nginx a "
+    "web server. The C compiler starts many processes. zstd compresses."
 )
 
 
@@ -39,6 +38,8 @@ def line(gathered: Gathered) -> str:
 def section(panel: Panel) -> list[Block]:
     """A row for each variant: overhead of each application, native and guest as they are."""
     of = {variant: asked(panel, variant, APPLICATIONS) for variant in panel.variants()}
+    per = {item.workload: plain(item.unit) for items in of.values() for item in items}
+    headings = [f"{title}, per {per.get(name, '')}" for name, title in PROGRAMS.items()]
     rows: list[list[units.Figures | str]] = []
     for variant, items in of.items():
         known = {item.workload: item for item in items}
@@ -51,7 +52,7 @@ def section(panel: Panel) -> list[Block]:
         return []
     return [
         _sentence(panel),
-        units.table(["Variant", *PROGRAMS.values()], rows),
+        units.table(["Variant", *headings], rows),
         f"Guest ÷ native with its interval; below, native → guest. {_WHAT} What disturbed them "
         f"stands in {link('Every workload')}.",
     ]
