@@ -22,10 +22,11 @@ SEVERAL_CPUS = (
 MAY_BE_UNSUPPORTED = {
     "exit-hypercall": "no hypervisor answers a hypercall here",
     "exit-interrupt-processor": "needs two CPUs",
+    "memory-random-huge": "its kernel grants no huge pages",
     **dict.fromkeys(SEVERAL_CPUS, "needs two CPUs"),
 }
 # They need a network of their own between guest and host, which not every host may make.
-NETWORK = {"network-receive", "network-send", "network-rr"}
+NETWORK = {"network-receive", "network-send", "network-rr", "app-redis", "app-nginx"}
 
 
 NAMED = re.compile(r"^pytestmark = .*named=True", re.MULTILINE)
