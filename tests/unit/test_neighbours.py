@@ -17,12 +17,13 @@ from shell_runs import Runs
 
 from vbench import workloads
 from vbench.contract.host import Network
+from vbench.errors import WorkloadError
 from vbench.guest import target
 from vbench.guest.native import Native
 from vbench.hosts import local, netns
 from vbench.hosts.limits import limited
 from vbench.hosts.local import LocalHost
-from vbench.measure import isolation
+from vbench.measure import isolation, load
 from vbench.measure.isolation import TwoProcesses
 from vbench.model import ImageFiles, Item
 from vbench.results import loading
@@ -124,6 +125,20 @@ def test_guests_that_do_not_fit_are_not_launched(
     assert item.status == "unsupported"
     assert item.reason == "no guest fits into the host's memory"
     assert run.guests.made == []
+
+
+@needs_cc
+@pytest.mark.usefixtures("programs")
+def test_guests_end_where_memory_does_and_that_is_said(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "local_bridge", no_bridge)
+    left_mib = iter([1000.0, 10.0])  # before the first guest, and before the second
+    monkeypatch.setattr(load, "available_mib", lambda _host: next(left_mib))
+    (pair,) = measured(run, shortened(("_SPARE_MIB = 0", "_SPARE_MIB = 100"))).pairs
+    assert pair.counters["ended_by_memory"] == 1
+    assert not [name for name in pair.counters if name.startswith("2 ")]
+    assert len(run.guests.made) == 1
 
 
 def test_a_plain_run_does_not_take_that_long(run: Runs) -> None:
@@ -231,6 +246,17 @@ def test_plain_processes_are_disturbed_within_their_limits_and_nothing_is_left(
         assert set(found.work_s) == set(isolation.WORK)
         assert all(seconds > 0 for seconds in found.work_s.values())
     assert cgroups() == groups
+
+
+@needs_cc
+@pytest.mark.usefixtures("programs")
+def test_a_disruptor_does_not_outlive_its_victim(
+    host: LocalHost, image: ImageFiles, probe: Path
+) -> None:
+    sides = TwoProcesses(Native(host, image, pin=False), None, None)
+    with pytest.raises(WorkloadError, match="ended with status 137"):
+        isolation.disturbed(sides, {"work": "sleep 0.2; kill -KILL $$"}, "cpu")
+    assert gone(Path(image.root) / "bin" / probe.name)
 
 
 @needs_cc

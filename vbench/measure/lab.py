@@ -66,8 +66,10 @@ class Lab:
 
     @property
     def rounds(self) -> range:
-        """How often a boot's figures are taken."""
-        return range(self._recorder.plan.rounds)
+        """How often a boot's figures are taken: twice at least unless the user said how often, for
+        a range, as one boot of a scenario is all that is measured."""
+        plan = self._recorder.plan
+        return range(plan.rounds if plan.fixed_rounds else max(2, plan.rounds))
 
     @property
     def left_s(self) -> float:

@@ -29,6 +29,11 @@ _LIMITS = (
     "cannot time its own stop: *clock lost* is by how much its clock fell behind the host's."
 )
 
+_NOT_EXACT = (
+    "None of these figures is an exact count. Guests, hypervisors and clients wait for each other "
+    "here, and for what drives them from outside of the testbed. Waiting passes as on the wall."
+)
+
 
 def measured(panel: Panel, kind: str) -> list[Item]:
     """Scenarios of a kind that were measured here, in the order of the workloads."""
@@ -224,7 +229,8 @@ def tables(panel: Panel) -> list[Block]:
         blocks += [f"**{kind.capitalize()}**", units.table(headings, rows)]
     if not blocks:
         return []
-    return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS}"]
+    counted = "" if panel.wall else f" {_NOT_EXACT}"
+    return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS}{counted}"]
 
 
 def _name(item: Item) -> str:

@@ -25,7 +25,7 @@ _COUNTED_S = {"cpu": 5.0, "memory": 8.0, "syscall": 7.0, "disk": 8.0, "network":
               "exit": 3.5, "boot": 0.05}  # fmt: skip
 _OTHER_S = 3.0
 _LATER = 0.55  # a later boot does not calibrate
-_SCENARIO_S = {"provisioning": 6.0, "snapshot": 9.0, "migration": 14.0}
+_SCENARIO_S = {"provisioning": 6.0, "snapshot": 9.0, "migration": 19.0}
 _SCENARIO_OTHER_S = 120.0
 _COUNTED = 5.0  # a scenario in the testbed, so many times
 _BOOT_S, _COUNTED_BOOT_S = 5.0, 15.0
