@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from xml.etree.ElementTree import tostring
 
@@ -20,7 +20,7 @@ from tests.integration.libvirt_daemon import daemons
 from tests.integration.ssh_server import SSHD, ssh_program, ssh_server
 from vbench import image
 from vbench.contract.registry import Registry
-from vbench.errors import AttestationError, GuestLost, LaunchError
+from vbench.errors import AttestationError, GuestError, GuestLost, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
@@ -133,6 +133,46 @@ def test_it_stands_still_and_goes_on(guest: BootedGuest) -> None:
     after = guest.usage()
     assert set(after) == {"host_cpu_s", "vcpu_cpu_s", "vcpu_wait_s"}
     assert after["vcpu_cpu_s"] > before["vcpu_cpu_s"]
+
+
+def test_a_domain_is_restored_as_it_was_saved(host: LocalHost, virsh: Virsh) -> None:
+    with ExitStack() as stack:
+        small = LibvirtOptions(memory=256)
+        guest = stack.enter_context(QEMU.launch(host, image.ensure(), small))
+        folder = stack.enter_context(host.workdir())
+        life = guest.life
+        assert life is not None
+        succeed(guest, "echo mine >/tmp/whose", timeout_s=30)
+        saved = life.save(guest, folder)
+        succeed(guest, "rm /tmp/whose", timeout_s=30)  # it goes on
+        assert 30 < saved.counts["state_mib"] < 300
+        with pytest.raises(Unsupported, match="one domain of a name"):
+            life.restore(saved, host)
+        guest.close()
+        assert machine(guest).name not in names(virsh)
+        again = life.restore(saved, host)
+        stack.callback(again.close)
+        assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
+        assert "by libvirt" in QEMU.attest(again).summary
+        assert [phase.phase for phase in again.phases] == ["loaded", "command"]
+    assert machine(guest).name not in names(virsh)
+
+
+def test_a_full_disk_while_saving_leaves_the_domain_and_no_file(
+    guest: BootedGuest, host: LocalHost, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a small disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60M", "tmpfs", tmp_path], check=True)
+    try:
+        assert guest.life is not None
+        with pytest.raises(GuestError, match="virsh snapshot-create-as") as caught:
+            guest.life.save(guest, str(tmp_path))
+        assert "No space left" in caught.value.evidence or "100%" in caught.value.evidence
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    succeed(guest, "true", timeout_s=30)
 
 
 def test_its_network_is_the_measuring_network_where_root_may_have_one(

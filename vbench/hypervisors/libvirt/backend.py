@@ -29,6 +29,7 @@ from vbench.hosts.pinning import UNPINNED, Placement, parse_list, placement
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.libvirt import network, truth, tuning
 from vbench.hypervisors.libvirt.domain import NAME_PREFIX, Supplied
+from vbench.hypervisors.libvirt.life import LIFECYCLE, LibvirtLife
 from vbench.hypervisors.libvirt.machine import LibvirtMachine
 from vbench.hypervisors.libvirt.tuning import DISK_DRIVERS, NIC_DRIVERS, Tuning
 from vbench.hypervisors.libvirt.virsh import TIMEOUT_S, Virsh, end_script
@@ -193,8 +194,11 @@ class LibvirtBackend(OnAskedHost):
             timeout_s = BOOT_TIMEOUT_S[self.type]
             watch.kernel(machine.wait_ready(timeout_s * host.timeout_scale))
             watch.reached("ready")
-            ssh = _log_in(host, measuring, files, keys, machine, timeout_s / 2, stack)
-            shell = GuestShell(machine, ssh, host)
+
+            def logged_in(machine: LibvirtMachine, stack: ExitStack) -> SshConnection:
+                return _log_in(host, measuring, files, keys, machine, timeout_s / 2, stack)
+
+            shell = GuestShell(machine, logged_in(machine, stack), host)
             hang_up_at_its_end(shell)
             observed = observe(shell)
             watch.reached("command")
@@ -225,10 +229,12 @@ class LibvirtBackend(OnAskedHost):
                     disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
                     pausable=True,
                     usage=UsageScope.GUEST,
+                    lifecycle=LIFECYCLE,
                 ),
                 device=_device(plan, options, virsh),
                 observed=observed,
                 phases=watch.phases,
+                life=LibvirtLife(supplied, logged_in, timeout_s),
                 cleanup=stack.pop_all(),
             )
 

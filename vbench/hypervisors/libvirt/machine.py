@@ -16,9 +16,10 @@ from vbench.hypervisors.qemu.machine import QemuProcess
 from vbench.hypervisors.qemu.threads import ThreadTimes, kernel_threads
 
 # $1 working directory, $2 URI, $3 console. virsh takes its commands from our stream and keeps the
-# connection: libvirt ends the domain when that closes, however that happens. QEMU alone writes to
-# the console's FIFO, so its end is the end of this. virsh then has no more commands, and says
-# before it ends why the one that it was at failed.
+# connection: libvirt ends the domain when that closes, however that happens. One that was restored
+# it keeps: whoever made it ends that by `end_script`. QEMU alone writes to the console's FIFO, so
+# its end is the end of this. virsh then has no more commands, and says before it ends why the one
+# that it was at failed.
 _LIFE = r"""
 exec 3<&0 >&2 </dev/null
 umask 077
@@ -30,8 +31,7 @@ cat "$3.out" 3<&-
 kill $feeds
 wait
 """
-_CREATE = "create domain.xml --autodestroy\n"
-_RESULT = re.compile(r"^(?:virsh # )*(?:error: |Domain '.*' created from )")
+_RESULT = re.compile(r"^(?:virsh # )*(?:error: |Domain '.*' created from |Domain restored from )")
 _FAILED = re.compile(r"^(?:virsh # )*error: ")
 # $1 name: the process that has it on its command line, and that command line
 _FIND = r"""
@@ -43,23 +43,28 @@ exit 1
 
 
 class LibvirtMachine(QemuProcess):
-    """A domain, from `virsh create` on. It lives as long as virsh's connection, `process`."""
+    """A domain, from `virsh create` or `virsh restore` on. It lives as long as virsh's connection,
+    `process`."""
 
-    def __init__(self, virsh: Virsh, plan: Tuning, supplied: Supplied) -> None:
-        """Start it. Raises LaunchError with libvirt's own words."""
+    def __init__(
+        self, virsh: Virsh, plan: Tuning, supplied: Supplied, state: str = "", xml: str = ""
+    ) -> None:
+        """Start it, or restore it from the file `state` with the settings that `xml` has. Raises
+        LaunchError with libvirt's own words."""
         self.host = virsh.host
         self.virsh = virsh
         self.plan = plan
         self.name = supplied.name
-        self.xml = domain(plan, supplied)
+        self.xml = xml or domain(plan, supplied)
         file = f"{supplied.folder}/domain.xml"
-        self.argv: tuple[str, ...] = tuple(virsh.argv("create", file))
+        how = ("restore", state, "--xml", file) if state else ("create", file, "--autodestroy")
+        self.argv: tuple[str, ...] = tuple(virsh.argv(*how))
         self.host.write(file, self.xml.encode())
         arguments = (supplied.folder, virsh.uri, supplied.console)
         script = ["sh", "-c", _LIFE, "vbench-domain", *arguments]
         self.process = self.host.start(script)
         try:
-            self._create()
+            self._create(shlex.join(how))
             self.pid, self.argv = self._find()
             self.vcpu_threads = [int(cpu["thread-id"]) for cpu in self.query("query-cpus-fast")]
             self._times = ThreadTimes(
@@ -74,9 +79,9 @@ class LibvirtMachine(QemuProcess):
             self.process.kill()
             raise
 
-    def _create(self) -> None:
+    def _create(self, command: str) -> None:
         with contextlib.suppress(OSError):  # it has ended, and says why
-            self.process.stream.sendall(_CREATE.encode())
+            self.process.stream.sendall(f"{command}\n".encode())
         timeout_s = TIMEOUT_S * self.host.timeout_scale
         result = self.process.wait_for(lambda line: bool(_RESULT.match(line)), timeout_s)
         if result is None or _FAILED.match(result):
