@@ -95,6 +95,18 @@ def test_what_could_not_be_measured_is_listed() -> None:
     assert "Everything that was asked for was measured" in markdown(result(item("a", pairs(2.0))))
 
 
+def test_guests_with_one_cpu_say_how_to_measure_several() -> None:
+    whole = [item(f"{c}-a", pairs(2.0), category=c) for c in ("cpu", "memory", "syscall")]
+    one = launch("tcg", 0, device=DeviceSettings(vcpus=1))
+    two = launch("tcg", 0, device=DeviceSettings(vcpus=2))
+    how = "`vbench run --backend tcg,vcpus=2 --workload 'smp/*'`"
+    assert how in chapter(markdown(result(*whole, launches=(one,))), "## Not measured")
+    assert how not in markdown(result(*whole, launches=(two,)))
+    assert how not in markdown(result(whole[0], launches=(one,)))  # a part was asked for
+    of_several = item("smp-lock", pairs(2.0), category="smp")
+    assert how not in markdown(result(*whole, of_several, launches=(one,)))
+
+
 def test_workloads_that_lack_one_thing_share_a_line() -> None:
     of = [
         item(name, (), status=Status.UNSUPPORTED, reason=why)

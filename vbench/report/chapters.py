@@ -27,6 +27,7 @@ from vbench.report import (
     sentences,
     several,
     types_chapter,
+    unmeasured,
 )
 from vbench.report.document import Block, Commands, Document, Picture, Section, link
 from vbench.report.gather import Gathered, Panel
@@ -57,8 +58,8 @@ def document(gathered: Gathered) -> Document:
         *_per_panel(scenarios.TITLE, gathered, _scenarios),
         *_chapter(claims.TITLE, claims.section(gathered)),
         *_per_panel("Every workload", gathered, _workloads),
-        *_chapter("Not measured", sections.unmeasured(gathered)),
-        *_chapter("Results that were not merged", sections.refused(gathered)),
+        *_chapter("Not measured", unmeasured.section(gathered)),
+        *_chapter("Results that were not merged", unmeasured.refused(gathered)),
         *_chapter(reading.GLOSSARY, [*reading.glossary(), *sections.flags(gathered)]),
         *_provenance(gathered),
     ]

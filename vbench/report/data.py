@@ -20,9 +20,9 @@ from vbench.report import (
     overview,
     reference,
     scenarios,
-    sections,
     sentences,
     units,
+    unmeasured,
 )
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import Measured
@@ -93,7 +93,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
 def _left_out(panel: Panel, variant: str) -> dict[str, Any]:
     """Of a variant that measured only some workloads; those that failed are in the series."""
     only = panel.reduced_to[variant]
-    _, why, how = sections.left_out(panel, variant, only)
+    _, why, how = unmeasured.left_out(panel, variant, only)
     return {"variant": variant, "measured": list(only), "reason": why, "remedy": how}
 
 

@@ -331,4 +331,6 @@ def _advice(gathered: Gathered) -> list[Block]:
             "No hardware-assisted guest was timed here. If you can choose the machine, take one "
             f"with KVM, and measure there.{costs}"
         )
+    if texts:
+        texts.append(f"All figures: {link('Techniques')}, {link('Disk and network')}.")
     return [f"**What should I use on this machine?** {' '.join(texts)}"] if texts else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vbench.model import CATEGORIES, ON_DEVICES, SCENARIOS, HostKind, Item, Statistic, Status
+from vbench.model import CATEGORIES, SCENARIOS, Item, Statistic, Status
 from vbench.report import cells, units
 from vbench.report.choice import parted
 from vbench.report.document import Block, Cell, Fold, Table
@@ -29,7 +29,6 @@ _OWN_COLUMNS = ("host_cpu_s", "vcpu_wait_s")
 # as cycles, and as the CPU time of all other threads, in the section about exits
 _SHOWN_ELSEWHERE = ("tsc_ticks", "vcpu_cpu_s")
 
-_NAMED = 6  # so many patterns of workloads are named in a cell
 _ROUNDS = f"Boots {TIMES} rounds"
 _HEADINGS = (
     "Workload",
@@ -287,78 +286,6 @@ def _boot(name: str, seconds: float) -> str:
     return f"{seconds:.2f}" if name.startswith("kernel ") else number(seconds)
 
 
-def unmeasured(gathered: Gathered) -> list[Block]:
-    """What could not be measured, why, and what to do; the same reason once."""
-    rows = []
-    for panel in gathered.panels:
-        host = code(panel.host.identity)
-        for entry in panel.unavailable:
-            what = f"{code(entry.backend)} ({entry.technique})"
-            rows.append([host, what, plain(entry.reason), plain(entry.remedy) or NOTHING])
-        for variant, globs in sorted(panel.reduced_to.items()):
-            what, why, how = left_out(panel, variant, globs)
-            rows.append([host, what, why, code(how)])
-        by_reason: dict[tuple[str, str, str], list[str]] = {}
-        for item in panel.items:
-            if item.status is not Status.OK:
-                key = (item.workload, item.status.value, item.reason)
-                by_reason.setdefault(key, []).append(item.variant)
-        alike: dict[tuple[str, str, str], list[str]] = {}
-        for (workload, status, reason), variants in sorted(by_reason.items()):
-            where = ", ".join(map(code, variants))
-            alike.setdefault((where, status, reason), []).append(plain(workload))
-        for (where, status, reason), workloads in alike.items():
-            what = f"{', '.join(workloads)} on {where}"
-            rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
-    if not rows:
-        return ["Everything that was asked for was measured."]
-    backends = {entry.backend for panel in gathered.panels for entry in panel.unavailable}
-    series = [item.status for panel in gathered.panels for item in panel.items]
-    failed, unsupported = (series.count(s) for s in (Status.FAILED, Status.UNSUPPORTED))
-    texts = [
-        f"{plural(len(backends), 'backend')} could not be used somewhere" if backends else "",
-        f"{unsupported} workloads are not possible on their variant" if unsupported else "",
-        f"{plural(failed, 'workload')} failed" if failed else "",
-    ]
-    text = ", ".join(filter(None, texts)) or "Some workloads were left out"
-    return [
-        f"{text}; each with its reason.",
-        Table(["Host", "What", "Why not", "What to do"], rows),
-    ]
-
-
-def left_out(panel: Panel, variant: str, globs: Sequence[str]) -> tuple[str, str, str]:
-    """What a variant that measured only `globs` lacks, why, and what to do. Older results have
-    fewer categories in the same sets, so that a set is known by what it has and what it lacks."""
-    categories = {glob.removesuffix("/*") for glob in globs if glob.endswith("/*")}
-    whole = len(categories) == len(globs) and categories <= set(CATEGORIES)
-    how = f"vbench run --backend {variant}"
-    kept = ", ".join(map(code, globs))
-    if len(globs) > _NAMED:
-        kept = f"{len(globs)} workloads that stand for the others"
-    what = f"{code(variant)}: all but {kept}"
-    if whole and categories <= {glob.removesuffix("/*") for glob in ON_DEVICES}:
-        why = (
-            "only its devices differ from those of another variant; a run that names no backend "
-            "measures what goes through them"
-        )
-    elif whole and "cpu" in categories and "exit" not in categories:
-        programs = " and real programs" if "app" not in categories else ""
-        what = f"{code(variant)}: {code('exit/*')}{programs}"
-        why = (
-            "none of these events makes such a guest leave for a hypervisor; a run that names no "
-            "backend leaves them out"
-        )
-        if programs:
-            why += "; programs are measured in guests as one has them"
-    elif panel.host.kind is HostKind.TESTBED:
-        why = "a run that names no host, or with --quick, takes a reduced set to the testbed"
-        how = f"vbench run --host testbed --backend {variant}"
-    else:
-        why = "a run with --quick, or one that names no backend, takes what is representative"
-    return what, why, how
-
-
 def flags(gathered: Gathered) -> list[Block]:
     """The meaning of each flag that occurs."""
     found = sorted(
@@ -373,13 +300,3 @@ def flags(gathered: Gathered) -> list[Block]:
         return ["No round and no item carries a flag."]
     rows = [[f"**{plain(flag)}**", cells.FLAGS.get(flag, "set by a plugin")] for flag in found]
     return [Table(["Flag", "Meaning"], rows)]
-
-
-def refused(gathered: Gathered) -> list[Block]:
-    """Unlike things that were not put into one cell."""
-    if not gathered.refused:
-        return []
-    count = (
-        f"{plural(len(gathered.refused), 'result')} stayed apart, because they are unlike others:"
-    )
-    return ["\n".join([count, "", *(f"- {note}" for note in gathered.refused)])]
