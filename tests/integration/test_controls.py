@@ -20,6 +20,8 @@ from vbench.guest.native import Native
 from vbench.hosts.local import LocalHost
 from vbench.measure.plan import Plan
 
+pytestmark = pytest.mark.alone
+
 PLAN = Plan(rounds=2, target_s=0.1)
 LEAST_BOOTS, HALF_WIDTH, PATIENCE_S = 6, 0.02, 45.0
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Vbench
 
-pytestmark = pytest.mark.tcg
+pytestmark = [pytest.mark.tcg, pytest.mark.alone]
 KSM = Path("/sys/kernel/mm/ksm/run")
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.conftest import Vbench
 from vbench import workloads
 
-pytestmark = pytest.mark.tcg
+pytestmark = [pytest.mark.tcg, pytest.mark.alone]
 
 SEVERAL_CPUS = (
     *("smp-wakeup", "smp-lock", "smp-kernel-lock", "smp-shootdown"),
