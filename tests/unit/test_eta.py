@@ -27,20 +27,20 @@ def eta() -> Any:
 
 
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name)
-def test_from_a_third_of_a_run_on_the_time_left_is_right_within_a_quarter(
-    eta: Any, path: Path
-) -> None:
-    """Of what is left, or within 15 s."""
+def test_from_a_third_of_a_run_on_the_time_left_is_right(eta: Any, path: Path) -> None:
+    """Within a quarter of what is left or 15 s, nine times of ten, and never by more than 40 %."""
     found = list(eta.errors(eta.Replay(eta.read(path)), lanes=2))
-    assert len(found) > 20
-    assert (eta.LIMIT, eta.FREE_S, eta.FROM) == (0.25, 15.0, 1 / 3)
-    assert eta.worst(found) <= eta.LIMIT
+    assert len(found) > 40
+    assert eta.right(found) >= eta.RIGHT
+    assert eta.worst(found) <= 0.4
 
 
 def test_a_wrong_estimate_is_found(eta: Any) -> None:
+    assert (eta.LIMIT, eta.FREE_S, eta.FROM, eta.RIGHT) == (0.25, 15.0, 1 / 3, 0.9)
     found = [(0.2, 900.0, 80.0, 10.0), (0.5, 60.0, 50.0, 0.2), (0.9, 24.0, 10.0, 1.4)]
-    assert eta.worst(found) == 0.0  # too early, or by less than 15 s
-    assert eta.worst([*found, (0.6, 60.0, 40.0, 0.5)]) == 0.5
+    assert (eta.right(found), eta.worst(found)) == (1.0, 0.0)  # too early, or by less than 15 s
+    found.append((0.6, 60.0, 40.0, 0.5))
+    assert (eta.right(found), eta.worst(found)) == (2 / 3, 0.5)
 
 
 def test_a_recorded_run_tells_of_no_machine() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 from vbench.contract.host import Host
@@ -19,22 +18,23 @@ from vbench.run.schedule import Task, counts
 # Seconds that the first boot of a workload of a category takes, without booting: medians of a
 # default run (benchmarks/eta.py prints those of a journal) on two cores of an AMD EPYC, November
 # 2026. Only their proportions matter once a part of a run is over.
-_WALL_S = {"cpu": 2.0, "memory": 3.5, "syscall": 2.0, "disk": 2.0, "network": 2.5, "exit": 1.5,
-           "boot": 0.05}  # fmt: skip
-_COUNTED_S = {"cpu": 5.0, "memory": 8.0, "syscall": 7.0, "disk": 8.0, "network": 14.0,
-              "exit": 3.5, "boot": 0.05}  # fmt: skip
+_WALL_S = {"cpu": 2.1, "memory": 3.2, "syscall": 1.6, "disk": 1.4, "network": 2.5, "exit": 0.6,
+           "interrupt": 1.2, "app": 3.8, "boot": 0.05}  # fmt: skip
+_COUNTED_S = {"cpu": 3.0, "memory": 6.0, "syscall": 4.5, "disk": 12.0, "network": 14.0,
+              "exit": 2.3, "app": 10.0, "boot": 0.05}  # fmt: skip
 _OTHER_S = 3.0
-_LATER = 0.55  # a later boot does not calibrate
+_LATER, _COUNTED_LATER = 0.65, 0.3  # a later boot does not calibrate, nor count exits
 _SCENARIO_S = {"provisioning": 6.0, "snapshot": 9.0, "migration": 19.0}
 _SCENARIO_OTHER_S = 120.0
 _COUNTED = 5.0  # a scenario in the testbed, so many times
-_BOOT_S, _COUNTED_BOOT_S = 5.0, 15.0
+_BOOT_S, _COUNTED_BOOT_S = 5.0, 24.0
 _OWN_GUEST = 2.0  # one with options, mostly that it boots through the firmware
-_HOST_S = 15.0  # until a testbed is up
+_HOST_S = 28.0  # until a testbed is up
 # Which share of the tasks that may decide nothing is measured, and as if it was seen so often.
-_MEASURED_SHARE, _SEEN = 0.15, 10
+_MEASURED_SHARE, _SEEN = 0.12, 10
+_AGAIN_SHARE = 0.6  # of those whose item needed the boot before
 # What was taken so far counts against what is expected by this many seconds of expectation, at
-# each level: of the run, of its host, its series, and of the same task on another boot.
+# each level: of all hosts of a name, its series, and of the same task on another boot.
 _DOUBT_S = 8.0
 _DOUBT_OF_ITEM = 0.15  # a share of what is expected of it
 _FORGOTTEN_S = 300.0  # after so long it counts for a third
@@ -53,14 +53,14 @@ class _Ratios:
 
     def add(self, keys: _Keys, took_s: float, expected_s: float, now_s: float) -> None:
         """`keys` name a thing from the widest that it belongs to down to itself."""
-        for depth in range(len(keys) + 1):
+        for depth in range(1, len(keys) + 1):
             took, expected = self._at(keys[:depth], now_s)
             self._known[keys[:depth]] = took + took_s, expected + expected_s, now_s
 
     def of(self, keys: _Keys, expected_s: float, now_s: float) -> float:
         """How many times as long as expected it takes."""
         ratio = 1.0
-        for depth in range(len(keys) + 1):
+        for depth in range(1, len(keys) + 1):
             doubt_s = _DOUBT_S if depth < len(keys) else _DOUBT_OF_ITEM * expected_s
             took, expected = self._at(keys[:depth], now_s)
             ratio = (took + doubt_s * ratio) / (expected + doubt_s)
@@ -100,7 +100,7 @@ class Estimate:
     def is_up(self, host: Host, now_s: float) -> None:
         """Its machine answers."""
         self._down.discard(host)
-        self._hosts.add((), now_s - self._began[host], _HOST_S, now_s)
+        self._hosts.add((host.name,), now_s - self._began[host], _HOST_S, now_s)
         self._began[host] = now_s
 
     def took(self, task: Task, booting_s: float, rest_s: float, now_s: float) -> None:
@@ -144,7 +144,7 @@ class Estimate:
         """Seconds until all is measured."""
         in_turn, by_lane = 0.0, dict.fromkeys((*self._running, *self._waiting), 0.0)
         for host in self._down:
-            by_lane[host] += _HOST_S * self._hosts.of((), _HOST_S, now_s)
+            by_lane[host] += _HOST_S * self._hosts.of((host.name,), _HOST_S, now_s)
         for seconds, task in self._costs(now_s):
             if counts(task.series):
                 by_lane[task.series.host] += seconds
@@ -159,19 +159,25 @@ class Estimate:
 
     def _costs(self, now_s: float) -> Iterator[tuple[float, Task]]:
         made = (sum(self._late) + _SEEN * _MEASURED_SHARE) / (len(self._late) + _SEEN)
-        none: dict[Hashable, float] = defaultdict(
-            lambda: 1.0
-        )  # of a guest's tasks is measured: how likely that is
+        none: dict[Hashable, float] = {}  # of a guest's tasks is measured: how likely that is
         for task in self._left.values():
             takes_s = expected_s(task)
-            late = task.boot >= self._may_decide_nothing and task.key not in self._sure
-            share = made if late else 1.0
-            none[task.guest] *= 1.0 - share
+            share = self._share(task, made)
+            # the figures of a variant vary alike: one that needs a boot is seldom alone
+            none[task.guest] = min(none.get(task.guest, 1.0) * math.sqrt(1.0 - share), 1.0 - share)
             yield share * takes_s * self._tasks.of(_names(task), takes_s, now_s), task
         for guest, task in self._boots_left.items():
             if not task.workload.info.scenario:
-                takes_s = (1.0 - none[guest]) * _boot_s(task)
-                yield takes_s * self._boots.of(_boot_names(task), _boot_s(task), now_s), task
+                takes_s = _boot_s(task)
+                ratio = self._boots.of(_boot_names(task), takes_s, now_s)
+                yield (1.0 - none[guest]) * takes_s * ratio, task
+
+    def _share(self, task: Task, made: float) -> float:
+        """How likely it is measured, where of those that may decide nothing `made` are."""
+        if task.boot < self._may_decide_nothing or task.key in self._sure:
+            return 1.0
+        again = any((*task.key[:2], boot) in self._sure for boot in range(task.boot))
+        return max(made, _AGAIN_SHARE) if again else made
 
 
 def in_lanes(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -196,7 +202,8 @@ def expected_s(task: Task) -> float:
     if info.scenario:
         return _SCENARIO_S.get(info.category, _SCENARIO_OTHER_S) * (_COUNTED if counted else 1)
     table = _COUNTED_S if counted else _WALL_S
-    return table.get(info.category, _OTHER_S) * (_LATER if task.boot else 1.0)
+    later = _COUNTED_LATER if counted else _LATER
+    return table.get(info.category, _OTHER_S) * (later if task.boot else 1.0)
 
 
 def _boot_s(task: Task) -> float:
