@@ -160,3 +160,11 @@ def test_the_command_writes_markdown_html_csv_and_otavas_files(
         assert {test["time_column"], *test["attributes"], "value"} == set(columns)
     assert main([*words, "--otava", str(otava)]) == 2, "a folder that is there is left alone"
     assert main([*words, "--csv", str(tmp_path / "runs/run0/tcg.json")]) == 2
+
+
+def test_of_too_few_runs_nobody_can_tell() -> None:
+    page = text([run(day) for day in range(7)])
+    assert "No series changed" not in page
+    assert "2 series have too few runs to tell whether the level changed: less than 8." in page
+    assert "0 of 0 series with enough runs changed" in " ".join(page.split())
+    assert "too few" not in text([run(day) for day in range(8)])

@@ -49,20 +49,31 @@ def _answer(timeline: Timeline) -> list[Block]:
     hosts = len({line.name.host for line in timeline.lines})
     turns = sum(len(line.turns) for line in timeline.lines)
     moved = sum(bool(line.turns) for line in timeline.lines)
+    short = sum(not _judged(line) for line in timeline.lines)
     text = (
         f"{plural(len(runs), 'run')} from {_day(runs[0])} to {_day(runs[-1])}, "
         f"{len(timeline.lines)} series on {plural(hosts, 'host')}. "
     )
     if turns:
         text += f"**{plural(turns, 'change')} of level** in {moved} series."
-    else:
+    elif short < len(timeline.lines):
         text += "**No series changed its level.**"
+    if short:
+        text += (
+            f" {short} series {'has' if short == 1 else 'have'} too few runs "
+            f"to tell whether the level changed: less than {2 * MIN_SIDE}."
+        )
     if timeline.once:
         text += (
             " Each run was on another host, so no series has a second point: `--by-class` takes "
             "machines of one class for one."
         )
     return [text]
+
+
+def _judged(line: Line) -> bool:
+    """Whether there are enough runs for two levels."""
+    return len(line.points) >= 2 * MIN_SIDE
 
 
 def _day(started: str) -> str:
@@ -139,9 +150,9 @@ def _head(line: Line) -> str:
 def _lines(timeline: Timeline) -> list[Block]:
     moved = sum(bool(line.turns) for line in timeline.lines)
     blocks: list[Block] = [
-        f"{moved} of {len(timeline.lines)} series changed their level. A line has a bar for each "
-        "run, from the least to the most of its series; `│` stands where the level changed, `:` "
-        "where a condition did."
+        f"{moved} of {sum(map(_judged, timeline.lines))} series with enough runs changed their "
+        "level. A line has a bar for each run, from the least to the most of its series; `│` "
+        "stands where the level changed, `:` where a condition did."
     ]
     for host in dict.fromkeys(line.name.host for line in timeline.lines):
         rows = [_line_row(line) for line in timeline.lines if line.name.host == host]
