@@ -73,7 +73,7 @@ def overhead(result: Result) -> float:
 def failures(results: Path) -> dict[str, str]:
     """The hosts in the first table of the chapter on what failed, with what stands there."""
     chapter = (results / "fleet.md").read_text().partition("## Not measured")[2].partition("\n#")[0]
-    rows = [line for line in chapter.splitlines() if line.startswith("| `node")]
+    rows = [line for line in chapter.splitlines() if line.startswith(("| `node", "| [`node"))]
     return {row.split("`")[1]: row for row in rows}
 
 

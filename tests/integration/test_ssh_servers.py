@@ -212,6 +212,21 @@ def test_no_room_for_the_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert "make room" in caught.value.remedy
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
+def test_no_room_for_the_scratch_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = 'mount -t tmpfs -o size=9m none "$0" && exec "$@"'
+    within = ("unshare", "-m", "sh", "-c", small, str(root / "tmp"))
+    with ssh_server(root, within=within) as server, host_on(server, monkeypatch) as host:
+        with pytest.raises(HostError, match="No space left on device") as caught:
+            host.fill_scratch()
+        assert "cannot write the scratch disk" in caught.value.what
+        assert "free 256 MiB there" in caught.value.remedy
+        host.close()
+        with contextlib.closing(SshHost(server.address)) as again:
+            listed = again.run(["find", str(root / "tmp"), "-name", "scratch"], timeout_s=20)
+            assert listed.stdout == ""
+
+
 def test_a_cache_that_cannot_be_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = f"SetEnv SHLVL=2 VBENCH_CACHE=/proc/nowhere VBENCH_TMP={root}/tmp"
     with ssh_server(root, places) as server, host_on(server, monkeypatch) as host:

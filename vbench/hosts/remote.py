@@ -359,7 +359,14 @@ class SshHost:
         if not self._scratch_filled:
             fill = ("dd", "if=/dev/urandom", f"of={path}", "bs=1M", f"count={SCRATCH_MIB}")
             # nocache: out of the page cache, where direct I/O would have to look first
-            self._must(*fill, "conv=notrunc,fsync", "oflag=nocache", timeout_s=120.0)
+            output = self.run([*fill, "conv=notrunc,fsync", "oflag=nocache"], timeout_s=120.0)
+            if output.status != 0:
+                reason = output.stderr.partition("\n")[0].rpartition(": ")[2]
+                raise HostError(
+                    f"cannot write the scratch disk {path} on {self.name}: {reason}",
+                    evidence=output.stderr,
+                    remedy=f"free {SCRATCH_MIB} MiB there, or set VBENCH_TMP there to another disk",
+                )
             self._scratch_filled = True
 
     def network(self) -> Network | None:

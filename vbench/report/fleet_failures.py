@@ -22,18 +22,19 @@ def sentence(fleet: Fleet) -> str:
 
 def blocks(fleet: Fleet, names: Names) -> list[Block]:
     """The chapter."""
-    return [*_hosts(fleet), *_unfinished(fleet, names), *_workloads(fleet, names)]
+    return [*_hosts(fleet, names), *_unfinished(fleet, names), *_workloads(fleet, names)]
 
 
 def _machines(fleet: Fleet) -> list[Machine]:
     return [machine for of in fleet.classes for machine in of.machines]
 
 
-def _hosts(fleet: Fleet) -> list[Block]:
+def _hosts(fleet: Fleet, names: Names) -> list[Block]:
+    folders = {name: of for machine in _machines(fleet) for name, of in machine.names.items()}
     known = {name for machine in _machines(fleet) if machine.logs for name in machine.names}
     rows: list[list[Cell | str]] = [
         [
-            code(each.host),
+            names.linked(each.host, folders.get(each.host)),
             plain(each.at),
             "some" if each.host in known else "none",
             plain(each.reason),

@@ -20,7 +20,7 @@ class Names:
 
     def of(self, machine: Machine) -> str:
         """All names of one machine."""
-        return ", ".join(self._linked(*each) for each in machine.names.items())
+        return ", ".join(self.linked(*each) for each in machine.names.items())
 
     def some(self, machines: Sequence[Machine], separator: str = ", ") -> str:
         """The first of them, and how many more there are."""
@@ -28,6 +28,7 @@ class Names:
         more = len(machines) - _NAMED
         return f"{names} and {more} more" if more > 0 else names
 
-    def _linked(self, name: str, folder: Path | None) -> str:
+    def linked(self, name: str, folder: Path | None) -> str:
+        """One name, with a link to the report of the results in `folder`."""
         page = "" if folder is None else self.page(folder)
         return f"[{code(name)}]({page})" if page else code(name)
