@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vbench.results import exit_reasons, student
-from vbench.results.exactness import EXACT
 from vbench.results.formatting import number, signed
 from vbench.results.stats import CONFIDENCE, exp
 
@@ -194,10 +193,9 @@ class Count:
     high: float
     samples: int
 
-    @property
-    def exact(self) -> bool:
-        """Whether it repeats: at least two samples, within 0.1 %."""
-        return self.samples > 1 and self.high <= self.low * (1 + EXACT)
+    def repeats(self, within: float) -> bool:
+        """Whether at least two samples are as near to each other as that."""
+        return self.samples > 1 and self.high <= self.low * (1 + within)
 
 
 def count(side: Machines) -> Count | None:

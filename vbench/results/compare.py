@@ -20,7 +20,7 @@ from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, conditions, identity, moderation, significance, stats
 from vbench.results.change import Change, Count, Machines
 from vbench.results.comparison import ENOUGH_UNITS, Comparison, Row, Verdict
-from vbench.results.exactness import EXACT, inexact
+from vbench.results.exactness import repeats_within
 from vbench.results.formatting import plural
 from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
@@ -236,13 +236,14 @@ def _class_rows(
     counts = (len(before), len(after))
     blank = replace(blank, counts=counts, exits=changed, note=_and(*lost, *said))
     items = [*before.values(), *after.values()]
-    repeats = all(stats.is_counted(item) and not inexact(item) for item in items)
+    shares = [repeats_within(item) for item in items]
+    within = max(shares) if all(shares) else 0.0
     rows = []
     known = identity.cpu_known(kind)
     for quantity, logs in _quantities(first, items, known):
         newest, *sides = [_machines(of, logs) for of in (latest, before, after)]
         row = replace(blank, quantity=quantity)
-        counted = _counted(row, *map(change.count, (newest, sides[1]))) if repeats else None
+        counted = _counted(row, change.count(newest), change.count(sides[1]), within)
         unit = "run" if len(sides[0]) > len(newest) else "machine"
         rows.append(counted or _row(row, sides[0], sides[1], paired, unit))
     why = "no overhead, and seconds are of unknown or unlike CPUs"
@@ -321,14 +322,17 @@ def _partners(base: Machines, new: Machines) -> tuple[Machines, Machines, list[s
     return old, young, notes
 
 
-def _counted(blank: Row, base: Count | None, new: Count | None) -> Row | None:
-    """Counts that repeat within 0.1 % on both sides, else None: a change is one of more."""
-    if base is None or new is None or not (base.exact and new.exact):
+def _counted(blank: Row, base: Count | None, new: Count | None, within: float) -> Row | None:
+    """Counts that repeat `within` that share on both sides, else None: a change is one of more."""
+    if not within or base is None or new is None:
+        return None
+    if not (base.repeats(within) and new.repeats(within)):
         return None
     ratio = new.value / base.value
-    row = replace(blank, base=base.value, new=new.value, smallest=EXACT)
-    if abs(ratio - 1) <= EXACT:
-        return replace(row, verdict=Verdict.SAME, note=_and(row.note, "to 0.1 %"))
+    row = replace(blank, base=base.value, new=new.value, smallest=within)
+    if abs(ratio - 1) <= within:
+        note = _and(row.note, f"to {100 * within:g} %")
+        return replace(row, verdict=Verdict.SAME, note=note)
     return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT)
 
 

@@ -10,23 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vbench.model import Item, Statistic
+from vbench.model import Item, Statistic, TimeBase
 
 # Of an exact count at least so many groups are within 0.1 % of the median, in each boot.
 FEW_EQUAL = 0.2
-# Counts that repeat to 0.1 % are exact: see docs/method.md.
+# Counts that repeat to 0.1 % are exact: see docs/method.md. Those of few equal groups moved by
+# 0.22 % at most, so a change of more than this is one.
 EXACT = 0.001
+NEARLY = 0.005
 
 
 def inexact(item: Item) -> str:
     """Why its instructions are no exact count; empty where they are one, as far as is known."""
     if not item.counted:
         return "it waits, or its program gives a total"
-    equal = [share for pair in item.pairs for share in pair.equal or () if share is not None]
-    if equal and min(equal) < FEW_EQUAL:
+    if _few_equal(item):
         return "few groups are equal"
     apart = max((max(side) / min(side) - 1 for side in _sides(item)), default=0.0)
     return "boots differ" if apart > EXACT else ""
+
+
+def repeats_within(item: Item) -> float:
+    """The share by which a count of it may differ in the next boot; 0 where it is no count."""
+    if not item.counted or item.time_base is not TimeBase.INSTRUCTIONS:
+        return 0.0
+    return NEARLY if _few_equal(item) else EXACT
+
+
+def _few_equal(item: Item) -> bool:
+    equal = [share for pair in item.pairs for share in pair.equal or () if share is not None]
+    return bool(equal) and min(equal) < FEW_EQUAL
 
 
 def _sides(item: Item) -> Iterator[list[float]]:
