@@ -46,6 +46,13 @@ def test_hardware_speed_is_usable() -> None:
     assert found.remedy == ""
 
 
+def test_a_round_that_had_no_cpu_does_not_decide() -> None:
+    """A busy machine took 60 ms for what takes a tenth of one."""
+    found = judge([(100_000, 0.06), (100_000, 1e-4), (1_000_000, 1e-3)], "", "kvm_amd")
+    assert found.usable
+    assert found.rate_per_s == pytest.approx(2e9)
+
+
 def test_an_interpreter_is_not_usable() -> None:
     found = judge([(100_000, 0.154)], "", "kvm_pvm")
     assert not found.usable
