@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbench.model import Item, Statistic, Status
-from vbench.results.exactness import inexact
+from vbench.results.exactness import reasons
 from vbench.results.formatting import table
 from vbench.results.loading import load_all
 
@@ -88,6 +88,7 @@ def measured(out: Path, words: list[str]) -> dict[str, Item]:
 
 def compared(quiet: dict[str, Item], loaded: dict[str, Item]) -> list[Figure]:
     found = []
+    marked = reasons(quiet.values()).keys() | reasons(loaded.values()).keys()
     for name, item in quiet.items():
         other = loaded.get(name)
         if item.status is not Status.OK or other is None or other.status is not Status.OK:
@@ -101,8 +102,7 @@ def compared(quiet: dict[str, Item], loaded: dict[str, Item]) -> list[Figure]:
                     if pair.equal and (share := pair.equal[index]) is not None
                 ]
                 least = min(shares, default=None)
-                counted = not any(map(inexact, (item, other)))
-                found.append(Figure(name, side, counted, before, after, least))
+                found.append(Figure(name, side, name not in marked, before, after, least))
     return found
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sample_results import TESTBED, item, pairs, result
 
-from vbench.model import Pair, Statistic, TimeBase
+from vbench.model import Item, Pair, Statistic, TimeBase
 from vbench.report import cells, render, sentences
 from vbench.report.gather import gather
-from vbench.results.exactness import inexact
+from vbench.results.exactness import inexact, reasons
 
 COUNTED: dict[str, Any] = {
     "time_base": TESTBED.time_base,
@@ -60,6 +60,25 @@ def test_what_few_groups_tell_or_boots_tell_apart_is_no_exact_count(
         for pair in made
     )
     assert inexact(replace(one, pairs=quantiles, statistic=Statistic.QUANTILES)) == why
+
+
+def test_single_events_of_a_variant_share_their_clock() -> None:
+    def event(name: str, second: float, **changes: Any) -> Item:
+        made = [
+            Pair(None, 1.0, boot, quantiles={"p50": (None, value)}, equal=(None, 1.0))
+            for boot, value in enumerate((1310e-9, second))
+        ]
+        return item(name, made, **COUNTED, **changes, statistic=Statistic.QUANTILES)
+
+    clock = event("exit-control-empty", 1316e-9)
+    call, other = event("exit-hypercall", 1310e-9), event("exit-x", 1310e-9, variant="xen-pvh")
+    assert reasons([call, other]) == {}
+    assert set(reasons([clock, call, other])) == {clock.name}
+    read = event("exit-control-read", 1316e-9)
+    assert set(reasons([clock, read, call, other])) == {clock.name, read.name, call.name}
+    text = render([result(clock, read, call, host=TESTBED)], plots_dir="plots").markdown
+    (row,) = (each for each in text.splitlines() if each.startswith("| exit-hypercall "))
+    assert "no exact count: boots differ in others of this variant" in row
 
 
 def test_the_report_says_it_at_the_figure() -> None:

@@ -26,6 +26,7 @@ from vbench.records import Declaration, Installation
 from vbench.report import cells
 from vbench.report.partial import partial
 from vbench.results import identity
+from vbench.results.exactness import reasons
 from vbench.results.merge import boots_used, distinct, joined, moved
 from vbench.results.stats import Overhead
 
@@ -58,6 +59,7 @@ class Panel:
     overheads: Mapping[str, Overhead]
     flags: Mapping[str, Mapping[str, str]]  # what disturbed some rounds
     conditions: Mapping[str, frozenset[str]]  # what held in all of them
+    inexact: Mapping[str, str]  # why instructions are no exact count
 
     @property
     def wall(self) -> bool:
@@ -239,6 +241,7 @@ def _panel(number: int, results: Sequence[Result], refused: list[str]) -> Panel:
         if entry.backend not in measured
     }
     shown = sorted(items.values(), key=_item_order)
+    inexact = reasons(shown)
     overheads = {i.name: value for i in shown if (value := cells.overhead(i)) is not None}
     whole = {one.variant for one in results if not one.reduced_to}
     return Panel(
@@ -260,7 +263,11 @@ def _panel(number: int, results: Sequence[Result], refused: list[str]) -> Panel:
         runs=tuple(sorted({f"{r.started}  {' '.join(r.argv)}" for r in results if r.argv})),
         overheads=overheads,
         flags={item.name: cells.flags(item) for item in shown},
-        conditions={item.name: cells.conditions(item) for item in shown},
+        conditions={
+            item.name: cells.conditions(item) | ({"not_exact"} if item.name in inexact else set())
+            for item in shown
+        },
+        inexact=inexact,
     )
 
 

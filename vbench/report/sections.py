@@ -234,7 +234,7 @@ def quantiles(panel: Panel) -> list[Block]:
             code(item.variant),
             cells.rounds(item.pairs),
             *(_quantile(panel, item, name) for name in names),
-            ", ".join(map(plain, panel.flags[item.name])) or NOTHING,
+            ", ".join([*map(plain, panel.flags[item.name]), *_no_count(panel, item)]) or NOTHING,
         ]
         for item in items
     ]
@@ -245,6 +245,11 @@ def quantiles(panel: Panel) -> list[Block]:
         "Each figure is the median over rounds of that quantile; `max` is the largest of all "
         "rounds. A distribution gets no ratio: a mean of ratios would hide its tail.",
     ]
+
+
+def _no_count(panel: Panel, item: Item) -> list[str]:
+    why = panel.inexact.get(item.name)
+    return [f"no exact count: {why}"] if why else []
 
 
 def _quantile(panel: Panel, item: Item, name: str) -> units.Figures | str:

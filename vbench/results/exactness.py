@@ -8,7 +8,8 @@ less than a tenth of the groups were equal, by 0.03 % at most where a quarter we
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 from vbench.model import Item, Statistic, TimeBase
 
@@ -18,6 +19,7 @@ FEW_EQUAL = 0.2
 # 0.22 % at most, so a change of more than this is one.
 EXACT = 0.001
 NEARLY = 0.005
+_BOOTS_DIFFER = "boots differ"
 
 
 def inexact(item: Item) -> str:
@@ -27,7 +29,23 @@ def inexact(item: Item) -> str:
     if _few_equal(item):
         return "few groups are equal"
     apart = max((max(side) / min(side) - 1 for side in _sides(item)), default=0.0)
-    return "boots differ" if apart > EXACT else ""
+    return _BOOTS_DIFFER if apart > EXACT else ""
+
+
+def reasons(items: Iterable[Item]) -> dict[str, str]:
+    """`inexact` of those items of a machine that are counted and no exact count, by their name.
+
+    Single events are timed by reading a clock, and the way of that may differ between boots: under
+    Xen by 6 instructions of 1,310. Where the boots of several kinds of events of a variant differ,
+    those of another kind are alike by chance."""
+    counted = [item for item in items if item.time_base is TimeBase.INSTRUCTIONS and item.pairs]
+    found = {item.name: why for item in counted if (why := inexact(item))}
+    events = [item for item in counted if item.statistic is Statistic.QUANTILES]
+    differ = Counter(item.variant for item in events if found.get(item.name) == _BOOTS_DIFFER)
+    for item in events:
+        if differ[item.variant] > 1:
+            found.setdefault(item.name, "boots differ in others of this variant")
+    return found
 
 
 def repeats_within(item: Item) -> float:
