@@ -93,9 +93,9 @@ def test_the_report_says_it_at_the_figure() -> None:
 @pytest.mark.parametrize(
     ("native_mean", "guest_mean", "told"),
     [
-        (2e-7, 2.04e-7, "with interrupts 2 % more"),
-        (2.02e-7, 2.02e-7, "with interrupts, too"),  # natively they take as much
-        (2.04e-7, 2e-7, "with interrupts 2 % fewer"),
+        (2e-7, 2.04e-7, "2 % more with interrupts"),
+        (2.02e-7, 2.02e-7, "also with interrupts"),  # natively they take as much
+        (2.04e-7, 2e-7, "2 % fewer with interrupts"),
     ],
 )
 def test_a_sentence_says_how_interrupts_change_the_count_it_tells(
@@ -107,5 +107,5 @@ def test_a_sentence_says_how_interrupts_change_the_count_it_tells(
     ]
     (panel,) = gather([result(item("cpu-prime", grouped, **COUNTED), host=TESTBED)]).panels
     assert sentences.techniques(panel) == (
-        f"Under `tcg` computing takes as many instructions as natively (within 0.05 %), {told}."
+        f"Under `tcg` computing takes as many instructions as natively ({told})."
     )

@@ -150,6 +150,21 @@ def test_a_price_is_of_an_event_that_left_and_without_what_came_along() -> None:
     }
 
 
+def test_boots_that_differ_give_no_price() -> None:
+    slow = event("exit-halt", 30_000, 2_000, exits={"HLT": 1.0}).pairs[1]
+    halt = event("exit-halt", 9_000, 2_000, exits={"HLT": 1.0})
+    halt = replace(halt, pairs=(halt.pairs[0], slow))
+    clock, port = event("exit-control-empty", 100), event("exit-port-kernel", 2200)
+    read = event("exit-control-read", 700)
+    port = replace(port, exits={"IOIO": 1.0})
+    panel = panel_of(result(clock, read, port, halt))
+    assert "boots differ: 6.91 to 27.9" in shown(exits.costs(panel))
+    assert "HLT" not in exits.exit_costs(panel, "kvm-virtio")
+    assert "HLT" in exits.exit_costs(
+        panel_of(result(clock, read, port, replace(halt, pairs=halt.pairs[:1]))), "kvm-virtio"
+    )
+
+
 def test_a_control_that_leaves_for_the_same_reason_is_none() -> None:
     """Under Xen PV reading any MSR is emulated, the one that KVM leaves to the guest, too; and that
     one is written by a hypercall."""
@@ -369,6 +384,6 @@ def test_the_chapter_names_the_dearest_event_that_its_table_has() -> None:
     )
     assert opened(1100) == f"{alone}."
     assert opened(9100) == (
-        f"{alone}; timer interrupt in `kvm-virtio` (9,000 instr.) costs more, with what comes "
-        "along with it."
+        f"{alone}; timer interrupt in `kvm-virtio` (9,000 instr.) costs more: other exits "
+        "come with it."
     )

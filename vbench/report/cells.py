@@ -166,13 +166,16 @@ def rounds(pairs: Sequence[Pair]) -> str:
 
 
 def half_width(item: Item, value: Overhead | None) -> str:
-    """How far the interval reaches to either side, in per cent. Empty for less than two boots,
-    where nothing is decided, and where boots differ by less than one instruction."""
+    """How far the interval reaches to either side, in per cent, from 100 % on as a factor.
+    Empty for less than two boots, where nothing is decided, and where boots differ by less than one
+    instruction."""
     if value is None or value.boots < 2 or not value.half_width or stats.undecided(value):
         return NOTHING
     counted = item.time_base is TimeBase.INSTRUCTIONS
     if counted and value.half_width * (guest_s(item) or 0.0) < ONE_INSTRUCTION_S:
         return NOTHING
+    if value.half_width >= 1:
+        return f"factor {number(1 + value.half_width)}"
     percent = 100 * value.half_width
     return number(percent) if percent >= 1 else f"{percent:.2f}"
 

@@ -12,13 +12,14 @@ from vbench.report.gather import Panel
 from vbench.report.reference import ReferenceSet
 from vbench.report.verdicts import default_variants
 from vbench.results import stats
-from vbench.results.formatting import NOTHING, TIMES, plural
+from vbench.results.formatting import NOTHING, TIMES, plural, times
 
 COUNTED = "†"  # marks what was counted in the testbed
 PART = "‡"  # marks a mean over a part of its reference workloads
 WORDLESS = "§"  # marks a figure without a word
 UNDECIDED = "undecided"  # in place of what stats.undecided() tells of
 DOUBTFUL = "(?)"  # marks what has a `doubt`
+_WIDE = 1.0  # an interval that reaches further than this share, a factor of 2, tells little
 CPU = (reference.COMPUTING, reference.MEMORY, reference.SYSTEM_CALLS)
 
 
@@ -94,6 +95,8 @@ def doubt(value: stats.Overhead) -> str:
         return " (one boot: not certain)"
     if value.low <= 1 <= value.high and not stats.equivalent(value):
         return f" (not certain: the interval holds {TIMES}1.00)"
+    if (value.half_width or 0.0) > _WIDE:
+        return f" (not certain: {times(value.low)} to {times(value.high)})"
     return ""
 
 

@@ -178,7 +178,9 @@ def exit_costs(panel: Panel, variant: str) -> dict[str, float]:
     found = {}
     for item, cause in causing(panel, variant):
         each = cost(panel, variant, item.workload)
-        if each is not None and not each.drowned and left(each.item) >= PER_EVENT:
+        if each is None or each.drowned or each.unlike:
+            continue  # its line in the table has no cost either
+        if left(each.item) >= PER_EVENT:
             found[cause] = each
     out: dict[str, float] = {}
     for cause, each in found.items():
@@ -230,7 +232,7 @@ def sentence(panel: Panel) -> str:
     if dear[1] != cheap[1]:
         text += f", the most expensive {told(dear)}"
     if most != dear:
-        text += f"; {told(most)} costs more, with what comes along with it"
+        text += f"; {told(most)} costs more: other exits come with it"
     return f"{text}."
 
 

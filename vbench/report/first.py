@@ -44,7 +44,8 @@ _MARKS = {
     WORDLESS: f"{WORDLESS} no word: host and guest run different kernels, which may be a part of "
     "the cost, or the interval crosses a limit.",
     NOTHING: f"{NOTHING} not measured, or not possible.",
-    DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00.",
+    DOUBTFUL: f"{DOUBTFUL} not certain: one boot, or an interval that holds {TIMES}1.00 or reaches "
+    "further than a factor of 2.",
     UNDECIDED: f"{UNDECIDED}: the interval holds {TIMES}1.00 and a high overhead.",
 }
 _TESTBED = re.compile(r",? or (use )?--host testbed$")  # no advice for what was counted there
@@ -54,14 +55,14 @@ _HOSTS = 4  # so many are named on the first screen
 def screen(gathered: Gathered, contents: str) -> list[Block]:
     """From the answer to the links to the chapters, which fit one screen; then the types."""
     table, types = comparison(gathered), types_table.table(gathered)
-    programs = applications.line(gathered)
+    programs, answer = applications.line(gathered), sentences.answer(gathered)
     return [
-        sentences.answer(gathered),
+        answer,
         table,
         "<br>".join(
             [
                 programs,
-                notes(table, also=programs),
+                notes(table, also=answer + programs),
                 *_sources(gathered),
                 *_hosts(gathered.panels),
             ]

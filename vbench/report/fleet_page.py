@@ -75,7 +75,7 @@ def _answer(fleet: Fleet, names: Names) -> list[Block]:
         lines.append("**No machine deviates from its class.**")
     if lone:
         lines.append(
-            f"{plural(lone, 'machine')} cannot be judged: their classes have less than "
+            f"{plural(lone, 'machine')} cannot be judged: their classes have fewer than "
             f"{outlying.MIN_VALUES} machines."
         )
     if fleet.counted:

@@ -19,6 +19,7 @@ from vbench.results.formatting import (
     plain,
     plural,
     share,
+    signed,
     small,
     span,
     times,
@@ -182,7 +183,7 @@ def _extra(panel: Panel, variant: str, category: str) -> str:
     for item in panel.of(variant, category):
         guest, native = cells.guest_s(item), cells.native_s(item)
         if item.statistic is Statistic.RATIO and guest is not None and native is not None:
-            texts.append(f"{(guest - native) * 1e9:+,.0f} per {item.unit} ({item.workload})")
+            texts.append(f"{signed((guest - native) * 1e9)} per {item.unit} ({item.workload})")
     return "; ".join(texts) if texts else _missing(panel, variant, category)
 
 

@@ -80,7 +80,16 @@ def _extremes(chosen: Sequence[Choice]) -> list[Block]:
     """Opens the chapter: the least and the most that any kind of work costs, by each time base."""
     timed = _ends([each for each in chosen if each.panel.wall], "By the clock")
     counted = _ends([each for each in chosen if not each.panel.wall], "In counted instructions")
-    return [" ".join(timed + counted)] if timed + counted else []
+    left = [_marked(each) for each in chosen if _one_boot(each)]
+    without = f", without {', '.join(left)} (one boot)" if 0 < len(left) < len(chosen) else ""
+    texts = timed + counted
+    if texts and len(chosen) > 1:
+        texts.append(f"This compares the variants of the table below{without}.")
+    return [" ".join(texts)] if texts else []
+
+
+def _one_boot(choice: Choice) -> bool:
+    return all(value.boots < 2 for of in _WORK if (value := choice.mean(of)) is not None)
 
 
 def _ends(chosen: Sequence[Choice], base: str) -> list[str]:
@@ -135,7 +144,7 @@ def _database(gathered: Gathered, programs: Sequence[Choice]) -> str:
 _OPERATIONS = {
     DISK_OPERATIONS: "a small disk operation",
     NETWORK_OPERATIONS: "a network round trip",
-    SYSTEM_CALLS: "a system call",
+    SYSTEM_CALLS: "a mix of system calls",
 }
 
 
@@ -215,12 +224,12 @@ def _why(gathered: Gathered) -> list[Block]:
 
 
 def _system_call(gathered: Gathered, technique: Technique) -> str:
-    """What a system call costs by this technique, in brackets: there they differ most plainly."""
+    """What system calls cost by this technique, in brackets: there they differ most plainly."""
     found = choose(gathered.panels, technique, (SYSTEM_CALLS,))
     if found is None or (ratio := found.ratio(SYSTEM_CALLS)) == UNDECIDED:
         return ""
     mark = "" if found.panel.wall else f" {COUNTED}"
-    return f" (a system call {ratio} in {code(found.variant)}{mark})"
+    return f" (system calls {ratio} in {code(found.variant)}{mark})"
 
 
 def _technology(gathered: Gathered, technique: Technique) -> str:
@@ -268,8 +277,9 @@ def _evidence(panel: Panel) -> str:
     if panel.wall:
         several = [value.half_width for value in values if value.boots > 1]
         if widths := list(filter(None, several)):
-            typical = number(100 * statistics.median(widths))
-            text += f"; half of their intervals reach {typical} % or less to either side"
+            typical = statistics.median(widths)
+            reach = f"{number(100 * typical)} %" if typical < 1 else f"factor {number(1 + typical)}"
+            text += f"; half of their intervals reach {reach} or less to either side"
         text += f"; {_disturbed(panel)}"
         if open_ := sum(map(stats.undecided, values)):
             text += f"; {open_} {'is' if open_ == 1 else 'are'} undecided"
@@ -316,7 +326,8 @@ def _advice(gathered: Gathered) -> list[Block]:
         where = f"Of what runs on {code(panel.host.identity)}"
         if cheapest:
             each = "; ".join(f"{code(v)} for {', '.join(w)}" for v, w in cheapest.items())
-            texts.append(f"{where}, the cheapest is {each}.")
+            which = "the cheapest is" if len(panel.variants()) > 1 else "there is only"
+            texts.append(f"{where}, {which} {each}.")
         if open_:
             start = "The intervals" if cheapest else f"{where}, the intervals"
             texts.append(f"{start} do not decide which is cheapest for {'; '.join(open_)}.")

@@ -60,7 +60,7 @@ _WORDS = (
     (
         "±",
         "how far the upper bound of the interval is above the figure. The lower bound is as far "
-        "below it by division: ± 100 % is from half to twice",
+        "below it by division. From 100 % on it is a factor: factor 2 is from half to twice",
     ),
     (f"boots {TIMES} rounds", "how many boots, of how many rounds each"),
     (

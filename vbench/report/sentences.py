@@ -6,7 +6,7 @@ import re
 
 from vbench.model import Technique
 from vbench.report import cells
-from vbench.report.choice import CPU, Choice, brief, choose, doubt, parted
+from vbench.report.choice import CPU, PART, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
     APPLICATIONS,
@@ -29,7 +29,7 @@ NAMES = {
 _WORK = {
     COMPUTING: "computing",
     MEMORY: "access to memory",
-    SYSTEM_CALLS: "a system call",
+    SYSTEM_CALLS: "a mix of system calls",
     APPLICATIONS: "an application",
 }
 # From this ratio on "x times as long" reads better than per cent.
@@ -37,8 +37,8 @@ _TIMES_FROM = 1.5
 _SAME = 0.0005  # below it "0 % more" would read like nonsense
 
 
-def cost(value: stats.Overhead, *, wall: bool) -> str:
-    """`takes 7.8 times as long`; `executes 1.5 % more instructions`."""
+def cost(value: stats.Overhead, *, wall: bool, besides: str = "") -> str:
+    """`takes 7.8 times as long`; `executes 1.5 % more instructions`. `besides` is for brackets."""
     if stats.undecided(value) and value.low is not None and value.high is not None:
         return f"is undecided ({times(value.low)} to {times(value.high)})"
     if value.ratio >= _TIMES_FROM:
@@ -46,7 +46,8 @@ def cost(value: stats.Overhead, *, wall: bool) -> str:
         text = f"takes {much} as long" if wall else f"executes {much} as many instructions"
     elif abs(value.ratio - 1) < _SAME:
         same = "takes the same time" if wall else "takes as many instructions as natively"
-        text = f"{same} (within 0.05 %)"
+        besides = besides or "within 0.05 %"
+        text = same
     else:
         part = _percent(abs(value.ratio - 1))
         more = value.ratio > 1
@@ -54,7 +55,7 @@ def cost(value: stats.Overhead, *, wall: bool) -> str:
             text = f"takes {part} {'longer' if more else 'less time'}"
         else:
             text = f"executes {part} {'more' if more else 'fewer'} instructions"
-    return text + doubt(value)
+    return text + (f" ({besides})" if besides else "") + doubt(value)
 
 
 def _figure(ratio: float) -> str:
@@ -73,16 +74,16 @@ def answer(gathered: Gathered) -> str:
     """What the report found, in a sentence per clock and one for what could not run. Of computing;
     where that was not measured, of the first kind of work that was."""
     of = next((each for each in _WORK if _fills(gathered, each)), COMPUTING)
-    timed: list[str] = []
-    counted: list[str] = []
+    timed: list[tuple[str, str]] = []
+    counted: list[tuple[str, str]] = []
     absent: list[str] = []
     for technique in Technique:
         found = choose(gathered.panels, technique, (of,))
         value = found.mean(of) if found else None
         if found is not None and value is not None:
-            how = cost(value, wall=found.panel.wall) + _interrupts(found, of)
-            of_it = ", ".join(filter(None, [code(found.variant), found.lacking(of)]))
-            text = f"{NAMES[technique]} ({of_it}) {how}"
+            mark = f" {PART}" if found.lacking(of) else ""
+            how = cost(value, wall=found.panel.wall, besides=_interrupts(found, of))
+            text = f"{NAMES[technique]} ({code(found.variant)}{mark})", how
             (timed if found.panel.wall else counted).append(text)
         if found is None or not found.panel.wall:
             absent += _absent(gathered, technique)
@@ -105,8 +106,8 @@ def _interrupts(choice: Choice, of: ReferenceSet) -> str:
     if choice.panel.wall or more is None:
         return ""
     if abs(more) < _SAME:
-        return ", with interrupts, too"
-    return f", with interrupts {_percent(abs(more))} {'more' if more > 0 else 'fewer'}"
+        return "also with interrupts"
+    return f"{_percent(abs(more))} {'more' if more > 0 else 'fewer'} with interrupts"
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:
@@ -123,8 +124,10 @@ def _absent(gathered: Gathered, technique: Technique) -> list[str]:
     return []
 
 
-def _joined(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{'; '.join(parts[:-1])}; under {parts[-1]}"
+def _joined(parts: list[tuple[str, str]]) -> str:
+    """`a takes twice as long; under b it takes 3 % longer`."""
+    first, *others = parts
+    return "; ".join([" ".join(first), *(f"under {which} it {how}" for which, how in others)])
 
 
 def techniques(panel: Panel) -> str:
@@ -134,7 +137,7 @@ def techniques(panel: Panel) -> str:
         found = choose([panel], technique, CPU)
         value = found.mean(COMPUTING) if found else None
         if found is not None and value is not None:
-            how = cost(value, wall=panel.wall) + _interrupts(found, COMPUTING)
+            how = cost(value, wall=panel.wall, besides=_interrupts(found, COMPUTING))
             texts.append(f"under {code(found.variant)} computing {how}")
     if not texts:
         return "No workload of computing was measured here."

@@ -20,8 +20,8 @@ def screen(gathered: Gathered) -> str:
     rows = [[unmarked(cell.text) for cell in row] for row in table.cells()]
     drawn = tabulate(rows, list(table.headings), tablefmt="simple", maxcolwidths=_COLUMNS,
                      disable_numparse=True)  # fmt: skip
-    answer = textwrap.fill(unmarked(sentences.answer(gathered)), _WIDTH)
+    answer = sentences.answer(gathered)
     programs = applications.line(gathered)
-    notes = [unmarked(programs), first.notes(table, also=programs)]
+    notes = [unmarked(programs), first.notes(table, also=answer + programs)]
     below = "\n".join(textwrap.fill(text, _WIDTH) for text in notes)
-    return f"{answer}\n\n{drawn}\n\n{below}\n"
+    return f"{textwrap.fill(unmarked(answer), _WIDTH)}\n\n{drawn}\n\n{below}\n"

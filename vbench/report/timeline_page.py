@@ -61,7 +61,7 @@ def _answer(timeline: Timeline) -> list[Block]:
     if short:
         text += (
             f" {short} series {'has' if short == 1 else 'have'} too few runs "
-            f"to tell whether the level changed: less than {2 * MIN_SIDE}."
+            f"to tell whether the level changed: fewer than {2 * MIN_SIDE}."
         )
     if timeline.once:
         text += (
@@ -149,9 +149,10 @@ def _head(line: Line) -> str:
 
 def _lines(timeline: Timeline) -> list[Block]:
     moved = sum(bool(line.turns) for line in timeline.lines)
+    judged = sum(map(_judged, timeline.lines))
     blocks: list[Block] = [
-        f"{moved} of {sum(map(_judged, timeline.lines))} series with enough runs changed their "
-        "level. A line has a bar for each run, from the least to the most of its series; `│` "
+        (f"{moved} of {judged} series with enough runs changed their level. " if judged else "")
+        + "A line has a bar for each run, from the least to the most of its series; `│` "
         "stands where the level changed, `:` where a condition did."
     ]
     for host in dict.fromkeys(line.name.host for line in timeline.lines):
