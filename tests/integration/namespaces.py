@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.conftest import until
+from vbench.system.process import TIED
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Machine:
 @contextmanager
 def machine() -> Iterator[Machine]:
     ours = os.readlink("/proc/self/ns/mnt")
-    holder = subprocess.Popen(["unshare", "-n", "-m", "sleep", "infinity"])
+    holder = subprocess.Popen([*TIED, "unshare", "-n", "-m", "sleep", "infinity"])
     try:
         there = Path(f"/proc/{holder.pid}/ns/mnt")
         assert until(lambda: holder.poll() is not None or os.readlink(there) != ours, 10)

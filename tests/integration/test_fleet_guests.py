@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import until
-from tests.integration.fleets import ANSIBLE, Fleet, reached_by, recap, write_inventory
+from tests.integration.fleets import ANSIBLE, ROOT, Fleet, reached_by, recap, write_inventory
 from tests.integration.namespaces import Machine, connect, machine
 from tests.integration.ssh_server import SSHD, ssh_server
 from vbench import image
@@ -121,3 +122,21 @@ def test_a_host_that_crashes_and_one_without_room_are_completed_later(fleet: Mac
         assert (fleet.results / name / "report.html").is_file()
     for node in fleet.nodes:
         assert not node.processes()
+
+
+def test_a_host_whose_cable_is_out_is_noticed(fleet: Machines) -> None:
+    """Nothing says so: Ansible's own ssh would wait for hours."""
+    server, node = fleet.servers[0], fleet.nodes[0]
+    alive = ROOT / "fleet/roles/vbench/files/alive"
+    words = ["-F", "none", "-i", server.key, "-o", f"UserKnownHostsFile={server.known_hosts}"]
+    to = ["-p", str(server.port), f"root@{node.ip}", "echo up; exec sleep 300"]
+    with subprocess.Popen(
+        [*fleet.within, alive, *words, *to], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            node.plug(into=False)
+            assert process.wait(60) == 255
+        finally:
+            process.kill()

@@ -52,12 +52,12 @@ def _answer(timeline: Timeline) -> list[Block]:
     short = sum(not _judged(line) for line in timeline.lines)
     text = (
         f"{plural(len(runs), 'run')} from {_day(runs[0])} to {_day(runs[-1])}, "
-        f"{len(timeline.lines)} series on {plural(hosts, 'host')}. "
+        f"{len(timeline.lines)} series on {plural(hosts, 'host')}."
     )
     if turns:
-        text += f"**{plural(turns, 'change')} of level** in {moved} series."
+        text += f" **{plural(turns, 'change')} of level** in {moved} series."
     elif short < len(timeline.lines):
-        text += "**No series changed its level.**"
+        text += " **No series changed its level.**"
     if short:
         text += (
             f" {short} series {'has' if short == 1 else 'have'} too few runs "
