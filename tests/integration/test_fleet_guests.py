@@ -85,9 +85,9 @@ def test_a_host_that_crashes_and_one_without_room_are_completed_later(fleet: Mac
     full.run("mount", "-t", "tmpfs", "-o", f"size={ROOM_MIB}M", "room", cache)
     asked: dict[str, object] = {"backend": "tcg-virtio", "workload": "cpu-prime"}
     process = fleet.start("--forks", "3", **asked)
-    assert until(lambda: fleet.ended("node2"), 200), process.poll()
+    assert until(lambda: fleet.ended("node2"), 300), process.poll()
     crashing.crash()
-    said, _ = process.communicate(timeout=240)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 2, said
     assert {host: of["failed"] for host, of in recap(said).items()} == {
         "node1": 0, "node2": 1, "node3": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from vbench.run import opening
 from vbench.run.book import Book
 from vbench.run.series import Series
 from vbench.run.session import Session
+from vbench.system import filelock
 from vbench.system.facts import facts as host_facts
 
 # A busy machine is not a fault.
@@ -110,11 +112,17 @@ def session(series: Series, out: Path, image: ImageFiles) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The probe, compiled once for all."""
-    made = tmp_path_factory.mktemp("probe") / "vbench-probe"
-    rootfs.compile_probe(build.PROBE, made)
-    return made
+def probe(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The probe, compiled once for all by whichever of xdist's workers comes first. Each has a
+    copy: tests look for processes by its path."""
+    top = tmp_path_factory.getbasetemp()
+    folder = (top.parent if hasattr(request.config, "workerinput") else top) / "probe"
+    folder.mkdir(exist_ok=True)
+    made = folder / "vbench-probe"
+    with filelock.locked(str(folder / "lock"), mode=0o600, timeout_s=300.0, on_wait=lambda _: None):
+        if not made.exists():
+            rootfs.compile_probe(build.PROBE, made)
+    return Path(shutil.copy(made, tmp_path_factory.mktemp("probe-")))
 
 
 @pytest.fixture(scope="session")

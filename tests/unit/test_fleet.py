@@ -21,6 +21,8 @@ from vbench.report import html, markdown
 from vbench.report.document import Document
 from vbench.report.fleet import Fleet, Kind
 from vbench.results import store, unmeasured
+from vbench.results.merge import distinct
+from vbench.results.twins import Twins
 from vbench.system import facts
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/failure.schema.json").read_text())
@@ -182,6 +184,27 @@ def test_a_copy_of_a_result_counts_once() -> None:
     assert compared([twice, twice]).classes[0].machines[0].logs == (
         compared([twice]).classes[0].machines[0].logs
     )
+
+
+def test_clones_that_began_in_one_second_are_as_many_machines() -> None:
+    def clone(name: str, seed: int | None, overhead: float) -> Result:
+        told = {"inventory_name": name, "physical_host": name} if name else {}
+        made = measured(host(3, **told), overhead=overhead)
+        return replace(made, planned=3, done=3, seed=seed)
+
+    def boots(*results: Result) -> int:
+        logs = [m.logs for of in compared(results).classes for m in of.machines]
+        return sum(len(boots) for of in logs for w in of.values() for boots in w.values())
+
+    for one, other in (
+        (clone("node1", 1, 2.0), clone("node2", 1, 3.0)),
+        (clone("", 1, 2.0), clone("", 2, 3.0)),
+    ):
+        twins = Twins()
+        twins.add(Path("a"), one)
+        twins.add(Path("b"), other)
+        assert len(distinct([one, other])) == 2
+        assert boots(one, other) == 2 * boots(one) == boots(one, other, one)
 
 
 def test_counts_are_left_out_and_said() -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from vbench.model import CATEGORIES, SCENARIOS, HostFacts, Item, Result, Statistic, Status, TimeBase
 from vbench.report import cells
 from vbench.results import identity, outlying, stats
+from vbench.results.merge import run_key
 from vbench.results.stats import CONFIDENCE
 from vbench.results.unmeasured import Unmeasured
 
@@ -165,8 +166,7 @@ class Fleet:
                 self.counted += 1
                 continue
             self.techniques |= {item.variant: item.technique.value for item in result.items}
-            machine = identity.machine(result.host).values()
-            run = (*machine, result.variant, result.side, result.started, result.argv)
+            run = run_key(result)
             if run not in runs or runs[run].done < result.done:  # of a copy the later state
                 runs[run] = _File.of(folder, result)
         self.classes = _classes(runs.values())

@@ -31,7 +31,10 @@ def distinct(results: Iterable[Result]) -> list[Result]:
 def run_key(result: Result) -> tuple[object, ...]:
     """Of which run a result is, and of which of its series."""
     machine = identity.machine(result.host).values()
-    return (*machine, result.variant, result.side, result.started, result.argv)
+    # what Ansible starts in one second on clones of one machine differs in these alone
+    told = [result.host.facts.get(name) for name in ("inventory_name", "physical_host")]
+    run = (result.started, result.argv, result.seed, *told)
+    return (*machine, result.variant, result.side, *run)
 
 
 def _order(result: Result) -> tuple[object, ...]:
