@@ -10,7 +10,7 @@ import pytest
 
 from vbench.contract.guest import Guest
 from vbench.errors import Unsupported
-from vbench.measure import isolation
+from vbench.measure import isolation, surface
 from vbench.measure.isolation import Neighbours, TwoGuests
 from vbench.measure.lab import Lab
 from vbench.measure.load import CpuTime
@@ -57,6 +57,35 @@ def scenario_isolation_neighbour(lab: Lab) -> None:
                 took_s = side.beside(kind, work[side.where])
             longest_s = max(longest_s, took_s)
         lab.record(longest_s, crowded=True)
+
+
+def scenario_isolation_surface(lab: Lab) -> None:
+    """Count the functions of the host's kernel that a guest's work reaches, and the same natively.
+
+    What takes part in them is what a guest could attack.
+    """
+    guest = lab.launch()
+    native = lab.native(guest)
+    if native is None or native.host is not guest.host:
+        raise Unsupported("natively the same would run on another kernel")
+    began, lost = guest.host.clock(), 0
+    everything: dict[str, set[str]] = {"guests": set(), "natively": set()}
+    with surface.traced(guest.host):
+        commands, natively = surface.work(guest), surface.work(native)
+        for kind in [each for each in commands if each in natively]:
+            found = {
+                "guests": surface.of_guest(guest, commands[kind]),
+                "natively": surface.of_native(native, natively[kind]),
+            }
+            for where, reached in found.items():
+                lab.counted(**{f"{kind}, {where}: functions": len(reached.functions)})
+                everything[where] |= reached.functions
+                lost += reached.lost
+    for where, functions in everything.items():
+        lab.counted(**{f"all, {where}: functions": len(functions)})
+    both = everything["guests"] & everything["natively"]
+    lab.counted(**{"all, both: functions": len(both), "events_lost": lost})
+    lab.record(guest.host.clock() - began)
 
 
 @dataclass(frozen=True)

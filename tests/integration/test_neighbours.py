@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Vbench
+from vbench import image
+from vbench.guest.native import Native
+from vbench.measure import surface
+from vbench.plugins.kvm_virtio import BACKEND
+from vbench.testbed import TestbedHost
 
 pytestmark = [pytest.mark.tcg, pytest.mark.alone]
 KSM = Path("/sys/kernel/mm/ksm/run")
@@ -60,3 +65,28 @@ def _share_nothing_else(item: dict[str, Any]) -> None:
     assert counted["processes: plain process"] > 0
     assert counted["ports: plain process"] > 0
     assert counted["cpu, guests: finished"] == 1
+
+
+@pytest.mark.testbed
+def test_a_guest_reaches_less_of_the_hosts_kernel_than_a_process(testbed: TestbedHost) -> None:
+    """By the kernel's function tracer, in real KVM guests."""
+    found = {}
+    with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as guest:
+        native = Native(testbed, testbed.upload_image(guest.image), scratch=testbed.scratch())
+        with surface.traced(testbed):
+            inside, outside = surface.work(guest), surface.work(native)
+            for kind in ("nothing", "files"):
+                found[kind] = (
+                    surface.of_guest(guest, inside[kind]),
+                    surface.of_native(native, outside[kind]),
+                )
+        assert testbed.run(["ls", "/sys/kernel/tracing/instances"], timeout_s=20).stdout == ""
+    print({kind: [len(each.functions) for each in sides] for kind, sides in found.items()})
+    assert not any(each.lost for sides in found.values() for each in sides)
+    # the file system of a guest is its own kernel's
+    (idle, _), (guest_, process) = found["nothing"], found["files"]
+    assert any(each.startswith("kvm_") for each in guest_.functions)
+    assert "vfs_rename" not in guest_.functions
+    assert {"vfs_rename", "vfs_mkdir"} <= process.functions
+    assert not any(each.startswith("kvm_") for each in process.functions)
+    assert len(guest_.functions) == pytest.approx(len(idle.functions), rel=0.15)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from vbench.errors import Unsupported
 from vbench.measure import load
 from vbench.measure.ksm import merged
 from vbench.measure.load import Loaded, Requests, events_for, under_load
+from vbench.measure.surface import traced
 from vbench.model import Output
 from vbench.records import Capabilities, NativeReference, NetworkPath, UsageScope
 from vbench.workloads import scenario_consolidation
@@ -139,6 +142,31 @@ def test_as_many_guests_are_tried_as_fill_the_cpus() -> None:
 
     assert (most("1"), most("2"), most("8"), most("64")) == (6, 12, 48, 48)
     assert most("unknown") == 48
+
+
+def test_where_functions_cannot_be_traced_it_is_said_and_undone(tmp_path: Path) -> None:
+    scripts = []
+
+    class Refuses:
+        """Has the tracer, and refuses to switch it on."""
+
+        name = "local"
+
+        @contextmanager
+        def workdir(self) -> Iterator[str]:
+            yield str(tmp_path)
+
+        def write(self, path: str, data: bytes) -> None:
+            Path(path).write_bytes(data)
+
+        def run(self, argv: Sequence[str], *, timeout_s: float) -> Output:
+            scripts.append(argv[-1])
+            return Output(1, "", "echo: I/O error") if "mkdir" in argv[-1] else Output(0, "", "")
+
+    with pytest.raises(Unsupported, match="cannot be traced") as caught, traced(Refuses()):  # type: ignore[arg-type]
+        pass
+    assert caught.value.evidence == "echo: I/O error"
+    assert scripts[-1] == f"{tmp_path}/undo"
 
 
 def test_where_no_pages_can_be_merged_it_is_said_why() -> None:

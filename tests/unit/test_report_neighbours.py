@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from test_report_exits import judged
 from test_report_scenarios import gathered, scenario
@@ -146,3 +148,19 @@ def test_slowdowns_of_guests_and_of_plain_processes_stand_side_by_side() -> None
     crowded = neighbours(alone_AND_guests__foreign_percent=30.0)
     text = report.render([gathered(crowded)], plots_dir=None).markdown
     assert "Others used 30.0 % of the host's CPUs while the guest worked alone: these" in text
+
+
+def test_the_attack_surface_is_a_table_and_decides_nothing() -> None:
+    counters = {"events_lost": 0.0, "all, both: functions": 600.0}
+    for kind, guests, natively in (("nothing", 700, 500), ("files", 720, 900), ("all", 810, 1900)):
+        counters |= {
+            f"{kind}, guests: functions": float(guests),
+            f"{kind}, natively: functions": float(natively),
+        }
+    surface = scenario("isolation", Pair(None, 1.0, 0, counters=counters))
+    text = report.render([gathered(surface)], plots_dir=None).markdown
+    assert re.search(r"\| \*\*all of these\*\* +\| 810 +\| 1900 +\|", text)
+    assert "the same work reaches 810 functions of the host's kernel from a guest, 1,900" in text
+    assert "events were lost" not in text
+    assert "--workload 'isolation*'" in verdict("W2", surface)[0]
+    assert verdict("W2", surface, neighbours())[0] == "confirmed"

@@ -39,24 +39,79 @@ THRESHOLDS = (
 )
 
 
+_REACHED = {
+    "nothing": "nothing: a command that ends at once",
+    "computing": "computing",
+    "memory": "touches new memory",
+    "files": "makes, copies, renames and removes files",
+    "processes": "starts programs, a pipe, lists processes",
+    "sockets": "pings itself",
+    "disk": "reads the disk under test",
+    "all": "**all of these**",
+}
+
+
+def _with_neighbours(panel: Panel) -> list[Item]:
+    return [item for item in measured(panel, KIND) if counts(item, "kernels")]
+
+
+def _traced(panel: Panel) -> list[Item]:
+    return [item for item in measured(panel, KIND) if counts(item, "all, guests: functions")]
+
+
 def sentence(panel: Panel) -> str:
-    """Whether guests were seen or stopped by others; empty where it was not measured."""
+    """Whether guests were seen or stopped by others, and how much of the host's kernel they reach;
+    empty where it was not measured."""
     texts = []
-    for item in measured(panel, KIND):
+    for item in _with_neighbours(panel):
         own, stands = _own(item), _stands(item)
         texts += [own.evidence, f"{code(item.variant)}: {stands.evidence}"]
+    texts += [_reaches(item) for item in _traced(panel)]
     return "; ".join(texts) + "." if texts else ""
+
+
+def _reaches(item: Item) -> str:
+    counted = medians(item)
+    guests, natively = (counted[f"all, {where}: functions"] for where in _WHERE)
+    return (
+        f"{code(item.variant)}: the same work reaches {guests:,.0f} functions of the host's kernel "
+        f"from a guest, {natively:,.0f} natively"
+    )
 
 
 def blocks(panel: Panel) -> list[Block]:
     """What is seen of a guest, then its slowdown beside each disruptor, for each variant."""
     found: list[Block] = []
-    for item in measured(panel, KIND):
+    for item in _with_neighbours(panel):
         found.append(f"**Isolation**, {code(item.variant)}. {_kernels(item)}")
         found.append(_sights(item))
         found.append(_how(item))
         found.append(_slowdowns(panel, item))
+    for item in _traced(panel):
+        found += [f"**Attack surface**, {code(item.variant)}. {_surface(item)}", _functions(item)]
     return found
+
+
+def _surface(item: Item) -> str:
+    lost = counts(item, "events_lost")
+    return (
+        "Distinct functions of the host's kernel in which the tasks were seen that run the guest, "
+        "while it did the work, and natively the tasks that did it. What a guest could attack is "
+        "among them. A command reaches a guest over SSH, which the first row shows alone. Work "
+        "that the kernel leaves to threads of its own is on neither side. Interrupts come when "
+        "they come, so the numbers of two runs differ a little."
+        + (f" {lost[0]:,.0f} events were lost: there may be more." if lost and lost[0] else "")
+    )
+
+
+def _functions(item: Item) -> Table:
+    counted = medians(item)
+    rows: list[Sequence[Cell | str]] = [
+        [text, *(_count(counted.get(f"{kind}, {where}: functions")) for where in _WHERE)]
+        for kind, text in _REACHED.items()
+        if f"{kind}, guests: functions" in counted
+    ]
+    return Table(["Work", "Functions, from a guest", "Natively"], rows)
 
 
 def _kernels(item: Item) -> str:
@@ -93,7 +148,7 @@ def _how(item: Item) -> str:
         0.0: "The same two as plain processes have no limits, because this host lets vbench make "
         "no control groups: nothing was started there that only a limit would stop.",
     }.get(limits[0] if limits else -1.0, "")
-    ended = " How much of the host's kernel a guest can reach was not counted."
+    ended = ""
     if foreign := counts(item, f"{_ALONE}, {_WHERE[0]}: foreign_percent"):
         ended += (
             f" Others used {number(foreign[0])} % of the host's CPUs while the guest worked alone"
@@ -148,7 +203,7 @@ def slowdown(item: Item, kind: str, work: str, where: str) -> float | None:
 def claim(panel: Panel) -> Finding | str:
     """W2: what a guest has is its own, and no disruptor stops it."""
     parts: list[Part] = []
-    for item in measured(panel, KIND):
+    for item in _with_neighbours(panel):
         parts += [_own(item), _stands(item)]
     return Finding(tuple(parts)) if parts else f"measure it by {code(HOW)}"
 
