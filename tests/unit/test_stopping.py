@@ -124,7 +124,7 @@ def test_only_what_is_undecided_is_measured_on(run: Runs) -> None:
     assert made(run) == {"cpu-a": 3, "cpu-wide": 5}
     enough = [each for each in Journal.read(run.out) if each["event"] == "enough"]
     assert [(each["workload"], each["boot"]) for each in enough] == [("cpu-a", 3), ("cpu-a", 4)]
-    assert "± " in (run.out / "report.md").read_text()
+    assert "| ±, % |" in (run.out / "report.md").read_text()
 
 
 def test_the_users_number_of_boots_is_made(run: Runs) -> None:
