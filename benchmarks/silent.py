@@ -28,7 +28,12 @@ def of_boots(result: Result, boots: list[int], factor: float = 1.0) -> Result:
     items = []
     for item in result.items:
         pairs = tuple(
-            replace(pair, boot=place[pair.boot], guest_s=pair.guest_s * factor)
+            replace(
+                pair,
+                boot=place[pair.boot],
+                guest_s=pair.guest_s * factor,
+                quantiles={k: (n, guest * factor) for k, (n, guest) in pair.quantiles.items()},
+            )
             for pair in item.pairs
             if pair.boot in place
         )
