@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -15,9 +16,9 @@ import pytest
 from tests.integration.conftest import Vbench
 from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
-from vbench.contract.guest import Guest, Target
+from vbench.contract.guest import Guest, Saved, Target
 from vbench.contract.host import Host
-from vbench.errors import AttestationError, GuestLost, LaunchError
+from vbench.errors import AttestationError, GuestError, GuestLost, LaunchError, Unsupported
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.local import LocalHost
@@ -32,6 +33,8 @@ from vbench.records import Place
 from vbench.testbed import TestbedHost
 
 pytestmark = pytest.mark.xen
+# All memory of a domain that is saved has to fit into dom0's, which is its disk.
+SMALL = XenOptions(memory=256)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,22 @@ def test_time_stamps_are_not_emulated(guest: Guest) -> None:
     assert said["p50_ns"] < 200
 
 
+def test_a_full_disk_while_saving_leaves_the_domain_and_no_file(guest: Guest, dom0: Host) -> None:
+    with dom0.workdir() as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", folder]
+        assert dom0.run(mount, timeout_s=20).status == 0
+        try:
+            assert guest.life is not None
+            with pytest.raises(GuestError, match="xl save failed") as caught:
+                guest.life.save(guest, folder)
+            assert "No space left" in caught.value.evidence
+            assert "100%" in caught.value.evidence
+            assert dom0.run(["ls", folder], timeout_s=20).stdout == ""
+        finally:
+            assert dom0.run(["umount", folder], timeout_s=20).status == 0
+    assert guest.run("exit 3", timeout_s=20).status == 3
+
+
 def test_destroyed_in_mid_round(guest: Guest, dom0: Host) -> None:
     assert isinstance(guest.machine, XlMachine)
     destroy = ["xl", "destroy", str(guest.machine.domid)]
@@ -181,7 +200,8 @@ def test_destroyed_in_mid_round(guest: Guest, dom0: Host) -> None:
 
 
 def test_a_pvh_domain_is_attested_and_its_exits_counted(testbed: TestbedHost) -> None:
-    with xen_pvh.BACKEND.launch(testbed, image.ensure(), xen_pvh.BACKEND.options) as pvh:
+    with contextlib.ExitStack() as stack:
+        pvh = stack.enter_context(xen_pvh.BACKEND.launch(testbed, image.ensure(), SMALL))
         assert "PVH domain" in xen_pvh.BACKEND.attest(pvh).summary
         assert pvh.observed.sys_hypervisor == "xen PVH"
         assert pvh.observed.disks == {"xvda": "vbd"}
@@ -189,16 +209,53 @@ def test_a_pvh_domain_is_attested_and_its_exits_counted(testbed: TestbedHost) ->
             BACKEND.attest(pvh)
 
         grew = counted(pvh, "getppid {0}0; vbench-probe cpuid {0}", 100, 5100)
+
+        folder = stack.enter_context(pvh.host.workdir())
+        again = restored(pvh, saved(pvh, folder))
+        stack.callback(again.close)
+        assert "PVH domain" in xen_pvh.BACKEND.attest(again).summary
     assert grew["CPUID"] == pytest.approx(5000, rel=0.05)
     assert sum(grew.values()) < 6000  # its system calls leave for nothing
 
 
-def test_a_crash(testbed: TestbedHost, dom0: Host) -> None:
-    with BACKEND.launch(testbed, image.ensure(), BACKEND.options) as other:
+def saved(guest: Guest, folder: str) -> Saved:
+    """It goes on, and has a file since that only its memory holds."""
+    assert guest.life is not None
+    assert guest.run("echo mine >/tmp/whose", timeout_s=30).status == 0
+    state = guest.life.save(guest, folder)
+    assert guest.run("rm /tmp/whose", timeout_s=30).status == 0
+    assert state.counts["state_mib"] > SMALL.memory  # xl writes all of it
+    return state
+
+
+def restored(guest: Guest, state: Saved) -> Guest:
+    """The domain as it was when it was saved, after it has ended."""
+    assert guest.life is not None
+    with pytest.raises(Unsupported, match="only one of them can run"):
+        guest.life.restore(state, guest.host)
+    guest.close()
+    again = guest.life.restore(state, guest.host)
+    assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
+    assert [phase.phase for phase in again.phases] == ["loaded", "command"]
+    print([(each.operation, each.phase, each.seconds) for each in (*state.phases, *again.phases)])
+    return again
+
+
+def test_a_crashed_domain_is_restored_as_it_was_saved(testbed: TestbedHost, dom0: Host) -> None:
+    with contextlib.ExitStack() as stack:
+        other = stack.enter_context(BACKEND.launch(testbed, image.ensure(), SMALL))
+        folder = stack.enter_context(dom0.workdir())
+        state = saved(other, folder)
         with pytest.raises(GuestLost, match="panicked") as caught:
             other.run("echo c >/proc/sysrq-trigger", timeout_s=30)
         assert "xl create" in caught.value.evidence
         assert "sysrq" in other.machine.console()
+        other.close()
+        assert other.life is not None
+        again = other.life.restore(state, dom0)
+        stack.callback(again.close)
+        assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
+        assert "PV domain" in BACKEND.attest(again).summary
     assert domains(dom0) == {"Domain-0"}
 
 

@@ -25,6 +25,7 @@ from vbench.guest.launch import (
 from vbench.guest.shell import GuestShell
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
+from vbench.hypervisors.xen.life import LIFECYCLE, XenLife
 from vbench.hypervisors.xen.machine import XlMachine
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
@@ -148,13 +149,14 @@ class XenBackend(OnAskedHost):
             folder, keys = stack.enter_context(machine.workdir()), LaunchKeys.generate()
             initrd = write_initramfs(machine, files, folder, keys)
             spec = self._spec(machine, files, options, initrd)
+            probe = f"{files.root}/usr/bin/vbench-probe"
             watch = Stopwatch(machine.clock)
             domain = XlMachine(
                 machine,
                 spec.name,
                 xl_config(spec),
                 f"{folder}/config",
-                f"{files.root}/usr/bin/vbench-probe",
+                probe,
             )
             stack.callback(domain.close)
             watch.kernel(domain.wait_ready(BOOT_TIMEOUT_S * machine.timeout_scale))
@@ -197,6 +199,7 @@ class XenBackend(OnAskedHost):
                 ),
                 observed=observed,
                 phases=watch.phases,
+                life=XenLife(spec, keys, probe),
                 cleanup=stack.pop_all(),
             )
         hang_up_at_its_end(shell)
@@ -266,4 +269,5 @@ def _capabilities(scratch: Scratch, native: NativeReference) -> Capabilities:
         disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
         pausable=True,
         usage=UsageScope.HOST,  # dom0 serves the devices of all domains
+        lifecycle=LIFECYCLE,
     )

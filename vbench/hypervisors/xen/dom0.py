@@ -22,6 +22,7 @@ _ADDITION = Addition(
                 "xenconsole",
                 "xentrace",
                 "xenctx",
+                "libxl-save-helper",  # by which xl saves and restores
             ),
             _XEN_TOOLS,
         ),

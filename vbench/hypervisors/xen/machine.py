@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from vbench.contract.host import Host
+from vbench.contract.host import Host, HostProcess
 from vbench.errors import (
     UNSUPPORTED_STATUS,
     ConnectionLost,
@@ -19,14 +19,14 @@ from vbench.guest.command import ProcessMachine
 # xl prepares memory, disk and network within a second; its own limit for hotplug scripts is 40.
 XL_TIMEOUT_S = 60.0
 
-# $1 configuration file, $2 name. Creates the domain, then is its console, on standard error, for
-# as long as it lives. The domain belongs to Xen and not to us: what destroys it when our end of
-# standard input closes, however that happens, must outlive this process, so it has a session of
-# its own.
+# $1 configuration file, $2 name, $3 file of a saved state or nothing. Creates the domain, or
+# restores it, then is its console, on standard error, for as long as it lives. The domain belongs
+# to Xen and not to us: what destroys it when our end of standard input closes, however that
+# happens, must outlive this process, so it has a session of its own.
 _LIFE = r"""
 PATH=$PATH:/usr/sbin:/sbin
 exec 3<&0 >&2
-xl create -q -p "$1" || exit
+if [ "$3" ]; then xl restore -p "$1" "$3"; else xl create -q -p "$1"; fi || exit
 id=$(xl domid "$2") || exit
 { setsid sh -c 'trap "" INT TERM HUP; echo; exec >/dev/null; read -r _ <&3; exec xl destroy "$1"' \
   sh "$id" </dev/null 2>/dev/null & } | read -r _  # until it has its session
@@ -35,24 +35,42 @@ xl unpause "$id" || exit
 exec xl console -t pv "$id" <&3
 """
 _DOMAIN = "VBENCH-DOMAIN "
+# $1 a domain. What `xl create` leaves in the background, to destroy a domain that crashes, goes
+# when the domain is suspended for the first time (xl: "Domain has suspended"). This does it then.
+_WATCH = r"""
+PATH=$PATH:/usr/sbin:/sbin
+while set -- "$1" $(xl list "$1" 2>/dev/null | tail -n 1) && [ "$3" = "$1" ]; do
+  case $6 in *[sc]*) exec xl destroy "$1" ;; esac  # shut down, crashed
+  sleep 1
+done
+"""
 
 
 class XlMachine(ProcessMachine):
-    """A domain, from `xl create` to `xl destroy`. `process` is its console, which ends with it."""
+    """A domain, from `xl create` or `xl restore` to `xl destroy`. `process` is its console, which
+    ends with it."""
 
     def __init__(
-        self, host: Host, name: str, config: str, config_path: str, probe: str = "vbench-probe"
+        self,
+        host: Host,
+        name: str,
+        config: str,
+        config_path: str,
+        probe: str = "vbench-probe",
+        state: str = "",
     ) -> None:
-        """Create and start it; `probe` is the path of vbench-probe in dom0. Raises LaunchError
-        with xl's own words."""
+        """Create and start it, or restore it from the file `state`; `probe` is the path of
+        vbench-probe in dom0. Raises LaunchError with xl's own words."""
         self.host = host
         self._probe = probe
         self.name = name
-        self.argv = ("xl", "create", config_path)
+        how = ("restore", config_path, state) if state else ("create", config_path)
+        self.argv = ("xl", *how)
         self._config = config
         self._closed = False
+        self._watch: HostProcess | None = None
         host.write(config_path, config.encode())
-        self.process = host.start(["sh", "-c", _LIFE, "vbench", config_path, name])
+        self.process = host.start(["sh", "-c", _LIFE, "vbench", config_path, name, state])
         try:
             line = self.process.wait_for(
                 lambda line: line.startswith(_DOMAIN), XL_TIMEOUT_S * host.timeout_scale
@@ -64,7 +82,7 @@ class XlMachine(ProcessMachine):
             status = self.process.wait(1.0)
             self.process.kill()
             raise LaunchError(
-                f"xl created no domain (exit status {status})",
+                f"xl {'restored' if state else 'created'} no domain (exit status {status})",
                 evidence=self.evidence(),
                 remedy="`xl dmesg` and /var/log/xen on the host may say more",
             )
@@ -92,6 +110,16 @@ class XlMachine(ProcessMachine):
     def resume(self) -> None:
         self._xl("unpause")
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """While the context lasts it may be suspended, and goes on. Raises HostError."""
+        if self._watch is not None:
+            self._watch.kill()
+        try:
+            yield
+        finally:
+            self._watch = self.host.start(["sh", "-c", _WATCH, "vbench-watch", str(self.domid)])
+
     def usage(self) -> Mapping[str, float]:
         """CPU seconds: `vcpu_cpu_s` of the domain, `host_cpu_s` with dom0, which serves its
         devices. Empty where Xen does not tell. Raises GuestLost."""
@@ -108,6 +136,8 @@ class XlMachine(ProcessMachine):
 
     def close(self) -> None:
         """Destroy the domain. Never raises for one that has ended."""
+        if self._watch is not None:
+            self._watch.kill()
         try:
             # One whose console has ended may hold its devices still. Negative: the host is gone.
             if (self.process.status() or 0) >= 0 and not self._closed:
