@@ -50,6 +50,12 @@ class Server:
         return sorted(path.name for path in (self.root / "tmp").iterdir())
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def key_pair(path: Path) -> str:
     """A fresh key; its public line."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
@@ -103,9 +109,7 @@ def ssh_server(
     if not (root / "host_key").exists():
         key_pair(root / "host_key")
     host_key = (root / "host_key.pub").read_text()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        server = Server(int(probe.getsockname()[1]), root, ip)
+    server = Server(free_port(), root, ip)
     key_pair(server.key)
     server.known_hosts.write_text(f"[{ip}]:{server.port} {host_key}")
     lines = [

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.ssh_server import free_port
 from vbench import image
 from vbench.hosts.keys import KeyPair
 from vbench.hosts.ssh import SshConnection
@@ -84,11 +85,6 @@ def key_entries(host: KeyPair, user: KeyPair) -> list[cpio.Entry]:
         cpio.directory("root/.ssh", 0o700),
         cpio.file("root/.ssh/authorized_keys", user.authorized_line.encode(), 0o600),
     ]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize("nic", ["virtio-net-pci", "e1000"])
