@@ -48,7 +48,7 @@ def _share_a_host(item: dict[str, Any]) -> None:
     times = {(each["operation"], each["phase"]): each["seconds"] for each in phases}
     for who in ("1 guests", "1 natively"):
         assert 0 < counted[f"{who}: busy_percent"] <= 100
-        assert 0.001 < times[who, "p50"] <= times[who, "p99"]
+        assert 0.0002 < times[who, "p50"] <= times[who, "p99"]  # natively 0.9 ms
     # fixed work: what is translated takes longer
     assert times["1 guests", "p50"] > times["1 natively", "p50"]
     assert 100 < counted["1 guests: pss_mib"] < 1200
