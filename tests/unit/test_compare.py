@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from sample_results import LOCAL, item, launch, pairs, result
+from sample_results import LOCAL, TESTBED, item, launch, pairs, result
 
 from vbench.errors import UsageError
 from vbench.model import HostFacts, Item, Pair, Result, Statistic, Status
@@ -318,6 +318,23 @@ def test_a_flag_that_forbids_a_word_is_refused_where_one_side_has_it(
     assert row.verdict is Verdict.REFUSED
     assert row.note == f"flags that forbid a word (`none` against `{flags[0]}`)"
     assert verdicts(compare(run(flagged(*flags)), run(flagged(*flags)), 10)) == {"a": Verdict.SAME}
+
+
+def test_a_kernel_of_the_guests_own_is_what_ab_was_asked_about() -> None:
+    """Native is the same on both sides there; of counts the guest's are compared alone."""
+    base, new = run(flagged()), run(replace(flagged(), flags=("kernel_differs",)))
+    assert verdicts(compare(base, new, 10)) == {"a": Verdict.REFUSED}
+    assert verdicts(compare(base, new, 10, paired=True)) == {"a": Verdict.SAME}
+    counts = {
+        "time_base": TESTBED.time_base,
+        "host": TESTBED.identity,
+        "host_kind": TESTBED.kind,
+    }
+    alike, other = (
+        run(item("a", pairs(1.5, spread=0.0), flags=flags, category="disk", **counts), on=TESTBED)
+        for flags in ((), ("kernel_differs",))
+    )
+    assert verdicts(compare(alike, other, 10)) == {"a": Verdict.SAME}
 
 
 def test_what_disturbed_one_side_is_named() -> None:

@@ -222,7 +222,7 @@ def _class_rows(
     if len(before) < ENOUGH_UNITS:
         before = latest  # two runs hardly tell how far apart runs are
     first = next(iter(after.values()))
-    if unlike := conditions.unlike(before.values(), after.values()):
+    if unlike := conditions.unlike(before.values(), after.values(), paired=paired):
         return [replace(blank, verdict=Verdict.REFUSED, note=unlike)]
     exits = base.exits(), new.exits()
     changed = tuple(change.changed_exits(*exits)) if all(exits) else None

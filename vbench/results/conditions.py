@@ -24,9 +24,19 @@ _FACTS = (
 )
 
 
-def unlike(base: Collection[Item], new: Collection[Item]) -> str:
-    """The key in which the figures of the two sides mean different things, or ""."""
-    for key, values_of in (("statistic", _statistic), ("flags that forbid a word", _withheld)):
+def unlike(base: Collection[Item], new: Collection[Item], *, paired: bool = False) -> str:
+    """The key in which the figures of the two sides mean different things, or "".
+
+    `paired`: native is the same on both sides, so a kernel of a guest's own is what was asked
+    about. Of counted instructions the guest's are compared alone."""
+
+    def withheld(item: Item) -> str:
+        flags = _withheld(item)
+        if stats.no_word(item) and not paired and not stats.is_counted(item):
+            flags |= {"kernel_differs"}
+        return ", ".join(sorted(flags)) or "none"
+
+    for key, values_of in (("statistic", _statistic), ("flags that forbid a word", withheld)):
         one, other = (_joined(map(values_of, items)) for items in (base, new))
         if found := identity.differing({key: one}, {key: other}):
             return found[0]
@@ -43,10 +53,9 @@ def _is_ratio(item: Item) -> bool:
     return item.statistic == Statistic.RATIO and not stats.is_counted(item)
 
 
-def _withheld(item: Item) -> str:
+def _withheld(item: Item) -> set[str]:
     flags = {*item.flags, *(flag for pair in item.pairs for flag in pair.flags)}
-    kernels = {"kernel_differs"} if stats.no_word(item) else set()
-    return ", ".join(sorted(flags & set(stats.UNLIKE) | kernels)) or "none"
+    return flags & set(stats.UNLIKE)
 
 
 def _joined(values: Iterable[str]) -> str:
