@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
 from vbench.contract.guest import SERVER_PORT, Guest, Target
 from vbench.contract.host import Host, Scratch
-from vbench.errors import AttestationError, LaunchError
+from vbench.errors import AttestationError, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
@@ -138,6 +138,28 @@ def test_many_disk_operations(guest: Guest) -> None:
     reads = f"vbench-probe disk {guest.endpoint.scratch} 0 64 randread 4 1 8192"
     said = json.loads(succeed(guest, reads, timeout_s=120))
     assert said["units"] == 8192
+
+
+def test_a_machine_is_restored_as_it_was_saved(testbed: TestbedHost) -> None:
+    small = dataclasses.replace(BACKEND.options, memory=256)
+    with ExitStack() as stack:
+        other = stack.enter_context(BACKEND.launch(testbed, image.ensure(), small))
+        folder = stack.enter_context(other.host.workdir())
+        life = other.life
+        assert life is not None
+        succeed(other, "echo mine >/tmp/whose", timeout_s=30)
+        saved = life.save(other, folder)
+        succeed(other, "rm /tmp/whose", timeout_s=30)  # it goes on
+        assert 10 < saved.counts["state_mib"] < 300
+        with pytest.raises(Unsupported, match="only one of them can run"):
+            life.restore(saved, other.host)
+        other.close()
+        again = life.restore(saved, other.host)
+        stack.callback(again.close)
+        for each in (*saved.phases, *again.phases):
+            print(each.operation, each.phase, f"{each.seconds:.2f} s")
+        assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
+        assert "VirtualBox 7" in BACKEND.attest(again).summary
 
 
 class There(SshHost):

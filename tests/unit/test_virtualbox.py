@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from vbench.errors import GuestLost, ImageError, LaunchError
+from vbench.errors import GuestError, GuestLost, ImageError, LaunchError
 from vbench.hosts.local import LocalHost
 from vbench.hypervisors.virtualbox import host as vbox
 from vbench.hypervisors.virtualbox import machine
@@ -36,6 +36,7 @@ SPEC = VmSpec(
     disk="/tmp/w/scratch.vmdk",
     console="/dev/stderr",
     ports={22: 22222, 5201: 22223},
+    mac="08:00:27:01:02:03",
 )
 
 
@@ -46,9 +47,12 @@ def test_commands() -> None:
     assert "--iocache off --nested-paging on " in made[1]
     assert "--nat-pf1 port22,tcp,127.0.0.1,22222,,22" in made[1]
     assert "--nat-pf1 port5201,tcp,127.0.0.1,22223,,5201" in made[1]
-    assert "--nic-type1 virtio " in made[1]
+    assert "--nic-type1 virtio --mac-address1 080027010203 " in made[1]
     other = " ".join(commands(dataclasses.replace(SPEC, nic="e1000", ports={}, bridge="b0"))[1])
-    assert "--nic-type1 82540EM --nic1 bridged --bridge-adapter1 b0" in other
+    assert (
+        "--nic-type1 82540EM --mac-address1 080027010203 --nic1 bridged --bridge-adapter1 b0"
+        in other
+    )
     assert "--nat" not in other
     assert "--uart1 0x3F8 4 --uart-mode1 file /dev/stderr" in made[1]
     assert "--hostiocache off" in made[2]  # else the host's page cache answers
@@ -212,11 +216,14 @@ MANAGE = r"""#!/bin/sh
 echo "$*" >>"$VBOX/calls"
 [ ! -f "$VBOX/hang" ] || sleep 60
 [ "$2" != createvm ] || [ ! -f "$VBOX/refuse" ] || { echo "VBoxManage: error: no" >&2; exit 1; }
+[ "$4" != savestate ] || [ ! -f "$VBOX/full" ] || { echo "VERR_DISK_FULL" >&2; exit 1; }
+[ "$4" != savestate ] || touch "$VBOX/saved"
 [ "$2" != createvm ] || { setsid sleep 300 & echo $! >"$VBOX/service"; }
 """
 HEADLESS = r"""#!/bin/sh
 echo "VBENCH-READY userspace=1.5 ready=2.25" >&2
-while :; do sleep 0.05; done
+while [ ! -f "$VBOX/saved" ]; do sleep 0.05; done
+rm "$VBOX/saved"
 """
 
 
@@ -268,6 +275,38 @@ def test_from_its_making_to_its_end(host: LocalHost, programs: Path) -> None:
     calls = (programs / "calls").read_text().splitlines()
     assert calls[0].startswith("-q createvm")
     assert calls[-2:] == ["-q controlvm vbench-1 pause", "-q controlvm vbench-1 resume"]
+
+
+def test_a_machine_that_is_saved_goes_on(host: LocalHost, programs: Path) -> None:
+    with ExitStack() as stack:
+        mine = start(host, stack)
+        mine.wait_ready(10)
+        before = mine.process.pid
+        with mine.saved() as folder:
+            assert not mine.alive
+            assert folder == f"{mine.spec.folder}/vbench-1/Snapshots"
+        assert mine.alive
+        assert mine.process.pid != before
+    assert ends(str(mine.process.pid))
+
+
+def test_a_machine_that_cannot_be_saved_goes_on(host: LocalHost, programs: Path) -> None:
+    (programs / "full").touch()
+    with ExitStack() as stack:
+        mine = start(host, stack)
+        mine.wait_ready(10)
+        with pytest.raises(GuestError, match="VERR_DISK_FULL") as caught, mine.saved():
+            pass
+        assert not isinstance(caught.value, GuestLost)
+        assert mine.alive
+
+
+def test_a_machine_adopts_the_state_before_it_starts(host: LocalHost, programs: Path) -> None:
+    with ExitStack() as stack:
+        folder = stack.enter_context(host.workdir())
+        spec = dataclasses.replace(SPEC, folder=folder)
+        VirtualBoxMachine(host, spec, stack, "/tmp/state").wait_ready(10)
+    assert "-q adoptstate vbench-1 /tmp/state" in (programs / "calls").read_text()
 
 
 def test_it_refuses(host: LocalHost, programs: Path) -> None:

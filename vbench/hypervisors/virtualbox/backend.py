@@ -19,9 +19,11 @@ from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_boot_medium
 from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
+from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.virtualbox import host as vbox
 from vbench.hypervisors.virtualbox.config import NICS, VmSpec, raw_disk
+from vbench.hypervisors.virtualbox.life import LIFECYCLE, VirtualBoxLife
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
@@ -137,6 +139,7 @@ class VirtualBoxBackend(OnAskedHost):
                 ports={}
                 if bridged
                 else dict(zip((22, SERVER_PORT), _free_ports(machine, 2), strict=True)),
+                mac="08:00:27:" + ":".join(re.findall("..", secrets.token_hex(3))),
                 bridge=vbox.BRIDGE if bridged else "",
                 nic=options.nic,
                 vcpus=options.vcpus,
@@ -151,16 +154,20 @@ class VirtualBoxBackend(OnAskedHost):
             watch.kernel(vm.wait_ready(BOOT_TIMEOUT_S * machine.timeout_scale))
             watch.reached("ready")
             reached = address.partition("/")[0] if bridged else "127.0.0.1"
-            ssh = log_in(
-                machine,
-                reached,
-                spec.ports.get(22, 22),
-                keys,
-                timeout_s=BOOT_TIMEOUT_S / 2,
-                machine=vm,
-            )
-            stack.callback(ssh.close)
-            shell = GuestShell(vm, ssh, machine)
+
+            def logged_in(vm: VirtualBoxMachine, stack: ExitStack) -> SshConnection:
+                ssh = log_in(
+                    machine,
+                    reached,
+                    spec.ports.get(22, 22),
+                    keys,
+                    timeout_s=BOOT_TIMEOUT_S / 2,
+                    machine=vm,
+                )
+                stack.callback(ssh.close)
+                return ssh
+
+            shell = GuestShell(vm, logged_in(vm, stack), machine)
             observed = observe(shell)
             watch.reached("command")
             return BootedGuest(
@@ -185,10 +192,12 @@ class VirtualBoxBackend(OnAskedHost):
                     disk=DiskPath.BLOCK_DEVICE if scratch.device else DiskPath.IMAGE_FILE,
                     pausable=machine is host,  # elsewhere native runs in another machine
                     usage=UsageScope.GUEST,
+                    lifecycle=LIFECYCLE,
                 ),
                 device=_device(options, bridged, observed.early),
                 observed=observed,
                 phases=watch.phases,
+                life=VirtualBoxLife(spec, logged_in),
                 cleanup=stack.pop_all(),
             )
 

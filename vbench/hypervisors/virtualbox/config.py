@@ -23,6 +23,7 @@ class VmSpec:
     disk: str  # a VMDK descriptor
     console: str  # what its serial port writes to
     ports: Mapping[int, int]  # of the host's loopback: by its own port, the one forwarded to it
+    mac: str  # of its network card, with colons: a restored machine has it again
     bridge: str = ""  # the interface of the host that it is bridged to; "": NAT
     nic: str = "virtio"  # one of NICS
     vcpus: int = 1
@@ -54,7 +55,7 @@ def commands(spec: VmSpec) -> tuple[tuple[str, ...], ...]:
             *("--bios-logo-fade-in", "off", "--bios-logo-fade-out", "off"),
             *("--bios-logo-display-time", "0"),
             *("--uart1", "0x3F8", "4", "--uart-mode1", "file", spec.console),
-            *("--nic-type1", NICS[spec.nic]),
+            *("--nic-type1", NICS[spec.nic], "--mac-address1", spec.mac.replace(":", "")),
             *(
                 ("--nic1", "bridged", "--bridge-adapter1", spec.bridge)
                 if spec.bridge

@@ -5,12 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
-from vbench.contract.host import Host
+from vbench.contract.host import Host, HostProcess
 from vbench.contract.undo import undone
-from vbench.errors import ConnectionLost, GuestLost, HostError, HostTimeout, LaunchError
+from vbench.errors import (
+    ConnectionLost,
+    GuestError,
+    GuestLost,
+    HostError,
+    HostTimeout,
+    LaunchError,
+)
 from vbench.guest.command import ProcessMachine
 from vbench.hypervisors.virtualbox import host as vbox
 from vbench.hypervisors.virtualbox.config import VmSpec, commands
@@ -59,8 +66,9 @@ class VirtualBoxMachine(ProcessMachine):
     `stack` ends what stays in the background.
     """
 
-    def __init__(self, host: Host, spec: VmSpec, stack: ExitStack) -> None:
-        """Make it and start it. Raises LaunchError with VirtualBox's own words."""
+    def __init__(self, host: Host, spec: VmSpec, stack: ExitStack, state: str = "") -> None:
+        """Make it and start it, or let it go on from the file `state`. Raises LaunchError with
+        VirtualBox's own words."""
         self.host = host
         self.spec = spec
         self._spent: dict[str, int] = {}
@@ -72,17 +80,22 @@ class VirtualBoxMachine(ProcessMachine):
         )
         end = _END % (shlex.join([spec.folder, spec.name]), vbox.MARK)
         stack.enter_context(undone(host, end, timeout_s=vbox.TIMEOUT_S))
-        self._make()
+        self._make(state)
         comment = f"{vbox.MARK}{spec.folder}"
         self.argv = (
             *self._env,
             *("VBoxHeadless", "--comment", comment, "--startvm", spec.name, "--vrde", "off"),
         )
-        self.process = host.start(["sh", "-c", 'exec "$@" >&2', "vbench", *self.argv])
+        self.process = self._start()
         stack.callback(self.close)
 
-    def _make(self) -> None:
-        lines = [shlex.join(["VBoxManage", "-q", *each]) for each in commands(self.spec)]
+    def _start(self) -> HostProcess:
+        return self.host.start(["sh", "-c", 'exec "$@" >&2', "vbench", *self.argv])
+
+    def _make(self, state: str) -> None:
+        adopted = (("adoptstate", self.spec.name, state),) if state else ()
+        made = (*commands(self.spec), *adopted)
+        lines = [shlex.join(["VBoxManage", "-q", *each]) for each in made]
         self._made = "\n".join(lines)
         log = f"{self.spec.folder}/log"
         # not to our pipes: the service would keep them open
@@ -148,6 +161,24 @@ class VirtualBoxMachine(ProcessMachine):
 
     def resume(self) -> None:
         self.manage("controlvm", self.spec.name, "resume")
+
+    @contextmanager
+    def saved(self) -> Iterator[str]:
+        """While the context lasts it stands still and its state is in the folder that is yielded,
+        in a file that ends in .sav; then it goes on. Raises GuestLost, and GuestError where it
+        cannot be saved and goes on."""
+        try:
+            self.manage("controlvm", self.spec.name, "savestate")
+        except GuestLost as error:
+            if not self.alive:
+                raise
+            raise GuestError(error.what, evidence=error.evidence) from error
+        try:
+            self.process.wait(vbox.TIMEOUT_S * self.host.timeout_scale)
+            yield f"{self.spec.folder}/{self.spec.name}/Snapshots"
+        finally:
+            self.process.kill()
+            self.process = self._start()
 
     def usage(self) -> Mapping[str, float]:
         """Seconds spent so far: `host_cpu_s` by all threads of its process, `vcpu_cpu_s` by those
