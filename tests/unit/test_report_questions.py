@@ -90,6 +90,20 @@ def test_the_cheapest_is_named_only_where_intervals_part() -> None:
         assert "do not decide which is cheapest for small disk operations" in text
 
 
+def test_the_cheapest_is_that_of_the_work_that_all_of_them_measured() -> None:
+    def one(variant: str, **ratios: float) -> Result:
+        of = [
+            item(name.replace("_", "-"), pairs(ratio, spread=0.0), variant=variant, backend=variant)
+            for name, ratio in ratios.items()
+        ]
+        return result(*of, variant=variant, declaration=KVM)
+
+    text = answers(one("a", cpu_prime=3.0, cpu_sha256=6.0), one("b", cpu_prime=1.03))
+    assert "the cheapest is `b` for computing ×1.03‡" in text
+    text = answers(one("a", cpu_prime=2.0, cpu_sha256=8.0), one("b", cpu_prime=3.0))
+    assert "the cheapest is `a` for computing ×2.00‡ in what all measured" in text
+
+
 def test_what_ran_one_boot_is_ranked_with_nothing_and_named() -> None:
     once = item("disk-randread-qd1", pairs(9.0, boots=1), variant="b", category="disk",
                 technique=Technique.HARDWARE)  # fmt: skip
@@ -189,7 +203,7 @@ def test_the_cheapest_for_each_kind_of_work_is_what_to_use() -> None:
         timed("a", computing=2.0, disk=5.0, net=3.0), timed("b", computing=3.0, disk=2.0, net=4.0)
     )
     advice = text.partition("**What should I use on this machine?**")[2]
-    assert "`a` for computing ×2.00, network round trips ×3.00" in advice
+    assert "`a` for computing ×2.00‡, network round trips ×3.00" in advice
     assert "`b` for small disk operations ×2.00" in advice
 
 

@@ -319,7 +319,11 @@ def _advice(gathered: Gathered) -> list[Block]:
             found = cheapest_of(panel, of) if panel.wall else []
             if len(found) == 1:
                 value, variant = found[0]
-                text = f"{work} {brief(value.ratio)}{doubt(value)}"
+                whole = Choice(panel, variant)
+                part = PART if whole.lacking(of) else ""
+                text = f"{work} {brief(value.ratio)}{part}{doubt(value)}"
+                if (mean := whole.mean(of)) and mean.ratio != value.ratio:
+                    text += " in what all measured"  # the tables have the mean of all that it did
                 cheapest.setdefault(variant, []).append(text)
             elif found:
                 open_.append(f"{work} ({', '.join(code(variant) for _, variant in found)})")

@@ -181,10 +181,17 @@ def undecided(panel: Panel, of: ReferenceSet) -> list[str]:
 
 def cheapest_of(panel: Panel, of: ReferenceSet) -> list[tuple[stats.Overhead, str]]:
     """The variant that costs least, with all whose intervals overlap with its own, cheapest
-    first; empty where all are undecided."""
-    means = sorted(
-        ((value, variant) for variant, value in _means(panel, of)), key=lambda each: each[0].ratio
-    )
+    first; empty where all are undecided. Means are over the workloads that all variants measured,
+    because means over different workloads cannot be compared."""
+    items = {v: {item.workload: item for item in measured(panel, v, of)} for v in panel.variants()}
+    items = {variant: each for variant, each in items.items() if each}
+    common = set.intersection(*map(set, items.values())) if items else set()
+    means = []
+    for variant, each in items.items():
+        shared = [item for name, item in each.items() if name in common]
+        if found := stats.geometric_mean(shared):
+            means.append((found.overhead, variant))
+    means.sort(key=lambda each: each[0].ratio)
     known = [each for each in means if not stats.undecided(each[0])]
     if not known:
         return []
