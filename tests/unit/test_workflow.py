@@ -190,7 +190,7 @@ def accepted(call: list[str]) -> Any:
 def test_measure_passes_its_inputs_on(runner: Runner) -> None:
     env = {
         "BACKENDS": "tcg,vcpus=2  kvm-virtio",
-        "WORKLOADS": "cpu-*  disk-*",
+        "WORKLOADS": "cpu-*\n  disk-*\n",
         "HOST": "testbed",
         "BOOTS": "2",
         "ROUNDS": "3",
@@ -257,11 +257,11 @@ def test_the_report_of_one_backend_reaches_the_summary(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 1, 4, 6])
-@pytest.mark.parametrize("allow", ["", "true"])
+@pytest.mark.parametrize("allow", ["", "false", "true"])
 def test_the_actions_gate(runner: Runner, status: int, allow: str) -> None:
     runner.fake("temp/vbench/bin/vbench", "vbench", f"exit {status}")
     env = {"BASELINE": "base", "OUT": "new", "FAIL_ABOVE": "5", "ALLOW_MISSING": allow}
     assert runner.run("action: Compare", env) == status
     read = accepted(runner.called()[0])
     assert (read.bases, read.new, read.fail_above) == ([Path("base")], Path("new"), 5.0)
-    assert read.allow_missing == bool(allow)
+    assert read.allow_missing == (allow == "true")
