@@ -230,10 +230,16 @@ def test_a_gate_that_is_blind_to_its_limit_says_so() -> None:
 # ------------------------------------------------------------------ counts
 
 
+ON_TESTBED: dict[str, Any] = {
+    "host": TESTBED.identity,
+    "host_kind": TESTBED.kind,
+    "time_base": TESTBED.time_base,
+}
+
+
 def counted(instructions: float, *, noise: float = 0.0, **changes: object) -> Result:
     made = [Pair(None, (instructions + noise * boot) * 1e-9, boot) for boot in (0, 0, 1, 1, 2, 2)]
-    of = {"host": TESTBED.identity, "host_kind": TESTBED.kind, "time_base": TESTBED.time_base}
-    return result(item("a", made, **of, **changes), host=TESTBED)
+    return result(item("a", made, **ON_TESTBED, **changes), host=TESTBED)
 
 
 def judged(base: Result, new: Result, limit: float | None) -> Comparison:
@@ -258,6 +264,68 @@ def test_what_cannot_be_counted_is_never_taken_for_exact() -> None:
     """Two boots may agree by chance where a machine's idle time is in the count."""
     (row,) = judged(counted(10_000, counted=False), counted(10_020, counted=False), 1).rows
     assert row.p is not None
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict"),
+    [
+        ({"noise": 2000}, {"noise": 0}, Verdict.UNDECIDED),
+        # a step of a clock
+        ({"noise": 0}, {"noise": 0, "instructions": 10_110}, Verdict.UNDECIDED),
+        ({"noise": 0}, {"noise": 0, "instructions": 13_000}, Verdict.REGRESSION),
+    ],
+)
+def test_what_is_no_exact_count_fails_a_gate_only_by_a_regression_that_was_found(
+    base: dict[str, Any], new: dict[str, Any], verdict: Verdict
+) -> None:
+    """A few boots of what waits decide nothing at 1 %: such a gate would never pass."""
+    sides = [counted(**{"instructions": 10_000, "counted": False, **of}) for of in (base, new)]
+    got = judged(*sides, 1)
+    (row,) = got.rows
+    assert row.verdict is verdict
+    assert "no exact count" in row.says
+    assert got.status == (REGRESSED if verdict is Verdict.REGRESSION else PASSED)
+    once = [replace(of, items=tuple(first_boot(i) for i in of.items)) for of in sides]
+    assert judged(*once, 1).rows[0].verdict is Verdict.TOO_FEW
+    assert not judged(*once, 1).not_compared
+
+
+def first_boot(one: Item) -> Item:
+    return replace(one, pairs=tuple(pair for pair in one.pairs if pair.boot == 0))
+
+
+def events(instructions: int, other_boot: int) -> Result:
+    made = [
+        Pair(None, 1.0, boot, quantiles=dict.fromkeys(("p50", "p99"), (None, value * 1e-9)))
+        for boot, value in enumerate((instructions, other_boot))
+    ]
+    return result(item("a", made, **ON_TESTBED, statistic=Statistic.QUANTILES), host=TESTBED)
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "verdict"),
+    [
+        ((1310, 1310), (1310, 1316), Verdict.SAME),
+        ((107, 113), (107, 107), Verdict.SAME),
+        ((1310, 1310), (1318, 1318), Verdict.WITHIN),
+        ((8000, 8000), (8009, 8009), Verdict.WITHIN),
+        ((1310, 1316), (1340, 1346), Verdict.REGRESSION),
+    ],
+)
+def test_a_step_of_the_clock_that_single_events_are_timed_by_is_no_change(
+    base: tuple[int, int], new: tuple[int, int], verdict: Verdict
+) -> None:
+    got = judged(events(*base), events(*new), 1)
+    assert [row.verdict for row in got.rows] == [verdict] * 2
+
+
+def test_one_boot_is_no_exact_count_however_its_rounds_agree() -> None:
+    """The next boot of VirtualBox read the disk with 0.8 % more."""
+    sides = (counted(instructions) for instructions in (107_055, 107_887))
+    once = [replace(of, items=tuple(first_boot(i) for i in of.items)) for of in sides]
+    got = judged(*once, 0.5)
+    assert [row.verdict for row in got.rows] == [Verdict.TOO_FEW]
+    assert got.status == NOT_COMPARED
 
 
 def test_counts_of_few_equal_groups_are_taken_for_nearly_exact() -> None:

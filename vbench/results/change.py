@@ -191,11 +191,11 @@ class Count:
     value: float
     low: float
     high: float
-    samples: int
+    boots: int
 
     def repeats(self, within: float) -> bool:
-        """Whether at least two samples are as near to each other as that."""
-        return self.samples > 1 and self.high <= self.low * (1 + within)
+        """Whether all samples of at least two boots are as near to each other as that."""
+        return self.boots > 1 and self.high <= self.low * (1 + within)
 
 
 def count(side: Machines) -> Count | None:
@@ -204,9 +204,7 @@ def count(side: Machines) -> Count | None:
     if not boots:
         return None
     logs = [value for of in side.values() for values in of.values() for value in values]
-    return Count(
-        statistics.median(boots), math.exp(min(logs)), math.exp(max(logs)), samples=len(logs)
-    )
+    return Count(statistics.median(boots), math.exp(min(logs)), math.exp(max(logs)), len(boots))
 
 
 def changed_exits(base: Mapping[str, float], new: Mapping[str, float]) -> list[str]:

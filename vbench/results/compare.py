@@ -20,7 +20,7 @@ from vbench.model import Item, Result, Statistic, Status, TimeBase
 from vbench.results import change, conditions, identity, moderation, significance, stats
 from vbench.results.change import Change, Count, Machines
 from vbench.results.comparison import ENOUGH_UNITS, Comparison, Row, Verdict
-from vbench.results.exactness import repeats_within
+from vbench.results.exactness import NEARLY, is_estimate, repeats_within
 from vbench.results.formatting import plural
 from vbench.results.sides import Class, Name, Series, Side
 from vbench.results.stats import CONFIDENCE
@@ -234,7 +234,9 @@ def _class_rows(
     ]
     said = conditions.notes(before.values(), after.values())
     counts = (len(before), len(after))
-    blank = replace(blank, counts=counts, exits=changed, note=_and(*lost, *said))
+    no_count = is_estimate(first)
+    said = [*lost, *said, "no exact count" if no_count else ""]
+    blank = replace(blank, counts=counts, exits=changed, note=_and(*said), estimate=no_count)
     items = [*before.values(), *after.values()]
     shares = [repeats_within(item) for item in items]
     within = max(shares) if all(shares) else 0.0
@@ -293,6 +295,8 @@ def _row(blank: Row, base: Machines, new: Machines, paired: bool, unit: str) -> 
     found = change.change(base, new, paired=paired, unit=unit)
     if found is None:
         return replace(blank, note=note)
+    if blank.estimate:  # one that seems to vary by less was told in steps of a clock
+        found = replace(found, variance=max(found.variance, NEARLY**2))
     old = change.typical(base)
     if not found.df:
         note = _and(note, "one boot on a side: the next may differ by more")
@@ -331,7 +335,7 @@ def _counted(blank: Row, base: Count | None, new: Count | None, within: float) -
     ratio = new.value / base.value
     row = replace(blank, base=base.value, new=new.value, smallest=within)
     if abs(ratio - 1) <= within:
-        note = _and(row.note, f"to {100 * within:g} %")
+        note = _and(row.note, f"to {100 * within:.2g} %")
         return replace(row, verdict=Verdict.SAME, note=note)
     return replace(row, verdict=Verdict.WITHIN if ratio > 1 else Verdict.IMPROVEMENT)
 

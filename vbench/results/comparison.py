@@ -70,6 +70,8 @@ class Row:
     hides: str = ""  # why a regression above the limit may well be there, though none was shown
     # how the numbers of exits per unit of work changed, by reason; None if a side counted none
     exits: tuple[str, ...] | None = None
+    # counted instructions of what is no exact count: no boots of ordinary number decide it
+    estimate: bool = False
 
     @property
     def says(self) -> str:
@@ -90,13 +92,15 @@ class Row:
     def not_compared(self) -> bool:
         """Whether the row may hide any regression: nothing was compared, or nothing could be
         tested."""
-        untested = self.verdict is Verdict.TOO_FEW and self.p is None
+        untested = self.verdict is Verdict.TOO_FEW and self.p is None and not self.estimate
         return (untested and not self.undecided) or self.verdict in _NOT_COMPARED
 
     @property
     def undecided(self) -> bool:
         """Whether NEW is to blame that nothing could be judged: it has too few boots where BASE has
-        enough, or it may well hide a regression above the limit."""
+        enough, or it may well hide a regression above the limit. Never of an estimate."""
+        if self.estimate:
+            return False
         if self.verdict is Verdict.TOO_FEW and self.change is not None:
             return bool(self.hides) or self.change.repeats < ENOUGH_UNITS <= self.change.units[0]
         return bool(self.hides)
