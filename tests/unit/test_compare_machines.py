@@ -258,6 +258,8 @@ def test_counts_are_compared_exactly() -> None:
     (row,) = judged(base, counted(9_900, exits={"HLT": 1.0, "MSR": 2.0}), 1).rows
     assert (row.verdict, row.says) == (Verdict.IMPROVEMENT, "no exit reason changed")
     assert judged(base, counted(10_200), 1).status == REGRESSED
+    seldom, never = (counted(of, exits={"VINTR": n}) for of, n in ((10_000, 5e-5), (10_200, 0)))
+    assert judged(seldom, never, 1).rows[0].says == "no exit reason changed"
 
 
 def test_what_cannot_be_counted_is_never_taken_for_exact() -> None:

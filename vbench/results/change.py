@@ -211,10 +211,11 @@ def changed_exits(base: Mapping[str, float], new: Mapping[str, float]) -> list[s
     """Reasons whose exits per unit of work changed, the largest change first.
 
     By more than 2 % of all exits of the unit: a timer's exits, and what runs beside the work, fall
-    into one count or the other.
+    into one count or the other. By more than one in 10,000 units: an exit costs some thousand
+    instructions, and less than one of a unit is no reason for its change.
     """
     before, after = exit_reasons.split(dict(base)), exit_reasons.split(dict(new))
-    least = 0.02 * max(sum(before.values()), sum(after.values()))
+    least = max(0.02 * max(sum(before.values()), sum(after.values())), 1e-4)
     changes = {
         reason: after.get(reason, 0.0) - before.get(reason, 0.0) for reason in {*before, *after}
     }
