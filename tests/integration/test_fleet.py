@@ -170,9 +170,10 @@ def test_a_host_that_is_lost_stops_no_other_and_is_completed_later(fleet: Relaye
 
 
 def test_what_ansible_started_ends_with_it(fleet: RelayedFleet) -> None:
+    """On a guest, whose physical host is locked meanwhile."""
     image.ensure()
     long = arguments(fleet.folder, rounds=500, boots=1)
-    process = fleet.start("--limit", "node1", vbench_arguments=long)
+    process = fleet.start("--limit", "node1", vbench_arguments=long, physical_host="rack1")
     try:
         assert until(lambda: any(e["event"] == "pair" for e in fleet.journal("node1")), 300)
         assert running(fleet.results), "the look finds it"
