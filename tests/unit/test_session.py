@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shell_backend
@@ -15,6 +16,7 @@ from vbench.contract.registry import Registry
 from vbench.contract.workload import Workload
 from vbench.errors import (
     AttestationError,
+    ConnectionLost,
     GuestLost,
     GuestSilent,
     HostError,
@@ -257,6 +259,24 @@ def test_a_death_that_only_qmp_noticed_has_evidence_too(session: Session, series
     assert item_of(session, series, "cpu-x").reason == "boot 1: the guest's machine ended"
     assert error is not None
     assert "last line of the console" in error.evidence
+
+
+def test_a_guest_that_ends_with_its_host_is_not_to_blame(
+    session: Session, series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = ConnectionLost("no SSH login to ssh://far: no answer")
+
+    def no_answer(*_: object, **__: object) -> Any:
+        raise gone
+
+    def call(measure: Measure) -> None:
+        measure.guest.machine.alive = False  # type: ignore[attr-defined]
+        monkeypatch.setattr(series.host, "run", no_answer)
+        raise GuestLost("the QMP connection ended")
+
+    assert called(session, series, call) is gone
+    assert item_of(session, series, "cpu-x").reason == f"boot 1: {gone.what}"
+    assert next(iter(session.failures.new())) == f"cpu-x[shell] boot 1: {gone.what}"
 
 
 def test_a_panic_is_told_from_a_death(session: Session, series: Series) -> None:

@@ -160,28 +160,30 @@ class Session(AbstractContextManager["Session"]):
                 self.broker.drop()
                 self.book.again(task, failure)
                 return self.measure(task, call, again=True)
+            lost = self._host_lost(task.series.host, error)
+            failure = lost or failure  # a guest ends with its host
             state.problems.append(f"boot {task.boot + 1}: {failure.what}")
             self._failed(task, failure, launched=launched)
             if isinstance(error, GuestLost):
                 self.broker.drop()
-            if self._host_lost(task.series.host, error):
+            if lost is not None:
                 self._broken_off(task, "")
                 return failure
             return self._ended(task, failure)
         return self._ended(task, None)
 
-    def _host_lost(self, host: Host, error: BaseException) -> bool:
-        """Whether the connection to a task's host broke: then the task did not fail, and is
+    def _host_lost(self, host: Host, error: BaseException) -> ConnectionLost | None:
+        """How the connection to a task's host broke, if it did: then the task did not fail, and is
         measured when the run is continued."""
         why = error if isinstance(error, ConnectionLost) else None
         if why is None and host.timeout_scale == 1:  # an emulated one ends with its guests
             why = _unreachable(host)
         if why is None:
-            return False
+            return None
         self.lost[host] = why.what
         if _unreachable(host):  # the next use makes a new connection
             self.gone.add(host)
-        return True
+        return why
 
     def _lab(self, task: Task, state: State) -> Lab:
         """The lab of a scenario. No other guest is up beside those of it."""
