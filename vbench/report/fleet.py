@@ -259,13 +259,8 @@ def _compare(classes: Sequence[MachineClass]) -> None:
 
 
 def _class_compared(of: MachineClass) -> Iterable[Compared]:
-    order = {name: i for i, name in enumerate(CATEGORIES)}
-    kinds = list(Kind)
     quantities = {quantity for machine in of.machines for quantity in machine.logs}
-    for quantity in sorted(
-        quantities,
-        key=lambda q: (order.get(q.category, len(order)), kinds.index(q.kind), q.variant),
-    ):
+    for quantity in sorted(quantities, key=_order):
         if quantity.kind is not Kind.OVERHEAD and not identity.cpu_known(of.key):
             continue  # seconds of unknown CPUs do not compare
         having = [machine for machine in of.machines if quantity in machine.logs]
