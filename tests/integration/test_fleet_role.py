@@ -59,19 +59,23 @@ def play(folder: Path, hosts: dict[str, Any], **variables: object) -> tuple[int,
 
 
 def test_a_batch_that_fails_does_not_stop_the_others_and_a_request_is_not_changed(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With names that stand in no PATH: they have colons and slashes."""
+    monkeypatch.setenv("ANSIBLE_SSH_COMMON_ARGS", "-J jump")  # as ansible.cfg or the command line
     results = tmp_path / "r:1"
-    hosts = {"a-down": {}, "fe80::1": {}, "node4": {"physical_host": "dc1/rack2"}}
+    own = {"ansible_ssh_common_args": "-J other"}
+    hosts = {"a-down": {}, "fe80::1": {}, "node4": {"physical_host": "dc1/rack2", **own}}
     common = {"results": str(results), "vbench_command": str(program(tmp_path / "bin/vbench"))}
     status, said = play(tmp_path, hosts, batch=1, backend="tcg", **common)
     assert status == 2, said
     recap = said.partition("PLAY RECAP")[2]
     assert recap.count("failed=1") == 1, said
-    for name in ("fe80::1", "node4"):
+    assert f"non-zero return code: {results}/fleet.md says why" in said
+    for name, jump in (("fe80::1", "jump"), ("node4", "other")):
         ssh = Path((results / name / "ssh").read_text())
         assert f"# Ansible's way to {name}." in ssh.read_text()
+        assert f"exec ssh -J {jump} " in ssh.read_text()
     assert (results / "fleet.md").exists()
 
     del hosts["a-down"]
