@@ -89,13 +89,15 @@ def test_a_batch_that_fails_does_not_stop_the_others_and_a_request_is_not_change
 def test_two_folders_of_results_are_two_on_the_host_and_none_replaces_another(
     tmp_path: Path,
 ) -> None:
+    """Nor do those of a host that has two names."""
     home = tmp_path / "there"
     program(home / "venv/bin/vbench")
     (home / "venv/bin/pip").touch()
     (tmp_path / "wheels").mkdir()
     (tmp_path / "image").touch()
     (home / "imported-da39a3ee5e6b4b0d3255bfef95601890afd80709").touch()  # SHA-1 of nothing
-    hosts = {"node1": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {"node1": here, "alias": here}
     common = {
         "way": "on_host",
         "vbench_home": str(home),
@@ -103,13 +105,17 @@ def test_two_folders_of_results_are_two_on_the_host_and_none_replaces_another(
         "vbench_image": str(tmp_path / "image"),
         "vbench_command": str(home / "venv/bin/vbench"),
     }
+    ran_in = set()
     for name in ("kvm", "tcg"):
         status, said = play(
             tmp_path, hosts, backend=name, results=str(tmp_path / name / "11"), **common
         )
         assert status == 0, said
-        head = json.loads((tmp_path / name / "11/node1/journal.jsonl").read_text())
-        assert head["options"]["argv"] == ["vbench", "run", "--backend", name]
+        for host in hosts:
+            head = json.loads((tmp_path / name / "11" / host / "journal.jsonl").read_text())
+            assert head["options"]["argv"] == ["vbench", "run", "--backend", name]
+            ran_in.add(head["started"])
+    assert len(ran_in) == 4
 
     journal = tmp_path / "tcg/11/node1/journal.jsonl"
     journal.write_text('{"event": "run", "of": "another run"}\n')
