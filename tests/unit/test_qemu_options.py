@@ -172,6 +172,14 @@ def test_what_it_has_not_is_said(fake: Path, tmp_path: Path) -> None:
     )
 
 
+def test_a_microvm_that_does_not_come_up_in_the_testbed_is_not_waited_for() -> None:
+    testbed: Any = Here()
+    testbed.launch_hints = {"early": "a breakpoint"}
+    found = binary.usable(testbed, "", "kvm", "microvm")
+    assert found.reason.startswith("no microvm under KVM in the testbed")
+    assert found.remedy == "use machine=pc or machine=q35"
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A root of its own with a program in it: this machine's `ls`, its loader and libraries."""
