@@ -56,6 +56,19 @@ def test_seconds_of_cpus_that_may_differ_are_not_compared_and_say_so() -> None:
     assert row.note == "no overhead, and seconds are of unknown or unlike CPUs"
 
 
+@pytest.mark.parametrize(
+    ("after_s", "verdict"), [(0.94, Verdict.UNDECIDED), (1.2, Verdict.REGRESSION)]
+)
+def test_a_step_of_the_guest_s_clock_is_no_change(after_s: float, verdict: Verdict) -> None:
+    def boots(seconds: float) -> Result:
+        of = [Pair(None, seconds, boot) for boot in range(3)]
+        made = item("boot-userspace", of, statistic=Statistic.ABSOLUTE, category="boot")
+        return on(runner(1), made)
+
+    (row,) = compare([boots(0.93)], [boots(after_s)], 1).rows
+    assert row.verdict is verdict
+
+
 def test_each_backend_on_a_runner_of_its_own_is_compared_and_noted() -> None:
     def side(first: int, overhead: float) -> list[Result]:
         return [

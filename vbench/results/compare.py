@@ -295,7 +295,8 @@ def _row(blank: Row, base: Machines, new: Machines, paired: bool, unit: str) -> 
     found = change.change(base, new, paired=paired, unit=unit)
     if found is None:
         return replace(blank, note=note)
-    if blank.estimate:  # one that seems to vary by less was told in steps of a clock
+    # What does not vary at all, or is an estimate and varies by less, was told in a clock's steps.
+    if blank.estimate or (found.df and found.variance < 1e-12):
         found = replace(found, variance=max(found.variance, NEARLY**2))
     old = change.typical(base)
     if not found.df:
