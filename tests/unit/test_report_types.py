@@ -152,6 +152,16 @@ def test_root_is_not_needed_only_where_somebody_did_without() -> None:
     assert "not recorded" in chapter(of_type("box", TWO, place=Place.PROCESS))
 
 
+@pytest.mark.parametrize("user", ["root", "not root"])
+def test_who_logs_in_to_a_machine_that_was_there_did_not_launch_it(user: str) -> None:
+    host = replace(BARE, facts={**BARE.facts, "user": user})
+    cloud = of_type("cloud", ONE, host=host, launches=(launch("cloud", 0),))
+    row = next(line for line in chapter(cloud).splitlines() if "**CLOUD**" in line)
+    assert "not seen from here" in row
+    assert "not recorded" in row
+    assert "launched" not in row
+
+
 def test_hypervisors_are_compared_on_one_machine_by_operation_and_event() -> None:
     declared = {
         "xen": Declaration(Hypervisor("Xen", "v", ONE, "s")),

@@ -65,10 +65,11 @@ class Measured:
         return min(found, key=lambda i: (i.packages is None, i.disk_mib or 0.0), default=None)
 
     @property
-    def without_root(self) -> Panel | None:
-        """Where somebody who is not root launched it."""
-        launched = (c.panel for c in self.of if c.launch is not None)
-        return next((p for p in launched if p.host.facts.get("user") == "not root"), None)
+    def launchers(self) -> dict[str, Panel]:
+        """Who launched it, each with a panel where: root or not, by the host's facts. Nobody where
+        it was not seen on the host: a machine that was already there is only logged in to."""
+        launched = [c.panel for c in self.of if place(c.panel, c.variant) is not None]
+        return {p.host.facts.get("user", ""): p for p in reversed(launched)}
 
     def first_command(self, *, wall: bool = True) -> tuple[Choice, list[float]] | None:
         """Seconds from launch to the first command, sorted, of the variant that was quickest."""

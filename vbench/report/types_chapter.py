@@ -137,10 +137,10 @@ def _to_install(each: Measured) -> list[Cell | str]:
 
 
 def _root(each: Measured) -> str:
-    if (panel := each.without_root) is not None:
+    by = each.launchers
+    if (panel := by.get("not root")) is not None:
         return f"not needed: launched without it on {code(panel.host.identity)}"
-    users = {c.panel.host.facts.get("user", "") for c in each.of if c.launch is not None}
-    return "launched by root here" if users == {"root"} else "not recorded"
+    return "launched by root here" if by.keys() == {"root"} else "not recorded"
 
 
 def _first_command(each: Measured) -> str:
