@@ -1,7 +1,7 @@
 """Hardware-assisted virtualization by an application of a host's operating system: VirtualBox.
 
-A hypervisor of type 2 with a kernel module of its own. All devices that are measured are
-emulations of real ones.
+A hypervisor of type 2 with a kernel module of its own. Its disk is an emulated one. Its network
+card is virtio, or with `nic=e1000` an emulated one.
 """
 
 from vbench.contract.backend import CountedRun
@@ -11,7 +11,7 @@ from vbench.model import Fact
 
 BACKEND = VirtualBoxBackend(
     name="virtualbox",
-    summary="Oracle VirtualBox, emulated AHCI disk",
+    summary="Oracle VirtualBox, emulated AHCI disk and virtio-net network card",
     facts={
         "guest_os": Fact("modification not required", "VirtualBox manual, 'First Steps'"),
         "windows": Fact("yes", "VirtualBox manual, 'Supported Guest Operating Systems'"),

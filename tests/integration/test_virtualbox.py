@@ -68,7 +68,7 @@ def round_trip_ns(guest: Guest, client: Native) -> float:
 
 def test_attested(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
-    assert "AMD-V, nested paging" in seen.summary
+    assert "AMD-V, nested paging; disk ahci; network virtio_net" in seen.summary
     assert seen.module == "vboxdrv"
     assert seen.ring == 0
     assert "innotek GmbH" in seen.evidence["DMI"]

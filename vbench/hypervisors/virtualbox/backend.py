@@ -233,7 +233,8 @@ class VirtualBoxBackend(OnAskedHost):
         paging = "nested" if vm.spec.nested_paging else "shadow"
         return Attestation(
             f"VirtualBox {guest.versions['virtualbox'].partition('_')[0]}; "
-            f"{log['VBox.log: processor']}, {paging} paging; disk {_DISK_DRIVER}",
+            f"{log['VBox.log: processor']}, {paging} paging; disk {wanted['disk']}; "
+            f"network {wanted['nic']}",
             rows,
             "vboxdrv",
             vm.kernel_ring(),
