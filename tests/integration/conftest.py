@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,17 +97,13 @@ class Vbench:
     """Runs `vbench` in folders of its own, so that all it leaves behind can be found."""
 
     root: Path
-
-    @property
-    def tmp(self) -> Path:
-        return self.root / "tmp"
+    tmp: Path  # short, for sockets lie in it
 
     @property
     def out(self) -> Path:
         return self.root / "out"
 
     def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
-        self.tmp.mkdir(exist_ok=True)
         return subprocess.Popen(
             [*ALL_SIGNALS, sys.executable, "-m", "vbench.cli", *map(str, words)],
             cwd=self.root,
@@ -141,8 +138,8 @@ class Vbench:
         return path
 
     def processes(self) -> list[str]:
-        """Command lines of all processes that have to do with this test's temporary folder."""
-        return processes(self.root)
+        """Command lines of all processes that have to do with this test's temporary folders."""
+        return list(dict.fromkeys([*processes(self.root), *processes(self.tmp)]))
 
     def qemu(self) -> int | None:
         """The pid of this test's QEMU."""
@@ -183,11 +180,11 @@ def testbed() -> Iterator[TestbedHost]:
 @pytest.fixture
 def vbench(tmp_path: Path) -> Iterator[Vbench]:
     """Every test that uses it also proves that nothing was left behind."""
-    each = Vbench(tmp_path)
-    each.tmp.mkdir()
-    yield each
-    left = each.left()
-    for line in left:  # so that one failure does not become many
-        if line[0].isdigit():
-            os.kill(int(line.split(":")[0]), signal.SIGKILL)
+    with tempfile.TemporaryDirectory(prefix="vb-") as short:
+        each = Vbench(tmp_path, Path(short))
+        yield each
+        left = each.left()
+        for line in left:  # so that one failure does not become many
+            if line[0].isdigit():
+                os.kill(int(line.split(":")[0]), signal.SIGKILL)
     assert left == []

@@ -20,11 +20,13 @@ CLONE = Path(__file__).parents[2]
 def pytest_way(
     vbench: Vbench, *words: str, of: str = "workloads"
 ) -> subprocess.CompletedProcess[str]:
+    # pytest-benchmark measures nothing in what xdist started, and takes these for the sign of it
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", of, "-p", "no:cacheprovider", *words],
         cwd=CLONE,
         env={
-            **os.environ,
+            **ours,
             "VBENCH_TMP": str(vbench.tmp),
             "VBENCH_LOCK": str(vbench.root / "lock"),
         },
