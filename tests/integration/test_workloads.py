@@ -71,7 +71,8 @@ def test_every_shipped_workload_is_measured_in_a_real_guest(vbench: Vbench) -> N
         assert all(guest_s > 0 for _, guest_s in item["pairs"]), name
         if item["statistic"] == "ratio" and name not in NETWORK:
             assert all(native_s > 0 for native_s, _ in item["pairs"]), name
-        timed_whole = item["category"] == "app"  # by the probe, but not in groups
+        # By the probe, but not in groups: programs as a whole, and work of several processes.
+        timed_whole = item["category"] in ("app", "smp")
         if "vbench-probe" in item["commands"].get("guest", "") and not timed_whole:
             assert all(0 < equal <= 1 for _, equal in item["pair_equal"]), name
     # A vCPU that never waits for anything is on a CPU, or waits for one, as long as its work takes.
