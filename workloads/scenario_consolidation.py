@@ -9,6 +9,7 @@ import pytest
 from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.errors import Unsupported
+from vbench.guest.target import paused
 from vbench.measure.ksm import merged
 from vbench.measure.lab import Lab
 from vbench.measure.load import Loaded, Requests, available_mib, events_for, pss_mib
@@ -93,12 +94,9 @@ def _measured(lab: Lab, guests: Sequence[Guest], requests: Requests) -> float:
         lab.counted(**{f"{len(guests)} guests: pss_mib": memory_mib})
     native = lab.native(guests[0])
     if native is not None and all(guest.capabilities.pausable for guest in guests):
-        for guest in guests:
-            guest.pause()
-        there = lab.under_load([native] * len(guests), requests)
+        with paused(*guests):
+            there = lab.under_load([native] * len(guests), requests)
         _tell(lab, f"{len(guests)} natively", there, Clock.CLIENT)
-        for guest in guests:
-            guest.resume()
     return loaded.quantile(0.99)
 
 

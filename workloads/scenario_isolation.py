@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 
 from vbench.contract.guest import Guest
 from vbench.errors import Unsupported
+from vbench.guest.target import paused
 from vbench.measure import isolation, surface
 from vbench.measure.isolation import Neighbours, TwoGuests
 from vbench.measure.lab import Lab
@@ -75,8 +75,9 @@ def scenario_isolation_surface(lab: Lab) -> None:
         for kind in [each for each in commands if each in natively]:
             found = {
                 "guests": surface.of_guest(guest, commands[kind]),
-                "natively": surface.of_native(native, natively[kind]),
             }
+            with paused(guest):  # see surface.of_native
+                found["natively"] = surface.of_native(native, natively[kind])
             for where, reached in found.items():
                 lab.counted(**{f"{kind}, {where}: functions": len(reached.functions)})
                 everything[where] |= reached.functions
@@ -101,7 +102,7 @@ class _Side:
 
     def alone(self) -> dict[str, str]:
         """What the victim is to do from now on; how long it takes is told."""
-        with self._quiet():
+        with paused(*self.still):
             work = isolation.work_of(self.neighbours)
             before = CpuTime.of(self.lab.host, self.guests)
             alone_s = isolation.work_s(self.neighbours, work)
@@ -114,7 +115,7 @@ class _Side:
 
     def beside(self, kind: str, work: dict[str, str]) -> float:
         """The same beside a disruptor; seconds in all, 0 where there can be none of the kind."""
-        with self._quiet():
+        with paused(*self.still):
             found = isolation.disturbed(self.neighbours, work, kind)
         if found is None:
             return 0.0
@@ -124,11 +125,3 @@ class _Side:
         self.lab.took(who, "answer", found.answer_s, Clock.CLIENT)
         self.lab.counted(**{f"{who}: finished": float(not found.stopped)})
         return isolation.GIVEN_UP_S if found.stopped else sum(found.work_s.values())
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for guest in self.still:
-                guest.pause()
-                stack.callback(guest.resume)
-            yield

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.conftest import Vbench
 from vbench import image
 from vbench.guest.native import Native
+from vbench.guest.target import paused
 from vbench.measure import surface
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.testbed import TestbedHost
@@ -76,10 +77,9 @@ def test_a_guest_reaches_less_of_the_hosts_kernel_than_a_process(testbed: Testbe
         with surface.traced(testbed):
             inside, outside = surface.work(guest), surface.work(native)
             for kind in ("nothing", "files"):
-                found[kind] = (
-                    surface.of_guest(guest, inside[kind]),
-                    surface.of_native(native, outside[kind]),
-                )
+                of_guest = surface.of_guest(guest, inside[kind])
+                with paused(guest):
+                    found[kind] = of_guest, surface.of_native(native, outside[kind])
         assert testbed.run(["ls", "/sys/kernel/tracing/instances"], timeout_s=20).stdout == ""
     print({kind: [len(each.functions) for each in sides] for kind, sides in found.items()})
     assert not any(each.lost for sides in found.values() for each in sides)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest, Target
 from vbench.errors import ClientRefused, WorkloadError
 from vbench.guest.native import Native
-from vbench.guest.target import succeed
+from vbench.guest.target import paused, succeed
 from vbench.measure.parsers import Reader, checked
 from vbench.measure.plan import NATIVE
 from vbench.model import Reading, TimeBase
@@ -78,13 +78,7 @@ class Execution:
     def _take(self, units: int, *, first_half: bool) -> Reading:
         self.line = self._command(units, self._endpoint(first_half))
         began = time.monotonic()
-        if self._pauses:
-            self._guest.pause()
-            try:
-                text = self._run()
-            finally:
-                self._guest.resume()
-        else:
+        with paused(*[self._guest] * self._pauses):
             text = self._run()
         lasted_s = time.monotonic() - began
         reading = checked(self._read, text, self.line)

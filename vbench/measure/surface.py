@@ -133,7 +133,9 @@ def of_guest(guest: Guest, command: str) -> Reached:
 
 
 def of_native(native: Native, command: str) -> Reached:
-    """The same, while a command runs natively."""
+    """The same, while a command runs natively. Guests of the host must stand still meanwhile: what
+    the kernel does to leave a vCPU for the command (`kvm_sched_out`) is the command's for the
+    tracer, which knows of the change already."""
     _shell(native.host, _BEGIN)
     succeed(native, f"{_SELF} && {command}", timeout_s=_TIMEOUT_S)
     return _seen(native.host)
