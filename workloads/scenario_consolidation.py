@@ -8,8 +8,8 @@ import pytest
 
 from vbench.contract.guest import Guest
 from vbench.contract.host import Host
+from vbench.contract.undo import paused
 from vbench.errors import Unsupported
-from vbench.guest.target import paused
 from vbench.measure.ksm import merged
 from vbench.measure.lab import Lab
 from vbench.measure.load import Loaded, Requests, available_mib, events_for, pss_mib

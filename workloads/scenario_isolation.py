@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from vbench.contract.guest import Guest
+from vbench.contract.undo import paused
 from vbench.errors import Unsupported
-from vbench.guest.target import paused
 from vbench.measure import isolation, surface
 from vbench.measure.isolation import Neighbours, TwoGuests
 from vbench.measure.lab import Lab

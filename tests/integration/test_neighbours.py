@@ -10,8 +10,8 @@ import pytest
 
 from tests.integration.conftest import Vbench
 from vbench import image
+from vbench.contract.undo import paused
 from vbench.guest.native import Native
-from vbench.guest.target import paused
 from vbench.measure import surface
 from vbench.plugins.kvm_virtio import BACKEND
 from vbench.testbed import TestbedHost

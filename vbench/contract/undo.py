@@ -1,10 +1,11 @@
-"""What a run switches on a host is switched back, whoever survives."""
+"""What a run switches on a host is switched back, whoever survives; paused guests go on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+from vbench.contract.guest import Guest
 from vbench.contract.host import Host
 from vbench.errors import ConnectionLost, HostError
 
@@ -35,3 +36,14 @@ def undone(host: Host, script: str, *, timeout_s: float = 20.0) -> Iterator[None
                 evidence=f"{script}\n{done.stderr.strip()}",
                 remedy="switch it back by the script above",
             )
+
+
+@contextmanager
+def paused(*guests: Guest) -> Iterator[None]:
+    """While the context lasts, these guests stand still; those do not that are not `pausable`.
+    Raises GuestLost."""
+    with ExitStack() as stack:
+        for guest in guests:
+            guest.pause()
+            stack.callback(guest.resume)
+        yield

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 
-from vbench.contract.guest import Guest, Target
+from vbench.contract.guest import Target
 from vbench.errors import UNSUPPORTED_STATUS, Unsupported, WorkloadError
 
 # All that a command finds in its environment, on every target. The size of the environment moves
@@ -42,17 +41,6 @@ def succeed(target: Target, command: str, *, timeout_s: float) -> str:
             f"a command ended with status {output.status}", evidence="\n".join([command, *tail])
         )
     return output.stdout
-
-
-@contextmanager
-def paused(*guests: Guest) -> Iterator[None]:
-    """While the context lasts, these guests stand still; those do not that are not `pausable`.
-    Raises GuestLost."""
-    with ExitStack() as stack:
-        for guest in guests:
-            guest.pause()
-            stack.callback(guest.resume)
-        yield
 
 
 def parse_facts(text: str) -> Mapping[str, str]:

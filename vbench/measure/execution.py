@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from vbench.contract.guest import SERVER_PORT, Endpoint, Guest, Target
+from vbench.contract.undo import paused
 from vbench.errors import ClientRefused, WorkloadError
 from vbench.guest.native import Native
-from vbench.guest.target import paused, succeed
+from vbench.guest.target import succeed
 from vbench.measure.parsers import Reader, checked
 from vbench.measure.plan import NATIVE
 from vbench.model import Reading, TimeBase

@@ -103,7 +103,7 @@ def under_load(
         said = [json.loads(each.result()) for each in running]
     if not guests:
         shares = sum(each["cpu_ns"] / each["elapsed_ns"] for each in said)
-        spent = replace(spent, ours_s=shares * lasts_s * (1 - 2 * _EDGE))
+        spent = replace(spent, ours_s=shares * spent.wall_s)
     responses_s = tuple(sorted(us / 1e6 for each in said for us in each["response_us"]))
     missed = sum(each > requests.period_s for each in responses_s)
     each = None if spent.ours_s is None else spent.ours_s / spent.wall_s / len(targets)
