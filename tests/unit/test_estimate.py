@@ -67,6 +67,22 @@ def test_a_boot_of_a_guest_counts_once(series: Series) -> None:
     assert 45 < made.left(0.0) < 65
 
 
+def test_a_boot_that_had_to_wait_is_no_measure_of_others(series: Series) -> None:
+    """One of 197 s more than doubled what was said to be left of a run."""
+    planned = [
+        task
+        for name in ("one", "two", "three")
+        for task in tasks(
+            dataclasses.replace(on(series, "here"), variant=Variant(name, None, None)),  # type: ignore[arg-type]
+            "cpu-a",
+        )
+    ]
+    usual, waited = Estimate(planned), Estimate(planned)
+    usual.took(planned[0], 5.0, 2.0, 0.0)
+    waited.took(planned[0], 200.0, 2.0, 0.0)
+    assert waited.left(0.0) < 2 * usual.left(0.0)
+
+
 def test_boots_that_may_decide_nothing_count_in_part(series: Series) -> None:
     planned = tasks(on(series, "here"), *(f"cpu-{n}" for n in range(20)), boots=5)
     made = Estimate(planned)

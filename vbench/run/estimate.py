@@ -38,6 +38,9 @@ _AGAIN_SHARE = 0.6  # of those whose item needed the boot before
 _DOUBT_S = 8.0
 _DOUBT_OF_ITEM = 0.15  # a share of what is expected of it
 _FORGOTTEN_S = 300.0  # after so long it counts for a third
+# What takes more than so many times what is likely tells less of others: a boot that had to wait is
+# no measure of them.
+_USUAL = 2.0
 
 _Keys = tuple[Hashable, ...]
 
@@ -53,9 +56,13 @@ class _Ratios:
 
     def add(self, keys: _Keys, took_s: float, expected_s: float, now_s: float) -> None:
         """`keys` name a thing from the widest that it belongs to down to itself."""
+        likely_s = expected_s * self.of(keys, expected_s, now_s)
+        usual = min(1.0, _USUAL * likely_s / took_s) if took_s else 1.0
         for depth in range(1, len(keys) + 1):
             took, expected = self._at(keys[:depth], now_s)
-            self._known[keys[:depth]] = took + took_s, expected + expected_s, now_s
+            weight = usual if depth < len(keys) else 1.0
+            known = took + weight * took_s, expected + weight * expected_s, now_s
+            self._known[keys[:depth]] = known
 
     def of(self, keys: _Keys, expected_s: float, now_s: float) -> float:
         """How many times as long as expected it takes."""

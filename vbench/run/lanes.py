@@ -1,8 +1,8 @@
 """Hosts that count instructions, measured side by side: a thread and a session for each.
 
-A count is the same under any load, so as many machines are up as this one has CPUs and memory for,
-and some more that take what time those leave. One that fails ends its own lane. Ctrl-C ends all:
-their machines are killed, and each thread tidies up after itself.
+A count is the same under any load, so as many machines are up as this one has CPUs and memory for.
+One that fails ends its own lane. Ctrl-C ends all: their machines are killed, and each thread tidies
+up after itself.
 """
 
 from __future__ import annotations
@@ -31,17 +31,16 @@ from vbench.testbed import MACHINES_MAX, MEMORY_MIB, TestbedHost
 Walk = Callable[[Session, Sequence[Task]], None]
 
 _LOOK_EVERY_S = 0.2
-_NICE = 10  # sched(7): a tenth of the weight of others
 
 
 def at_once() -> int:
-    """How many lanes this machine has CPUs and memory for, one at least. A lane is one thread that
-    is busy two thirds of the time, and a testbed of at most MACHINES_MAX machines."""
+    """How many lanes this machine has CPUs and memory for, one at least. A lane is one busy thread
+    and a testbed of at most MACHINES_MAX machines."""
     known = Path("/proc/meminfo").read_text(encoding="ascii")
     found = re.search(r"^MemAvailable: +(\d+) kB", known, re.MULTILINE)
     available_mib = int(found[1]) >> 10 if found else 0
     fit = available_mib // (MACHINES_MAX * MEMORY_MIB)
-    return max(1, min(3 * len(os.sched_getaffinity(0)) // 2, fit))
+    return max(1, min(len(os.sched_getaffinity(0)), fit))
 
 
 def side_by_side(session: Session, tasks: Sequence[Task], walk: Walk, progress: Progress) -> None:
@@ -76,18 +75,14 @@ class _Lanes:
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
 
     def start(self) -> None:
-        for number in range(self._count):
+        for _ in range(self._count):
             end = threading.Event()
-            late = number >= len(os.sched_getaffinity(0))
-            thread = threading.Thread(target=self._work, args=(end, late))
+            thread = threading.Thread(target=self._work, args=(end,))
             self._threads.append((thread, end))  # first: Ctrl-C may come while it starts
             thread.start()
 
-    def _work(self, end: threading.Event, late: bool) -> None:
-        """`late`: it takes what time those before it leave, so that they are not slowed down."""
+    def _work(self, end: threading.Event) -> None:
         try:
-            if late:
-                os.nice(_NICE)  # on Linux of this thread alone, and of what it starts
             self._lanes()
         finally:
             end.set()
