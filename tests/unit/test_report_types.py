@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ from vbench.records import (
     Phase,
     Place,
 )
+from vbench.report import types_table
 from vbench.results import reading, store
 
 ONE, HYBRID, TWO = HypervisorType.ONE, HypervisorType.HYBRID, HypervisorType.TWO
@@ -68,7 +70,8 @@ def test_the_table_of_types_is_the_introduction_s() -> None:
     assert [row[0] for row in rows] == [
         f"**{name}**"
         for name in ("Installation", "Performance", "Primary use",
-                     "Management complexity, packages / MiB / s to first command",
+                     "Management complexity: packages / MiB / s from launch to first command; "
+                     "what it takes",
                      "Key products")
     ]  # fmt: skip
     install, performance, _, effort, products = rows
@@ -95,11 +98,30 @@ def test_a_hypervisor_whose_guests_all_failed_is_not_measured() -> None:
     assert "Measured here: KVM (hybrid)." in chapter(kvm, lost)
 
 
-def test_one_hypervisor_stands_for_its_type_hardware_assisted_before_others() -> None:
-    rows = table(screen(of_type("abc", TWO, 7.0, technique=Technique.FULL), of_type("box", TWO)))
-    assert rows[7][3].startswith("BOX ×1")
-    assert "ABC" not in rows[7][3] + rows[9][3]
-    assert rows[10][3].endswith("measured here: ABC, BOX")
+def test_all_hypervisors_of_a_type_are_shown_hardware_assisted_before_others() -> None:
+    translating = of_type("abc", TWO, 7.0, technique=Technique.FULL, installation=installed(57, 9))
+    assisted = of_type("box", TWO, installation=installed(1, 2.0))
+    rows = table(screen(translating, assisted))
+    assert re.fullmatch(r"BOX ×1\S+ / — / —<br>ABC, translating ×\d\S+ / — / —", rows[7][3])
+    assert rows[9][3] == "BOX 1 / 2.00 / —<br>ABC 57 / 9.00 / —"
+    assert rows[10][3].endswith("measured here: BOX, ABC")
+
+
+def test_seconds_of_the_testbed_s_clock_are_marked() -> None:
+    counted = of_type("xen", ONE, place=Place.BENEATH, host=TESTBED)
+    items = tuple(replace(i, host=TESTBED.identity, host_kind=TESTBED.kind,
+                          time_base=TESTBED.time_base) for i in counted.items)  # fmt: skip
+    row = table(screen(replace(counted, items=items)))[9]
+    assert row[1] == "XEN — / — / 4.00†, a reboot"
+
+
+def test_what_the_introduction_says_twice_of_kvm_is_said_alike_everywhere() -> None:
+    made = of_type("kvm", HYBRID), of_type("box", TWO, 1.4)
+    assert screen(*made).count(types_table.HYBRID) == chapter(*made).count(types_table.HYBRID) == 1
+    rows = judged(*made)
+    assert "hybrid" in rows["H1"][1]
+    assert "hybrid" in rows["Q1"][1]
+    assert "type 1" in rows["H3"][1]
 
 
 def test_what_was_counted_is_in_the_table_and_what_was_not_is_no_number() -> None:
@@ -118,7 +140,7 @@ def test_of_two_ways_to_one_hypervisor_the_smaller_is_its_own() -> None:
     large = of_type("kvm", HYBRID, installation=installed(171, 245.3))
     small = replace(large, variant="kvm,x", installation=installed(57, 123.0),
                     items=tuple(replace(i, variant="kvm,x") for i in large.items))  # fmt: skip
-    assert table(screen(large, small))[9][2] == "KVM 57 / 123"
+    assert table(screen(large, small))[9][2] == "KVM 57 / 123 / —"
 
 
 def test_the_machine_that_most_ran_on_fills_the_row_of_performance() -> None:

@@ -32,7 +32,10 @@ def line(gathered: Gathered) -> str:
         texts.append(f"{each} {code(found.variant)}{mark}")
     if texts:
         return f"**Applications** (guest ÷ native): {'; '.join(texts)}."
-    return f"Applications ({', '.join(PROGRAMS.values())}) were not measured: {code(HOW_TO)}."
+    names = f"Applications ({', '.join(PROGRAMS.values())})"
+    if gathered.partial:
+        return f"{names} were not measured so far."
+    return f"{names} were not measured: {code(HOW_TO)}."
 
 
 def section(panel: Panel) -> list[Block]:

@@ -29,7 +29,9 @@ from vbench.results.formatting import NOTHING, code
 TITLE = "The introduction's claims"
 _DOCUMENT = (
     "vbench checks one text: an introduction to virtualization fundamentals and to hypervisors of "
-    "type 1 and type 2. Its statements stand here in our words, with a verdict and its number."
+    "type 1 and type 2. Its statements stand here in our words, with a verdict and its number. "
+    "T are its techniques, R rings, E VM exits, Q its quiz, W why virtualization matters, H the "
+    "hypervisors it names, D its checks by hand. Q4 says the same as R2, and Q5 the same as E4."
 )
 
 
@@ -45,6 +47,7 @@ class Claim:
     everywhere: bool = False
     typical: Callable[[Panel], bool] | None = None
     beside: str = ""
+    quiz: str = ""
 
     def findings(self, gathered: Gathered) -> list[tuple[Panel, Finding | str]]:
         """Of each panel; a text says why it was not measured there."""
@@ -77,12 +80,14 @@ def section(gathered: Gathered) -> list[Block]:
                 why.append(finding)
         if not found:
             found = [(not_here("; ".join(dict.fromkeys(why))), NOTHING, NOTHING)]
-        key, statement = claim.key, claim.statement
+        key = f"{claim.key}, {claim.quiz}" if claim.quiz else claim.key
+        statement = claim.statement
         for judged, evidence, where in _merged(found):
             rows.append([key, statement, judged, evidence, where])
             key = statement = ""
     return [
-        f"{_count(rows)} {_DOCUMENT}",
+        f"{_count(rows)}{' A part of a run decides less than the whole.' * bool(gathered.partial)} "
+        f"{_DOCUMENT}",
         Table(
             [
                 "",
@@ -131,7 +136,8 @@ CLAIMS = (
           technique_claims.translation),
     Claim("T2", "A paravirtual guest calls its hypervisor instead, which is cheaper than "
           "translation.", paravirtual.claim, typical=paravirtual.typical,
-          beside="this guest makes no hypercalls; one that does stands above"),
+          beside="the claim is about hypercalls, and this guest's kernel reports nothing to call; "
+          "one that calls stands above"),
     Claim("T3", "With VT-x or AMD-V a guest computes at nearly native speed.",
           technique_claims.hardware),
     Claim("T4", "EPT and NPT make a guest's memory cheap; shadow page tables do not.",
@@ -141,14 +147,14 @@ CLAIMS = (
     Claim("R1", "Before hardware support a guest's kernel ran in ring 1.",
           ring_claims.without_hardware),
     Claim("R2", "With hardware support it runs in ring 0, and the hypervisor below it.",
-          ring_claims.with_hardware),
+          ring_claims.with_hardware, quiz="Q4"),
     Claim("E1", "Port I/O, some MSRs, interrupts, CPUID, and without EPT page faults cause VM "
           "exits.", exit_claims.triggers),
     Claim("E2", "One exit costs hundreds to thousands of cycles.", exit_claims.exit_cost),
     Claim("E3", "How fast a guest is depends on how often it exits.", exit_claims.frequency),
     Claim("E4", "Paravirtual drivers such as VirtIO cause fewer exits for the same I/O.",
-          exit_claims.drivers),
-    Claim("Q1", "A type 1 hypervisor has lower overhead than a type 2.",
+          exit_claims.drivers, quiz="Q5"),
+    Claim("Q1", "A type 1 hypervisor (with KVM, the hybrid) has lower overhead than a type 2.",
           type_claims.lower_overhead),
     Claim("Q2", "KVM joins the speed of type 1 and the convenience of type 2.",
           type_claims.both_types),
@@ -161,11 +167,13 @@ CLAIMS = (
     Claim("W3", "A machine is provisioned within minutes.", scenario_claims.provisioning),
     Claim("W4", "Snapshots allow recovery, and migration without downtime.",
           scenario_claims.snapshots_and_migration),
-    Claim("H1", "ESXi, Hyper-V, Xen and KVM are of type 1: fast, for servers.",
+    Claim("H1", "ESXi, Hyper-V, Xen and KVM (elsewhere called a hybrid: H3) are of type 1: fast, "
+          "for servers.",
           type_claims.first_is_fast),
     Claim("H2", "VirtualBox, VMware Workstation and Fusion, Parallels are of type 2: medium, for "
           "desktops.", type_claims.second_is_medium),
-    Claim("H3", "KVM is a hybrid of both types.", type_claims.hybrid),
+    Claim("H3", "KVM is a hybrid of both types (counted as type 1 in H1 and Q1).",
+          type_claims.hybrid),
     Claim("D1", "The CPU shows vmx or svm.", host_claims.cpu_flag, everywhere=True),
     Claim("D2", "KVM's modules are loaded.", host_claims.modules, everywhere=True),
     Claim("D3", "A virtual machine can be created.", host_claims.created, everywhere=True),

@@ -70,7 +70,7 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
         *_next_steps(gathered),
         contents,
         types,
-        *filter(None, [_marks(types)]),
+        "<br>".join(filter(None, [types_table.HYBRID, _marks(types)])),
     ]
 
 
@@ -184,7 +184,10 @@ def _marks(*tables: Table, also: str = "") -> str:
 
 
 def _next_steps(gathered: Gathered) -> list[Block]:
-    """What to do to measure the rest: each remedy once. What was counted alone has its mark."""
+    """What to do to measure the rest: each remedy once. What was counted alone has its mark. None
+    for a part of a run, which may still measure it."""
+    if gathered.partial:
+        return []
     measured = [
         (panel.wall, item.backend)
         for panel in gathered.panels

@@ -13,7 +13,10 @@ from vbench.results import significance
 from vbench.results.formatting import code, number, plain
 
 _HYPERCALLS_PER_CALL = 0.9  # exits.PER_EVENT: so many per system call are "uses hypercalls"
-_NO_TRANSLATION = "its cost: no translated guest was measured on this host by the same clock"
+_NO_TRANSLATION = (
+    "whether it is cheaper needs a translated guest beside it, on one machine by one clock; none "
+    "was measured here"
+)
 
 
 def claim(panel: Panel) -> Finding | str:
@@ -37,7 +40,7 @@ def _how(panel: Panel) -> str:
     """What would measure a translated guest here, where something refused to."""
     of = (each.remedy for each in panel.unavailable if each.technique == Technique.FULL.value)
     remedy = next(filter(None, of), "")
-    return f" ({code(remedy)} does it)" if remedy.startswith("vbench ") else ""
+    return f" ({code(remedy)} measures one)" if remedy.startswith("vbench ") else ""
 
 
 def typical(panel: Panel) -> bool:

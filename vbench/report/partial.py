@@ -17,7 +17,7 @@ def partial(results: Sequence[Result]) -> tuple[str, ...]:
             runs[key] = result
     return tuple(
         f"**Partial report.** The run of {run.started} made {run.done} of {run.planned} planned "
-        f"measurements: {run.stopped or 'it ended early'}. "
-        "`vbench run --resume` with its folder makes the others."
+        f"measurements: {run.stopped or 'it ended early'}. What is missing below may be among the "
+        "others. If the run has ended, `vbench run --resume` with its folder makes them."
         for _, run in sorted(runs.items())
     )

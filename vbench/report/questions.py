@@ -125,6 +125,8 @@ def _database(gathered: Gathered, programs: Sequence[Choice]) -> str:
         texts.append(
             "No application was measured in a hardware-assisted guest."
             if programs
+            else "No application was measured so far."
+            if gathered.partial
             else f"No application was measured ({code(applications.HOW_TO)} does it)."
         )
         operations = choose(gathered.panels, Technique.HARDWARE, _OPERATIONS)

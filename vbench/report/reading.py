@@ -9,6 +9,7 @@ from vbench.model import Item
 from vbench.report import cells, reference
 from vbench.report.document import Block, Table, link
 from vbench.report.gather import Panel
+from vbench.report.types_table import HYBRID
 from vbench.results import stats
 from vbench.results.formatting import TIMES, code, interval, per_unit, plain, plural, times
 
@@ -22,6 +23,11 @@ _WORDS = (
     (
         "technique",
         "full virtualization, paravirtualization, or hardware-assisted virtualization",
+    ),
+    (
+        "type 1, type 2, hybrid",
+        "a hypervisor directly on the hardware, one in a host's operating system, and one that is "
+        f"both. {HYBRID}",
     ),
     (
         "binary translation",

@@ -24,7 +24,7 @@ from vbench.report.verdicts import (
 from vbench.results import significance, stats
 from vbench.results.formatting import code, interval, number, plain, plural, times
 
-# The introduction counts KVM, its hybrid, among type 1.
+# The introduction names KVM, its hybrid, among type 1 too: see types_table.HYBRID.
 _FIRST = (HypervisorType.ONE, HypervisorType.HYBRID)
 _SECOND = (HypervisorType.TWO,)
 # Where a hypervisor of each type is.

@@ -14,7 +14,7 @@ from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Gathered, Panel
 from vbench.report.hypervisors import Measured
 from vbench.report.reference import COMPUTING, OPERATIONS, PAGE_FAULT, operation
-from vbench.report.types_table import type_name
+from vbench.report.types_table import HYBRID, type_name
 from vbench.results import stats
 from vbench.results.formatting import (
     NOTHING,
@@ -34,7 +34,7 @@ def section(gathered: Gathered) -> list[Block]:
     found = hypervisors.measured(gathered.panels)
     if not found:
         return []
-    blocks: list[Block] = [_sentence(gathered.panels, found), _origin(found), _NOTE]
+    blocks: list[Block] = [_sentence(gathered.panels, found), HYBRID, _origin(found), _NOTE]
     for panel in gathered.panels:
         table = _same_machine(panel)
         if table is not None:

@@ -38,7 +38,9 @@ def section(gathered: Gathered) -> list[Block]:
             what = f"{', '.join(workloads)} on {where}"
             rows.append([host, what, f"{status}: {plain(reason)}", NOTHING])
     if not rows:
-        return ["Everything that was asked for was measured."]
+        return [
+            "Everything that was asked for was measured" + (" so far." if gathered.partial else ".")
+        ]
     backends = {entry.backend for panel in gathered.panels for entry in panel.unavailable}
     series = [item.status for panel in gathered.panels for item in panel.items]
     failed, unsupported = (series.count(s) for s in (Status.FAILED, Status.UNSUPPORTED))
@@ -48,8 +50,11 @@ def section(gathered: Gathered) -> list[Block]:
         f"{plural(failed, 'workload')} failed" if failed else "",
     ]
     text = ", ".join(filter(None, texts)) or "Some workloads were left out"
+    so_far = " The run is not whole: what it has not come to yet is not here." * bool(
+        gathered.partial
+    )
     return [
-        f"{text}; each with its reason.",
+        f"{text}; each with its reason.{so_far}",
         Table(["Host", "What", "Why not", "What to do"], rows),
     ]
 
