@@ -33,6 +33,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lock file of this test's own, so that no real run is waited for."""
     made = tmp_path / "run.lock"
     monkeypatch.setattr(lock, "LOCK", str(made))
+    monkeypatch.delenv("VBENCH_LOCK", raising=False)
     return made
 
 
