@@ -26,6 +26,7 @@ from vbench.guest.launch import (
 )
 from vbench.guest.shell import GuestShell
 from vbench.hosts.pinning import UNPINNED, Placement, parse_list, placement
+from vbench.hosts.room import room
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.libvirt import network, truth, tuning
 from vbench.hypervisors.libvirt.domain import NAME_PREFIX, Supplied
@@ -147,7 +148,10 @@ class LibvirtBackend(OnAskedHost):
         able = Virsh(host, options.uri).able(self.type)
         if able.ok and self.type == "kvm":
             able = usable(host)
-        engine = self.tuning(options).disk.get("io", "threads")
+        plan = self.tuning(options)
+        if able.ok:
+            able = room(host, plan.memory_mib)
+        engine = plan.disk.get("io", "threads")
         return qemu_truth.engine(host, engine) if able.ok else able
 
     def launch(self, host: Host, image: ImageFiles, options: LibvirtOptions) -> BootedGuest:

@@ -19,6 +19,7 @@ from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_initramfs
 from vbench.guest.shell import GuestShell
 from vbench.hosts.pinning import UNPINNED, placement
+from vbench.hosts.room import room
 from vbench.hypervisors.qemu import binary, nics, truth, tsc
 from vbench.hypervisors.qemu.attest import attest
 from vbench.hypervisors.qemu.cmdline import (
@@ -105,6 +106,7 @@ class QemuBackend(OnAskedHost):
     def _needs(self, host: Host, options: QemuOptions) -> Iterator[Callable[[], Availability]]:
         """What a launch needs of a host, to be asked in turn."""
         yield partial(binary.usable, host, options.qemu, self.accel, options.machine)
+        yield partial(room, host, options.memory)
         if self.usable is not None:
             yield partial(self.usable, host)
         if self.preparable is not None:

@@ -22,6 +22,7 @@ from vbench.guest.launch import (
     write_initramfs,
 )
 from vbench.guest.shell import GuestShell
+from vbench.hosts.room import room
 from vbench.hypervisors.uml.machine import (
     BINARY,
     GUEST_ADDRESS,
@@ -88,8 +89,7 @@ class UmlBackend(OnAskedHost):
         )
 
     def probe(self, host: Host, options: UmlOptions) -> Availability:
-        """The program is there, a kernel of it starts, and it can have a network."""
-        del options
+        """The program is there, a kernel of it starts, and it can have a network and memory."""
         if version(host) is None:
             return Availability(
                 False,
@@ -109,7 +109,7 @@ class UmlBackend(OnAskedHost):
                 "User-mode Linux is reached through a tap, and none can be made",
                 "allow user namespaces and /dev/net/tun, or run as root",
             )
-        return Availability(True)
+        return room(host, options.memory)
 
     def launch(self, host: Host, image: ImageFiles, options: UmlOptions) -> BootedGuest:
         """Start a kernel and wait until it runs commands. Raises LaunchError."""

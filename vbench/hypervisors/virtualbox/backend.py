@@ -19,6 +19,7 @@ from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_boot_medium
 from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
+from vbench.hosts.room import room
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
 from vbench.hypervisors.virtualbox import host as vbox
@@ -115,8 +116,8 @@ class VirtualBoxBackend(OnAskedHost):
 
     def probe(self, host: Host, options: VirtualBoxOptions) -> Availability:
         """VirtualBox is there, or can be had for the testbed, with its module and hardware."""
-        del options
-        return vbox.available(host)
+        able = vbox.available(host)
+        return room(host.with_layer(vbox.LAYER), options.memory) if able.ok else able
 
     def launch(self, host: Host, image: ImageFiles, options: VirtualBoxOptions) -> BootedGuest:
         """Make a machine, start it and wait until it runs commands. Raises LaunchError."""

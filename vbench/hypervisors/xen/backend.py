@@ -23,6 +23,7 @@ from vbench.guest.launch import (
     write_initramfs,
 )
 from vbench.guest.shell import GuestShell
+from vbench.hosts.room import room
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
 from vbench.hypervisors.xen.life import LIFECYCLE, XenLife
@@ -127,14 +128,16 @@ class XenBackend(OnAskedHost):
                 f"xl does not work: {(info.stderr.strip() or 'no reason given').splitlines()[-1]}",
                 "run as root in dom0, with Xen's services started (xenstored, xenconsoled)",
             )
-        can = dom0.parse_info(info.stdout).get("xen_caps", "")
+        said = dom0.parse_info(info.stdout)
+        can = said.get("xen_caps", "")
         if self.type != "pv" and "hvm" not in can:
             return Availability(
                 False,
                 f"Xen has no hardware to run such domains on (xen_caps: {can or 'none'})",
                 "enable VT-x or AMD-V in the firmware, or use --host testbed",
             )
-        return Availability(True)
+        total = said.get("total_memory", "")  # in MiB; dom0's kernel knows its own share alone
+        return room(machine, options.memory, int(total) if total.isdecimal() else None)
 
     def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> BootedGuest:
         """Start a domain and wait until it runs commands. Raises LaunchError."""
