@@ -16,6 +16,8 @@ FACTS = {
     "windows": Fact("yes", "KVM's guest support status, linux-kvm.org: Windows 95 to Server 2022"),
     "technology": Fact("exit to root mode on privileged instructions (VT-x, AMD-V)",
                        "Intel SDM volume 3, chapter 24; AMD APM volume 2, chapter 15"),
+    "access": Fact("group kvm: the device /dev/kvm is open to it",
+                   "udev, 50-udev-default.rules"),
     "usage": Fact("the usual way today: KVM, Hyper-V, ESXi, Xen HVM",
                   "the kernel's Documentation/virt/kvm"),
 }  # fmt: skip

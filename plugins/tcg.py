@@ -14,6 +14,8 @@ FACTS = {
     "windows": Fact("yes", "QEMU documentation, 'Invocation': -accel tcg runs any x86 system"),
     "technology": Fact("binary translation (QEMU TCG; VMware's translator before 2006)",
                        "Adams and Agesen, ASPLOS 2006"),
+    "access": Fact("any user",
+                   "QEMU documentation, 'Invocation': -accel tcg needs no device of the host"),
     "usage": Fact("legacy; today for foreign architectures and where KVM is missing",
                   "QEMU documentation, 'Introduction'"),
 }  # fmt: skip

@@ -18,6 +18,7 @@ BACKEND = UmlBackend(
                         "Linux documentation, 'User Mode Linux HOWTO'"),
         "technology": Fact("system calls and page faults caught by ptrace",
                            "Dike, Linux Showcase 2000"),
+        "access": Fact("any user", "Linux documentation, 'User Mode Linux HOWTO'"),
         "usage": Fact("kernel development and tests (KUnit)", "Linux documentation, 'KUnit'"),
     },
 )  # fmt: skip

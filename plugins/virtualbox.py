@@ -16,6 +16,7 @@ BACKEND = VirtualBoxBackend(
         "guest_os": Fact("modification not required", "VirtualBox manual, 'First Steps'"),
         "windows": Fact("yes", "VirtualBox manual, 'Supported Guest Operating Systems'"),
         "technology": Fact("VT-x, AMD-V", "VirtualBox manual, 'Technical Background'"),
+        "access": Fact("any user: VBoxHeadless is setuid root", "Debian's package virtualbox"),
         "usage": Fact("the usual way today: on desktops, for development and tests",
                       "VirtualBox manual, 'First Steps'"),
     },

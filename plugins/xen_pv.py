@@ -17,6 +17,7 @@ FACTS = {
                     "Xen project wiki, 'Xen Project Software Overview'"),
     "technology": Fact("hypercalls, and a kernel that runs deprivileged (Xen PV)",
                        "Barham et al., SOSP 2003; xen/include/public/xen.h"),
+    "access": Fact("root", "xl(1): most commands of xl need root"),
     "usage": Fact("legacy on servers; where there is no hardware virtualization",
                   "Xen project wiki, 'Xen Project Software Overview'"),
 }  # fmt: skip

@@ -15,6 +15,7 @@ FACTS = {
     "windows": Fact("no: there is no firmware and no emulated device; HVM domains have them",
                     "xl.cfg(5), type"),
     "technology": Fact("VT-x, AMD-V; devices by rings shared with dom0", "xl.cfg(5), type"),
+    "access": Fact("root", "xl(1): most commands of xl need root"),
     "usage": Fact("the usual way today: KVM, Hyper-V, ESXi, Xen HVM",
                   "the kernel's Documentation/virt/kvm"),
 }  # fmt: skip

@@ -107,6 +107,15 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class Access:
+    """What a user of the host needs to launch guests in this way: "any user", "group kvm" or
+    "root". `evidence`: what shows it, such as the mode of a device that was opened."""
+
+    who: str
+    evidence: str
+
+
+@dataclass(frozen=True)
 class Attestation:
     """What was observed after launch that proves which technique is running."""
 
@@ -120,6 +129,8 @@ class Attestation:
     hypervisor: Hypervisor | None = None
     # what the hypervisor was seen to be on the host; None if that was not seen
     place: Place | None = None
+    # who may launch it, by what the launch opened on the host; None if that was not seen
+    access: Access | None = None
 
 
 class NativeReference(StrEnum):

@@ -14,8 +14,9 @@ from test_report_exits import event, judged
 from test_report_first import BARE, screen, table
 
 from vbench import report
-from vbench.model import Pair, Result, Status, Technique
+from vbench.model import HostFacts, Pair, Result, Status, Technique
 from vbench.records import (
+    Access,
     Attestation,
     Clock,
     Declaration,
@@ -164,12 +165,38 @@ def test_every_hypervisor_has_a_row_with_the_source_of_its_type() -> None:
     assert "not timed" in text
 
 
+@pytest.mark.parametrize(
+    ("who", "host", "stated", "told"),
+    [
+        ("group kvm", BARE, None, ", launched by group kvm"),
+        ("group kvm", BARE, "any user: so they say", ", launched by group kvm"),
+        ("root", TESTBED, "group kvm: by udev", ", launched by group kvm (stated)"),
+        ("root", TESTBED, "root", ", launched by root"),
+        ("root", TESTBED, None, ", launched by root in the testbed"),
+    ],
+)
+def test_who_may_launch_is_seen_on_a_machine_with_a_distribution_or_stated(
+    who: str, host: HostFacts, stated: str | None, told: str
+) -> None:
+    made = of_type("box", TWO, place=Place.MODULE, host=host)
+    (one,) = made.launches
+    seen = replace(one.attestation, access=Access(who, "crw-rw---- root kvm /dev/kvm"))
+    facts = {"access": {"text": stated, "source": "its manual"}} if stated else {}
+    items = tuple(replace(i, host=host.identity, host_kind=host.kind, time_base=host.time_base)
+                  for i in made.items)  # fmt: skip
+    made = replace(made, launches=(replace(one, attestation=seen),), facts=facts, items=items)
+    assert table(screen(made))[9][3].endswith(told)
+    text = chapter(made)
+    assert f"{who}<br><sub>seen on `{host.identity}`: crw-rw---- root kvm /dev/kvm</sub>" in text
+    assert ("<sub>stated: " in text) is (stated is not None)
+
+
 def test_root_is_not_needed_only_where_somebody_did_without() -> None:
     def on(user: str) -> str:
         host = replace(BARE, facts={**BARE.facts, "user": user})
         return chapter(of_type("box", TWO, place=Place.PROCESS, host=host))
 
-    assert "not needed: launched without it on `local:myserver`" in on("not root")
+    assert "launched without root on `local:myserver`" in on("not root")
     assert "launched by root here" in on("root")
     assert "not recorded" in chapter(of_type("box", TWO, place=Place.PROCESS))
 
@@ -309,7 +336,10 @@ def test_a_hybrid_is_as_fast_as_one_type_and_as_convenient_as_the_other() -> Non
 
 def test_what_the_table_needs_is_kept_in_the_file() -> None:
     made = of_type("xen", ONE, place=Place.BENEATH, installation=installed(34, 66.7))
+    (one,) = made.launches
+    seen = replace(one.attestation, access=Access("group kvm", "crw-rw---- root kvm /dev/kvm"))
+    made = replace(made, launches=(replace(one, attestation=seen),))
     read = reading.result_of(json.loads(store.dumps(store.document(made))))
     assert read.installation == made.installation
-    assert read.launches[0].attestation.place is Place.BENEATH
+    assert read.launches[0].attestation == seen
     assert read.declaration == made.declaration

@@ -66,7 +66,8 @@ class Backend(Protocol):
 
     @property
     def facts(self) -> Mapping[str, Fact]:
-        """The stated rows of the table: "windows", "usage", "technology", "guest_os"."""
+        """The stated rows of the table: "windows", "usage", "technology", "guest_os", and
+        "access": what a user needs to launch its guests, as installed by a distribution."""
 
     @property
     def options(self) -> Any:

@@ -5,13 +5,13 @@ install. The second table, its chapter and its claims ask here. Pure.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vbench.model import Status, Technique
-from vbench.records import Hypervisor, HypervisorType, Installation, Place
+from vbench.model import HostKind, Status, Technique
+from vbench.records import Access, Hypervisor, HypervisorType, Installation, Place
 from vbench.report.choice import CPU, Choice, choose
-from vbench.report.gather import Panel
+from vbench.report.gather import Gathered, Panel
 from vbench.report.overview import BOOT_PHASES, boot_times
 
 # The columns of the second table. A type that a guest cannot tell has none.
@@ -65,6 +65,17 @@ class Measured:
         return min(found, key=lambda i: (i.packages is None, i.disk_mib or 0.0), default=None)
 
     @property
+    def access(self) -> list[tuple[Access, Panel]]:
+        """What a user was seen to need to launch its guests, in each panel where that was seen; the
+        testbed last, because a distribution sets modes that it has not."""
+        found = {
+            c.panel.number: (c.launch.attestation.access, c.panel)
+            for c in self.of
+            if c.launch is not None and c.launch.attestation.access is not None
+        }
+        return sorted(found.values(), key=lambda each: each[1].host.kind is HostKind.TESTBED)
+
+    @property
     def launchers(self) -> dict[str, Panel]:
         """Who launched it, each with a panel where: root or not, by the host's facts. Nobody where
         it was not seen on the host: a machine that was already there is only logged in to."""
@@ -88,6 +99,15 @@ def place(panel: Panel, variant: str) -> Place | None:
             found = launch.attestation
             return found.place or (Place.MODULE if found.module else None)
     return None
+
+
+def stated_access(gathered: Gathered, each: Measured) -> Mapping[str, str] | None:
+    """What its backends state that a user needs to launch its guests: text and source."""
+    known: dict[str, Mapping[str, Mapping[str, str]]] = {}
+    for of in gathered.facts.values():
+        known |= of
+    facts = (known.get(choice.variant.partition(",")[0], {}) for choice in each.of)
+    return next((found["access"] for found in facts if "access" in found), None)
 
 
 def measured(panels: Iterable[Panel]) -> list[Measured]:

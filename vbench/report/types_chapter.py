@@ -34,7 +34,12 @@ def section(gathered: Gathered) -> list[Block]:
     found = hypervisors.measured(gathered.panels)
     if not found:
         return []
-    blocks: list[Block] = [_sentence(gathered.panels, found), HYBRID, _origin(found), _NOTE]
+    blocks: list[Block] = [
+        _sentence(gathered.panels, found),
+        HYBRID,
+        _origin(gathered, found),
+        _NOTE,
+    ]
     for panel in gathered.panels:
         table = _same_machine(panel)
         if table is not None:
@@ -46,8 +51,10 @@ def section(gathered: Gathered) -> list[Block]:
 _NOTE = (
     "*Seen on the host*: what the launch attested. A hypervisor beneath the kernel takes a reboot "
     "to install; a module or a process takes none. *To install*: apt's own answer for a bare "
-    "Debian that boots, without recommended packages; nothing was installed for it. *Root*: who "
-    "launched the guests that were measured here; vbench did not test whether root is needed."
+    "Debian that boots, without recommended packages; nothing was installed for it. *Who may "
+    "launch guests*: seen by the modes of the devices that the launch opened, and stated of a "
+    "distribution, which sets modes that the testbed has not. To install packages takes root for "
+    "all of them."
 )
 
 
@@ -77,7 +84,7 @@ def _ratio(value: stats.Overhead) -> str:
 # ---------------------------------------------------------------- what each is, and what it takes
 
 
-def _origin(found: Sequence[Measured]) -> Table:
+def _origin(gathered: Gathered, found: Sequence[Measured]) -> Table:
     headings = [
         "Hypervisor",
         "Type, as stated",
@@ -86,7 +93,7 @@ def _origin(found: Sequence[Measured]) -> Table:
         "Packages",
         "To install, MiB",
         "Reboot",
-        "Root",
+        "Who may launch guests",
         f"First command after launch, s ({COUNTED} of the testbed's clock)",
     ]
     return Table(
@@ -97,7 +104,7 @@ def _origin(found: Sequence[Measured]) -> Table:
                 _type(each),
                 _seen(each),
                 *_to_install(each),
-                _root(each),
+                _access(gathered, each),
                 _first_command(each),
             ]
             for each in found
@@ -136,11 +143,21 @@ def _to_install(each: Measured) -> list[Cell | str]:
     ]
 
 
-def _root(each: Measured) -> str:
+def _access(gathered: Gathered, each: Measured) -> str:
+    """What a user needs: as it was seen in launches, and as it is stated."""
+    lines = []
+    for seen, panel in each.access:
+        evidence = f"seen on {code(panel.host.identity)}: {plain(seen.evidence)}"
+        lines.append(f"{plain(seen.who)}<br>{small(evidence)}")
     by = each.launchers
-    if (panel := by.get("not root")) is not None:
-        return f"not needed: launched without it on {code(panel.host.identity)}"
-    return "launched by root here" if by.keys() == {"root"} else "not recorded"
+    if (somewhere := by.get("not root")) is not None:
+        lines.insert(0, f"launched without root on {code(somewhere.host.identity)}")
+    elif not lines:
+        lines = ["launched by root here" if by.keys() == {"root"} else "not recorded"]
+    if (stated := hypervisors.stated_access(gathered, each)) is not None:
+        told = f"stated: {plain(stated['text'])}; {plain(stated['source'])}"
+        lines.append(small(told))
+    return "<br>".join(lines)
 
 
 def _first_command(each: Measured) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vbench.model import Technique
+from vbench.model import HostKind, Technique
 from vbench.records import HypervisorType, Place
 from vbench.report import hypervisors
 from vbench.report.choice import COUNTED, Choice
@@ -43,7 +43,7 @@ def table(gathered: Gathered) -> Table:
         ("Installation", [_installation(s, of) for s, of in zip(_INSTALLED, found, strict=True)]),
         ("Performance", [_performance(common, of) for of in found]),
         ("Primary use", list(_USE)),
-        (_MANAGEMENT, [_management(of) for of in found]),
+        (_MANAGEMENT, [_management(gathered, of) for of in found]),
         ("Key products", [_products(s, of) for s, of in zip(_PRODUCTS, found, strict=True)]),
     )
     headings = ["Criterion", "Type 1", "Hybrid", "Type 2"]
@@ -79,13 +79,26 @@ def _overheads(choice: Choice) -> str:
     return texts if choice.panel.wall else f"{texts} {COUNTED}"
 
 
-def _management(found: Sequence[Measured]) -> str:
-    return "<br>".join(text for each in found if (text := _effort(each))) or _NOT_MEASURED
+def _management(gathered: Gathered, found: Sequence[Measured]) -> str:
+    texts = (_effort(each, _access(gathered, each)) for each in found)
+    return "<br>".join(filter(None, texts)) or _NOT_MEASURED
 
 
-def _effort(each: Measured) -> str:
+def _access(gathered: Gathered, each: Measured) -> str:
+    """Who may launch it: as seen on a machine with a distribution, else as stated of one."""
+    seen = next(iter(each.access), None)
+    if seen is not None and seen[1].host.kind is not HostKind.TESTBED:
+        return plain(seen[0].who)
+    stated = hypervisors.stated_access(gathered, each)
+    if stated is None:
+        return f"{plain(seen[0].who)} in the testbed" if seen is not None else ""
+    who = stated["text"].partition(":")[0]
+    return plain(who) if seen is not None and seen[0].who == who else f"{plain(who)} (stated)"
+
+
+def _effort(each: Measured, access: str) -> str:
     """Packages, their MiB and how soon a first command ran, by the clock where it can be; a reboot
-    and root where it takes them."""
+    where it takes one, and who may launch guests."""
     counted = each.installation
     packages = counted.packages if counted is not None else None
     size = counted.disk_mib if counted is not None else None
@@ -100,6 +113,7 @@ def _effort(each: Measured) -> str:
     ]
     mark = COUNTED if first is not timed else ""
     takes = ["a reboot"] if each.place is Place.BENEATH else []
+    takes += [f"launched by {access}"] if access else []
     return ", ".join([f"{plain(each.kind.name)} {' / '.join(texts)}{mark}", *takes])
 
 

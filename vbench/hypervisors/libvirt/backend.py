@@ -25,6 +25,7 @@ from vbench.guest.launch import (
     write_initramfs,
 )
 from vbench.guest.shell import GuestShell
+from vbench.hosts import access
 from vbench.hosts.pinning import UNPINNED, Placement, parse_list, placement
 from vbench.hosts.room import room
 from vbench.hosts.ssh import SshConnection
@@ -54,6 +55,7 @@ from vbench.records import (
 from vbench.system.cgroups import cpu_group
 from vbench.system.kvm_probe import HARDWARE
 
+_SOCKET = "/run/libvirt/libvirt-sock"  # of the system's libvirt, which opens /dev/kvm itself
 # Those of QEMU's own guests, and the second that libvirt needs beside.
 BOOT_TIMEOUT_S = {"qemu": 95.0, "kvm": 45.0}
 # To get the hypervisor: libvirt manages it.
@@ -295,7 +297,16 @@ class LibvirtBackend(OnAskedHost):
             )
         how = "KVM" if self.type == "kvm" else "QEMU TCG (binary translation)"
         summary = f"{how} by libvirt; disk {drivers['disk']}; network {drivers['nic']}"
-        return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
+        return Attestation(
+            summary,
+            evidence,
+            module,
+            machine.kernel_ring(),
+            place=place,
+            access=access.of_device(guest.host, _SOCKET)
+            if machine.virsh.privileged
+            else access.of_process(guest.host, machine.pid),
+        )
 
 
 def _log_in(

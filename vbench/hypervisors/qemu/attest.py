@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from vbench.contract.guest import Guest
 from vbench.errors import AttestationError
+from vbench.hosts import access
 from vbench.hypervisors.qemu import truth
 from vbench.hypervisors.qemu.cmdline import MACHINES, Disk
 from vbench.hypervisors.qemu.kvm import nested_paging_of, provider
@@ -60,7 +61,8 @@ def attest(guest: Guest, name: str, accel: str, drivers: Mapping[str, str]) -> A
         )
     how = "QEMU TCG (binary translation)" if accel == "tcg" else "KVM"
     summary = f"{how}; disk {wanted['disk']}; network {wanted['nic']}"
-    return Attestation(summary, evidence, module, machine.kernel_ring(), place=place)
+    may = access.of_process(machine.host, machine.pid)
+    return Attestation(summary, evidence, module, machine.kernel_ring(), place=place, access=may)
 
 
 def _drivers(device: DeviceSettings, declared: Mapping[str, str]) -> dict[str, str]:

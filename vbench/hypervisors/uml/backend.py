@@ -202,6 +202,7 @@ class UmlBackend(OnAskedHost):
             {**observed.rows(), "host: the kernel's program": program or "unknown"},
             ring=3 if process else None,
             place=Place.PROCESS if process else None,
+            access=machine.access() if isinstance(machine, UmlMachine) else None,
         )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from vbench.contract.host import Host, Network
 from vbench.errors import HostError, LaunchError
 from vbench.guest.command import CommandMachine
+from vbench.hosts.access import of_process
+from vbench.records import Access
+from vbench.system.facts import output
 
 BINARY = "linux.uml"
 TAP = "uml0"
@@ -69,10 +72,18 @@ class UmlMachine(CommandMachine):
 
     def program(self) -> str:
         """The program whose processes are the kernel, as the host's kernel names it; "" where
-        that cannot be read. What was started has one child: the first process of its namespace."""
-        script = 'read -r child rest </proc/$1/task/$1/children; readlink "/proc/$child/exe"'
-        pid = str(self.process.pid)
-        return self._host.run(["sh", "-c", script, "sh", pid], timeout_s=20).stdout.strip()
+        that cannot be read."""
+        return output(self._host, 'readlink "/proc/$1/exe"', self._kernel())
+
+    def access(self) -> Access | None:
+        """Who may start it, by what the program has open; None where that cannot be seen."""
+        kernel = self._kernel()
+        return of_process(self._host, int(kernel)) if kernel else None
+
+    def _kernel(self) -> str:
+        """The pid of its first process, the one child of what was started; "" if that is gone."""
+        script = 'read -r child rest </proc/$1/task/$1/children; echo "$child"'
+        return output(self._host, script, str(self.process.pid))
 
 
 def version(host: Host) -> str | None:

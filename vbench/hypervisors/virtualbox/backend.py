@@ -19,6 +19,7 @@ from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, Stopwatch, log_in, observe, write_boot_medium
 from vbench.guest.shell import GuestShell
 from vbench.guest.target import parse_facts
+from vbench.hosts import access
 from vbench.hosts.room import room
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.machine.identify import ASK, evidence, identify
@@ -28,6 +29,7 @@ from vbench.hypervisors.virtualbox.life import LIFECYCLE, VirtualBoxLife
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
 from vbench.model import Availability, Fact, ImageFiles, Technique
 from vbench.records import (
+    Access,
     Attestation,
     Capabilities,
     Declaration,
@@ -40,6 +42,7 @@ from vbench.records import (
     NetworkPath,
     UsageScope,
 )
+from vbench.system.facts import output
 
 BOOT_TIMEOUT_S = 60.0
 VIRTUALBOX = Hypervisor(
@@ -239,7 +242,16 @@ class VirtualBoxBackend(OnAskedHost):
             rows,
             "vboxdrv",
             vm.kernel_ring(),
+            access=_access(guest.host, vm),
         )
+
+
+def _access(host: Host, vm: VirtualBoxMachine) -> Access | None:
+    """By its device, unless its program becomes root by itself."""
+    mode = output(host, 'stat -L -c "%A %U %G" "$1"', f"/proc/{vm.process.pid}/exe")
+    if mode[3:4] == "s" and mode.split()[1] == "root":
+        return Access(access.ANY_USER, f"{mode}: its program is setuid root")
+    return access.of_device(host, "/dev/vboxdrv")
 
 
 def _device(options: VirtualBoxOptions, bridged: bool, early: str) -> DeviceSettings:

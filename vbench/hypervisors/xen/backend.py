@@ -23,6 +23,7 @@ from vbench.guest.launch import (
     write_initramfs,
 )
 from vbench.guest.shell import GuestShell
+from vbench.hosts import access
 from vbench.hosts.room import room
 from vbench.hypervisors.xen import dom0
 from vbench.hypervisors.xen.config import XlSpec, xl_config
@@ -137,7 +138,8 @@ class XenBackend(OnAskedHost):
                 "enable VT-x or AMD-V in the firmware, or use --host testbed",
             )
         total = said.get("total_memory", "")  # in MiB; dom0's kernel knows its own share alone
-        return room(machine, options.memory, int(total) if total.isdecimal() else None)
+        fits = Availability(True)
+        return room(machine, options.memory, int(total)) if total.isdecimal() else fits
 
     def launch(self, host: Host, image: ImageFiles, options: XenOptions) -> BootedGuest:
         """Start a domain and wait until it runs commands. Raises LaunchError."""
@@ -261,6 +263,7 @@ class XenBackend(OnAskedHost):
             evidence,
             ring=dom0.kernel_ring(guest.host, domid),
             place=Place.BENEATH if beneath else None,
+            access=access.of_device(guest.host, dom0.DEVICE),
         )
 
 

@@ -9,6 +9,7 @@ from vbench.contract.host import Host
 from vbench.contract.layer import Addition, Layer
 from vbench.errors import HostError
 
+DEVICE = "/dev/xen/privcmd"  # through which xl reaches Xen
 _XEN_TOOLS = "xen-utils-4.17"
 _ADDITION = Addition(
     "Xen",
