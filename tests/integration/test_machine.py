@@ -222,6 +222,8 @@ def test_the_example_of_a_machine_gives_absolute_values_of_one_boot(
     assert launch.capabilities is not None
     assert launch.capabilities.native is NativeReference.NONE
     assert "no native partner" in (out / "report.md").read_text()
+    assert "`, seen to run under QEMU (TCG)" in (out / "report.md").read_text()
+    assert "System call (getppid), ns: " in done.stdout
 
 
 @pytest.mark.tcg

@@ -47,13 +47,16 @@ def wait_ready(
     line = process.wait_for(lambda text: READY in text or FAILED in text, timeout_s)
     if line is None:
         status = process.status()
-        how = (
-            f"did not become ready within {timeout_s:g} s"
-            if status is None
-            else f"ended while booting (exit status {status})"
+        if status is None:
+            remedy = "give it no more vCPUs than the host has CPUs, or let less run beside it"
+            raise LaunchTimeout(
+                f"the guest did not become ready within {timeout_s:g} s",
+                evidence=evidence(),
+                remedy=remedy,
+            )
+        raise LaunchError(
+            f"the guest ended while booting (exit status {status})", evidence=evidence()
         )
-        late = LaunchTimeout if status is None else LaunchError
-        raise late(f"the guest {how}", evidence=evidence())
     if FAILED in line:
         reason = line.split(FAILED, 1)[1]
         raise LaunchError(f"the guest's init failed: {reason}", evidence=evidence())

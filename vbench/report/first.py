@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vbench.model import HostKind, Status, Technique
-from vbench.report import applications, sentences, types_table
+from vbench.model import CATEGORIES, HostKind, Status, Technique
+from vbench.report import absolute, applications, sentences, types_table
 from vbench.report.choice import (
     COUNTED,
     CPU,
@@ -67,6 +67,7 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
                 *_hosts(gathered.panels),
             ]
         ),
+        *absolute.blocks(gathered),
         *_next_steps(gathered),
         contents,
         types,
@@ -95,7 +96,14 @@ def _marked(choice: Choice, text: str) -> str:
 
 def _cpu(gathered: Gathered, technique: Technique) -> str:
     found = choose(gathered.panels, technique, CPU)
-    return _NONE if found is None else cpu_cell(found)
+    return _unrated(gathered, technique) if found is None else cpu_cell(found)
+
+
+def _unrated(gathered: Gathered, technique: Technique) -> str:
+    """In place of ratios: not measured, or without a reference."""
+    found = absolute.machines(gathered.panels)
+    of = [code(variant) for panel, variant in found if variant in panel.variants(technique)]
+    return f"{absolute.NO_REFERENCE}: {', '.join(of)}" if of else _NONE
 
 
 def cpu_cell(choice: Choice) -> str:
@@ -108,7 +116,7 @@ def _io(gathered: Gathered, technique: Technique) -> str:
     sets = {"disk": DISK_OPERATIONS, "net": NETWORK_OPERATIONS}
     found = choose(gathered.panels, technique, sets.values())
     if found is None:
-        return _NONE
+        return _unrated(gathered, technique)
     texts = (f"{name} {found.ratio(of)}" for name, of in sets.items())
     return _marked(found, ", ".join(texts))
 
@@ -253,6 +261,9 @@ def machine(panel: Panel) -> str:
         return f"{sentence}; an emulated machine on the real one."
     if under in ("", "unknown"):
         return f"{sentence}; whether it is itself virtualized is unknown."
+    measured = [v for v in panel.variants() if any(i.pairs for i in panel.of(v, *CATEGORIES))]
+    if measured and all(absolute.alone(panel, variant) for variant in measured):
+        return f"{sentence}; **a virtual machine** ({plain(under)}), measured as it is."
     return (
         f"{sentence}; **itself a virtual machine** ({plain(under)}), so native is not bare metal."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vbench.model import Technique
-from vbench.report import cells
+from vbench.report import absolute, cells
 from vbench.report.choice import CPU, PART, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
@@ -93,6 +93,8 @@ def answer(gathered: Gathered) -> str:
     if counted:
         out.append(f"**Counted in instructions in an emulated machine, {_WORK[of]} under "
                    f"{_joined(counted)}.**")  # fmt: skip
+    if not out and (told := absolute.answer(gathered)):
+        out.append(told)
     if not out:
         out.append("**Nothing was measured that tells the CPU's cost.**")
     if absent:

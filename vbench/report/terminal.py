@@ -6,7 +6,7 @@ import textwrap
 
 from tabulate import tabulate
 
-from vbench.report import applications, first, sentences
+from vbench.report import absolute, applications, first, sentences
 from vbench.report.gather import Gathered
 from vbench.results.formatting import unmarked
 
@@ -22,6 +22,7 @@ def screen(gathered: Gathered) -> str:
                      disable_numparse=True)  # fmt: skip
     answer = sentences.answer(gathered)
     programs = applications.line(gathered)
-    notes = [unmarked(programs), first.notes(table, also=answer + programs)]
+    values = [unmarked(line) for line in absolute.lines(gathered)]
+    notes = [*values, unmarked(programs), first.notes(table, also=answer + programs)]
     below = "\n".join(textwrap.fill(text, _WIDTH) for text in notes)
     return f"{textwrap.fill(unmarked(answer), _WIDTH)}\n\n{drawn}\n\n{below}\n"

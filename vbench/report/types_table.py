@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vbench.model import HostKind, Technique
 from vbench.records import HypervisorType, Place
-from vbench.report import hypervisors
+from vbench.report import absolute, hypervisors
 from vbench.report.choice import COUNTED, Choice
 from vbench.report.document import Table
 from vbench.report.gather import Gathered, Panel
@@ -71,6 +71,13 @@ def _performance(common: Panel | None, found: Sequence[Measured]) -> str:
     """Of each on the machine that most were measured on, else wherever one was."""
     chosen = [(e, c) for e in found if (c := (common and e.best(common)) or e.best()) is not None]
     texts = [f"{plain(e.kind.name)}{hypervisors.how(c)} {_overheads(c)}" for e, c in chosen]
+    measured = {each.kind.name for each, _ in chosen}
+    texts += [
+        f"{plain(each.kind.name)} {absolute.NO_REFERENCE}"
+        for each in found
+        if each.kind.name not in measured
+        and any(absolute.alone(choice.panel, choice.variant) for choice in each.of)
+    ]
     return "<br>".join(texts) or _NOT_MEASURED
 
 
