@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ from vbench.report import (
     types_chapter,
     unmeasured,
 )
-from vbench.report.document import Block, Commands, Document, Picture, Section, link
+from vbench.report.document import Block, Commands, Document, Picture, Section, Table, link
 from vbench.report.gather import Gathered, Panel
 from vbench.results.formatting import code, plain
 
@@ -54,6 +55,7 @@ def document(gathered: Gathered) -> Document:
         *_per_panel(applications.TITLE, gathered, applications.section),
         *_per_panel("Disk and network", gathered, _io),
         *_per_panel("VM exits", gathered, _exits),
+        *_published(gathered),
         *_per_panel("Boot times", gathered, _boots),
         *_per_panel(scenarios.TITLE, gathered, _scenarios),
         *_chapter(claims.TITLE, claims.section(gathered)),
@@ -85,10 +87,25 @@ def _per_panel(title: str, gathered: Gathered, of: PanelBlocks) -> list[Section]
         return []
     if len(gathered.panels) == 1:
         return [Section(title, parts[0][1])]
+    notes = _notes([blocks for _, blocks in parts])
     return [
-        Section(title, []),
-        *(Section(f"{title}: {name(panel)}", blocks, 3) for panel, blocks in parts),
+        Section(title, notes),
+        *(
+            Section(f"{title}: {name(panel)}", [b for b in blocks if b not in notes], 3)
+            for panel, blocks in parts
+        ),
     ]
+
+
+def _notes(parts: Sequence[Sequence[Block]]) -> list[Block]:
+    """What several parts of a chapter say alike, to be said once above them: paragraphs that open
+    no part, as its answer does, and no table."""
+    seen: Counter[str] = Counter()
+    for blocks in parts:
+        after = [*blocks[2:], None]
+        pairs = zip(blocks[1:], after, strict=True) if blocks else ()
+        seen.update({b for b, then in pairs if isinstance(b, str) and not isinstance(then, Table)})
+    return [text for text in dict.fromkeys(seen) if seen[text] > 1]
 
 
 def _provenance(gathered: Gathered) -> list[Section]:
@@ -110,10 +127,15 @@ def _exits(panel: Panel) -> list[Block]:
     blocks = [*exits.costs(panel), *exit_counts.per_operation(panel), *attribution.table(panel)]
     if not blocks:
         return []
-    if not panel.wall:
-        blocks += [published.INTRODUCTION, published.figures()]
     alt = f"Overhead explained by exits, {name(panel)}: the figures of the table"
     return [exits.sentence(panel), *blocks, *_picture(panel, "exits", plots.explained(panel), alt)]
+
+
+def _published(gathered: Gathered) -> list[Section]:
+    """Beside counts of exits: what others timed."""
+    if not any(not panel.wall and _exits(panel) for panel in gathered.panels):
+        return []
+    return [Section(published.TITLE, [published.INTRODUCTION, published.figures()], 3)]
 
 
 def _boots(panel: Panel) -> list[Block]:

@@ -28,6 +28,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
     heading.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(heading); });
   }
 }
+// Hints at what a box hides: that it is wide, and that there is more to the right.
+function hint(box) {
+  const rest = box.scrollWidth - box.clientWidth;
+  box.classList.toggle("wide", rest > 1);
+  box.classList.toggle("more", rest - box.scrollLeft > 1);
+}
+const sizes = new ResizeObserver((entries) => entries.forEach((entry) => hint(entry.target)));
+for (const box of document.querySelectorAll(".scroll")) {
+  box.addEventListener("scroll", () => hint(box), { passive: true });
+  sizes.observe(box);
+}
 // Shows the samples behind a figure: #samples=SERIES, so that a link to them can be kept.
 const data = JSON.parse(document.getElementById("data").textContent);
 const dialog = document.getElementById("samples");

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vbench.report.document import Block, Table
 from vbench.results.formatting import TIMES, code
 
+TITLE = "VM exits: published figures"
 INTRODUCTION = (
     "For orientation, published figures of real hardware: not measured by vbench, and not "
     "comparable with counts of instructions."
