@@ -70,7 +70,9 @@ def test_the_table_of_types_is_the_introduction_s() -> None:
     rows = table(screen(xen, kvm, of_type("box", TWO, 1.4)))[6:]
     assert [row[0] for row in rows] == [
         f"**{name}**"
-        for name in ("Installation", "Performance", "Primary use",
+        for name in ("Installation",
+                     "Performance: computing / memory / system calls, guest ÷ native",
+                     "Primary use",
                      "Management complexity: packages / MiB / s from launch to first command; "
                      "what it takes",
                      "Key products")
@@ -269,6 +271,10 @@ def test_types_are_compared_by_one_technique_only() -> None:
     assert judged(xen, box)["Q1"][2] == "confirmed"
     assert judged(of_type("kvm", HYBRID, 1.02), box)["Q1"][2] == "confirmed"  # counted as type 1
     assert judged(of_type("xen", ONE, 1.9), box)["Q1"][2] == "refuted"
+    once = tuple(replace(i, pairs=tuple(p for p in i.pairs if p.boot == 0)) for i in box.items)
+    _, _, verdict, why, _ = judged(xen, replace(box, items=once))["Q1"]
+    assert verdict == "inconclusive"
+    assert why.endswith("(one boot is not enough)")
     translated = of_type("box", TWO, 7.0, technique=Technique.FULL)
     assert judged(xen, translated)["Q1"][2].startswith("not measured here")
     elsewhere = of_type("box", TWO, 1.4, host=replace(BARE, identity="local:other"))

@@ -173,8 +173,11 @@ def _orders(
 
 
 def _shown(found: Iterable[_Order]) -> str:
-    texts = (f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}" for a, b, o in found)
-    return "; ".join(texts)
+    return "; ".join(
+        f"overhead of {code(a)} is {ordered(o)} times that of {code(b)}"
+        + (" (one boot is not enough)" if o.boots < 2 else "")
+        for a, b, o in found
+    )
 
 
 def lower_overhead(panel: Panel) -> Finding | str:

@@ -15,6 +15,7 @@ from vbench.report.hypervisors import COLUMNS, Measured
 from vbench.results.formatting import NOTHING, code, number, plain
 
 _NOT_MEASURED = "not measured"
+_COSTS = "Performance: computing / memory / system calls, guest ÷ native"
 _MANAGEMENT = (
     "Management complexity: packages / MiB / s from launch to first command; what it takes"
 )
@@ -41,7 +42,7 @@ def table(gathered: Gathered) -> Table:
     common = hypervisors.common_panel(gathered.panels)
     rows = (
         ("Installation", [_installation(s, of) for s, of in zip(_INSTALLED, found, strict=True)]),
-        ("Performance", [_performance(common, of) for of in found]),
+        (_COSTS, [_performance(common, of) for of in found]),
         ("Primary use", list(_USE)),
         (_MANAGEMENT, [_management(gathered, of) for of in found]),
         ("Key products", [_products(s, of) for s, of in zip(_PRODUCTS, found, strict=True)]),
