@@ -176,5 +176,6 @@ CLAIMS = (
           type_claims.hybrid),
     Claim("D1", "The CPU shows vmx or svm.", host_claims.cpu_flag, everywhere=True),
     Claim("D2", "KVM's modules are loaded.", host_claims.modules, everywhere=True),
-    Claim("D3", "A hardware-assisted virtual machine can be created.", host_claims.created, everywhere=True),
+    Claim("D3", "A hardware-assisted virtual machine can be created.", host_claims.created,
+          everywhere=True),
 )  # fmt: skip

@@ -119,18 +119,22 @@ def hypercall(panel: Panel) -> Finding | str:
         call = exits.cost(panel, variant, calls[0]) if calls else None
         if call is None or call.drowned:
             continue
+        beside: dict[str, list[str]] = {}
+        holds: list[bool | None] = []
         for item, cause in causing:
             other = exits.cost(panel, variant, item.workload) if cause.kind in _TRAPPED else None
             if other is None or other.drowned or exits.left(other.item) < exits.PER_EVENT:
                 continue
             cheaper = True if call.high < other.low else False if call.low > other.high else None
             enough = min(call.boots, other.boots) > 1
-            sign = "&lt;" if cheaper else "&gt;" if cheaper is False else "≈"
-            texts = (
-                f"hypercall {exits.exact(panel, call.net)} {sign} "
-                f"{cause.event} {exits.exact(panel, other.net)}"
-            )
-            parts.append(Part(cheaper if enough else None, f"{texts} in {code(variant)}"))
+            how = {True: "less than", False: "more than", None: "about as much as"}[cheaper]
+            cost = f"{cause.event} {exits.exact(panel, other.net)}"
+            beside.setdefault(how, []).append(cost)
+            holds.append(cheaper if enough else None)
+        if holds:
+            called = f"in {code(variant)} a hypercall ({exits.exact(panel, call.net)}) costs"
+            texts = (f"{how} {', '.join(others)}" for how, others in beside.items())
+            parts.append(Part(all_hold(holds), f"{called} {'; '.join(texts)}"))
     if not parts:
         return "needs a hypercall and a trapped instruction in one guest: measure category exit"
     return Finding(tuple(parts))
