@@ -12,7 +12,15 @@ from test_report_first import screen, table
 
 from vbench import report
 from vbench.model import Item, Result, Technique
-from vbench.records import Attestation, Declaration, Hypervisor, HypervisorType
+from vbench.records import (
+    Attestation,
+    Capabilities,
+    Declaration,
+    Hypervisor,
+    HypervisorType,
+    NativeReference,
+    NetworkPath,
+)
 
 VARIANT = "machine,address=me@vm"
 KVM = Declaration(Hypervisor("KVM", "Linux", HypervisorType.HYBRID, "its manual"))
@@ -33,7 +41,9 @@ def of_machine(*more: Item, native_s: float | None = None) -> Result:
         *more,
     )  # fmt: skip
     host = replace(LOCAL, identity="ssh://me@vm")
-    seen = launch(VARIANT, 0, attestation=Attestation("KVM (Linux), type hybrid, by CPUID"))
+    native = NativeReference.NONE if native_s is None else NativeReference.OTHER_HOST
+    seen = launch(VARIANT, 0, attestation=Attestation("KVM (Linux), type hybrid, by CPUID"),
+                  capabilities=Capabilities(native, NetworkPath.NONE))  # fmt: skip
     return result(*items, host=host, launches=(seen,), declaration=KVM)
 
 
@@ -71,3 +81,9 @@ def test_with_a_reference_there_are_ratios_and_no_such_table() -> None:
     text = screen(of_machine(native_s=1.0))
     assert "Absolute values" not in text
     assert "native is not bare metal" in text
+
+
+def test_a_workload_without_a_native_half_makes_no_machine_without_a_reference() -> None:
+    boot = result(item("boot-command", pairs(4.0, None), category="boot"))
+    assert "reference" not in screen(boot).split("\n\n")[1]
+    assert "Absolute values" not in screen(boot)

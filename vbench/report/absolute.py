@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vbench.model import Item
+from vbench.records import NativeReference
 from vbench.report import cells, exits, units
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Gathered, Panel
@@ -21,9 +22,13 @@ _WHY = (
 
 
 def alone(panel: Panel, variant: str) -> bool:
-    """Whether a variant was measured and has no native partner in anything."""
-    measured = [item for item in panel.items if item.variant == variant and item.pairs]
-    return bool(measured) and not any(p.native_s is not None for i in measured for p in i.pairs)
+    """Whether a variant was measured, and its guest had no reference to be compared with. That a
+    workload has no native half, as a boot, is another thing."""
+    launch = panel.launch(variant)
+    can = launch.capabilities if launch is not None else None
+    if can is None or can.native is not NativeReference.NONE:
+        return False
+    return any(item.pairs for item in panel.items if item.variant == variant)
 
 
 def machines(panels: Sequence[Panel]) -> list[tuple[Panel, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vbench.model import CATEGORIES, HostKind, Status, Technique
+from vbench.model import HostKind, Status, Technique
 from vbench.report import absolute, applications, sentences, types_table
 from vbench.report.choice import (
     COUNTED,
@@ -261,8 +261,8 @@ def machine(panel: Panel) -> str:
         return f"{sentence}; an emulated machine on the real one."
     if under in ("", "unknown"):
         return f"{sentence}; whether it is itself virtualized is unknown."
-    measured = [v for v in panel.variants() if any(i.pairs for i in panel.of(v, *CATEGORIES))]
-    if measured and all(absolute.alone(panel, variant) for variant in measured):
+    variants = panel.variants()
+    if variants and all(absolute.alone(panel, variant) for variant in variants):
         return f"{sentence}; **a virtual machine** ({plain(under)}), measured as it is."
     return (
         f"{sentence}; **itself a virtual machine** ({plain(under)}), so native is not bare metal."
