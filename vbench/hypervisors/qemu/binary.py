@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 
-from vbench.contract.host import HINT_EARLY, Host
+from vbench.contract.host import Host
 from vbench.hypervisors.qemu import bundle
 from vbench.hypervisors.qemu.bundle import Binary
 from vbench.model import Availability
@@ -38,11 +38,6 @@ def usable(host: Host, path: str, accel: str, machine: str) -> Availability:
     if not found.version:
         return Availability(
             False, f"{path} is no QEMU that runs there: {found.why}", "name its program: qemu=PATH"
-        )
-    if machine == "microvm" and accel == "kvm" and host.launch_hints.get(HINT_EARLY):
-        why = "its kernel writes nothing and does not come up; the cause is not known"
-        return Availability(
-            False, f"no microvm under KVM in the testbed: {why}", "use machine=pc or machine=q35"
         )
     if not path and machine == "pc":
         return Availability(True)
