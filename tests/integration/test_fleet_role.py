@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ else:
     out.mkdir(parents=True)
     argv = ["vbench", "run", *words[3:]]
     head = {{"event": "run", "options": {{"argv": argv}}, "started": str(out)}}
-    (out / "journal.jsonl").write_text(json.dumps(head) + "\\n")
+    end = {{"event": "stopped", "why": ""}}
+    (out / "journal.jsonl").write_text("".join(json.dumps(each) + "\\n" for each in (head, end)))
     (out / "ssh").write_text(str(shutil.which("ssh")))
 """
 
@@ -42,13 +44,13 @@ def program(path: Path) -> Path:
     return path
 
 
-def play(folder: Path, hosts: dict[str, Any], **variables: object) -> tuple[int, str]:
+def play(folder: Path, hosts: dict[str, Any], *words: str, **variables: object) -> tuple[int, str]:
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))
     done = subprocess.run(
         [
             *(str(ANSIBLE), "-i", inventory, ROOT / "fleet/measure.yml"),
-            *("-e", json.dumps(variables)),
+            *("-e", json.dumps(variables), *words),
         ],
         env={**os.environ, "ANSIBLE_HOME": str(folder / "ansible"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -78,7 +80,19 @@ def test_a_batch_that_fails_does_not_stop_the_others_and_a_request_is_not_change
         assert f"exec ssh -J {jump} " in ssh.read_text()
     assert (results / "fleet.md").exists()
 
-    del hosts["a-down"]
+    hosts["node5"] = {}
+    status, said = play(tmp_path, hosts, "--check", backend="tcg", **common)
+    assert status == 0, said
+    told = re.findall(r'ok: \[(\S+)\] => {\s+"msg": "(.*)"', said.replace("changed:", "ok:"))
+    fresh = "would be measured: ssh://{} --backend tcg"
+    assert sorted(told) == [
+        ("a-down", fresh.format("a-down")),
+        *((name, "complete, would not be measured") for name in ("fe80::1", "node4")),
+        ("node5", fresh.format("node5")),
+    ], said
+    assert not (results / "node5").exists()
+
+    del hosts["a-down"], hosts["node5"]
     status, said = play(tmp_path, hosts, backend="tcg", **common)
     assert status == 0, said
     status, said = play(tmp_path, hosts, backend="kvm", **common)
@@ -105,6 +119,10 @@ def test_two_folders_of_results_are_two_on_the_host_and_none_replaces_another(
         "vbench_image": str(tmp_path / "image"),
         "vbench_command": str(home / "venv/bin/vbench"),
     }
+    results = str(tmp_path / "none")
+    status, said = play(tmp_path, hosts, "--check", backend="kvm", results=results, **common)
+    assert status == 0, said
+    assert said.count("would be measured: --backend kvm") == 2, said
     ran_in = set()
     for name in ("kvm", "tcg"):
         status, said = play(
@@ -112,7 +130,8 @@ def test_two_folders_of_results_are_two_on_the_host_and_none_replaces_another(
         )
         assert status == 0, said
         for host in hosts:
-            head = json.loads((tmp_path / name / "11" / host / "journal.jsonl").read_text())
+            journal = tmp_path / name / "11" / host / "journal.jsonl"
+            head = json.loads(journal.read_text().splitlines()[0])
             assert head["options"]["argv"] == ["vbench", "run", "--backend", name]
             ran_in.add(head["started"])
     assert len(ran_in) == 4

@@ -12,7 +12,7 @@ import pytest
 from sample_results import LOCAL, TESTBED, item, pairs, result
 
 from vbench.model import HostFacts, Item, Pair, Result, Statistic
-from vbench.results import change
+from vbench.results import change, identity
 from vbench.results.compare import Comparison, Verdict, compare
 from vbench.results.comparison import NOT_COMPARED, PASSED, REGRESSED
 
@@ -194,6 +194,25 @@ def test_two_clones_of_one_template_are_two_machines() -> None:
     assert row.counts == (2, 1)
     assert row.change is not None
     assert row.change.unit == "machine"
+
+
+def test_another_clock_makes_another_machine_and_a_kernel_that_has_just_booted_does_not() -> None:
+    early, late, other = (
+        identity.machine(runner(1, clocksource=of)) for of in ("tsc-early", "tsc", "hpet")
+    )
+    assert early == late
+    assert identity.differing(late, other) == ["clock source (`tsc` against `hpet`)"]
+
+
+def test_guests_of_one_physical_host_are_no_two_machines() -> None:
+    def side(seed: int) -> list[Result]:
+        hosts = (runner(n, physical_host="node4" if n < 3 else "") for n in (1, 2, 3))
+        return [on(host, item("a", pairs(1.5, seed=f"{seed}{host.identity}"))) for host in hosts]
+
+    (row,) = compare(side(1), side(2), 5).rows
+    assert row.counts == (2, 2)
+    assert row.change is not None
+    assert row.change.units == (15, 15)  # boots, as the machines are the same
 
 
 def test_files_without_the_new_facts_are_compared() -> None:

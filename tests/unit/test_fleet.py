@@ -142,6 +142,20 @@ def test_two_names_of_one_machine_are_one_machine() -> None:
     assert "`local:alias`, `local:node3`" in text(some(8, measured(again)))
 
 
+def test_a_machine_whose_settings_changed_counts_with_the_last_and_the_page_says_so() -> None:
+    earlier = host(3, inventory_name="alias", governor="powersave")
+    slow = replace(measured(earlier, overhead=9.0), started="2025-01-01T00:00:00Z")
+    fleet = compared(some(8, slow))
+    assert fleet.machines == 8
+    assert deviating(fleet) == set()
+    page = text(some(8, slow))
+    assert (
+        "Left out, because the same machine was measured later with other settings: `alias`, "
+        "being `local:node3`: governor (`powersave` against `performance`)."
+    ) in page
+    assert "Left out" not in text(some(8))
+
+
 def test_guests_of_one_physical_host_are_one_machine() -> None:
     guests = [measured(host(n, physical_host="rack1")) for n in (20, 21, 22)]
     assert compared(some(5, *guests)).machines == 6

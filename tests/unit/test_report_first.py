@@ -295,7 +295,8 @@ def test_a_terminal_shows_the_same_without_markdown() -> None:
 def test_several_machines_are_told_apart_on_the_first_screen() -> None:
     made = []
     for number in range(6):
-        host = replace(BARE, identity=f"local:runner{number}")
+        beneath = {**BARE.facts, "physical_host": "node4"}
+        host = replace(BARE, identity=f"local:runner{number}", facts=beneath)
         refused = (("kvm-virtio", Technique.HARDWARE.value, "absent", "load the module"),)
         of = item("cpu-prime", pairs(7.0), host=host.identity)
         made.append(result(of, host=host, unavailable=refused))
@@ -304,4 +305,5 @@ def test_several_machines_are_told_apart_on_the_first_screen() -> None:
     text = screen(*made, timed)
     assert "full virtualization on local:runner0, hardware-assisted on local:runner9" in text
     assert "And 3 more machines." in text
+    assert text.count(", on the physical machine node4") == 4
     assert "To measure the rest" not in text  # it was timed on one of them

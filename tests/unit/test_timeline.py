@@ -63,6 +63,12 @@ def test_without_a_change_none_is_found() -> None:
     assert "version of qemu (`7.2` against `8.0`)" in page, "but the new version is named"
 
 
+def test_another_clock_of_the_machine_is_named() -> None:
+    hosts = [replace(LOCAL, facts={**LOCAL.facts, "clocksource": of}) for of in ("tsc", "hpet")]
+    page = text([run(day, host=hosts[day >= 5]) for day in range(10)])
+    assert "clocksource (`tsc` against `hpet`)" in page
+
+
 def test_a_point_has_its_interval_and_a_line_its_marks() -> None:
     (line, _) = Timeline(months()).lines
     assert all(point.low < point.value < point.high for point in line.points)  # type: ignore[operator]

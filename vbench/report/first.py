@@ -253,6 +253,8 @@ def machine(panel: Panel) -> str:
         texts.append("1 CPU" if facts["cpus"] == "1" else f"{plain(facts['cpus'])} CPUs")
     if "kernel" in facts:
         texts.append(f"Linux {plain(facts['kernel'])}")
+    if "physical_host" in facts:
+        texts.append(f"on the physical machine {plain(facts['physical_host'])}")
     under = "testbed" if panel.host.kind is HostKind.TESTBED else facts.get("virtualization", "")
     sentence = f"**{plain(panel.host.identity)}**: {', '.join(texts)}"
     if under == "none":

@@ -68,13 +68,31 @@ class Quantity(NamedTuple):
 
 @dataclass
 class Machine:
-    """One machine, by all the names under which it was measured. `logs` has the means of boots."""
+    """One machine, by all the names under which it was measured. `logs` has the means of boots.
+
+    `left_out`: names whose results are not counted, with the settings in which they differ from
+    what was measured last."""
 
     facts: Mapping[str, str]
     names: dict[str, Path | None] = field(default_factory=dict)  # with the folder of its results
     logs: dict[Quantity, dict[Workload, list[float]]] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)  # workloads, by reason
     partial: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, files: Sequence[_File]) -> Machine:
+        """Of all files of one machine. Only what was measured under the settings that the last one
+        has is counted: figures of two settings have no mean."""
+        last = max(files, key=lambda file: file.started).host
+        made = cls(last.facts)
+        for file in files:
+            unlike = identity.differing(_set(file.host), _set(last))
+            if unlike:
+                made.left_out[identity.name(file.host)] = ", ".join(unlike)
+            else:
+                made.add(file)
+        return made
 
     @property
     def name(self) -> str:
@@ -230,13 +248,16 @@ def _means(boots: Mapping[int, Sequence[float]]) -> list[float]:
 
 
 def _classes(files: Iterable[_File]) -> list[MachineClass]:
-    found: dict[Class, dict[tuple[str, ...], Machine]] = {}
+    found: dict[Class, dict[tuple[str, ...], list[_File]]] = {}
     for file in sorted(files, key=lambda one: (one.host.identity, one.started)):
         kind = tuple(identity.machine_class(file.host).items())
-        machines = found.setdefault(kind, {})
-        machines.setdefault(_machine(file.host), Machine(file.host.facts)).add(file)
-    classes = [MachineClass(dict(kind), list(of.values())) for kind, of in found.items()]
+        found.setdefault(kind, {}).setdefault(_machine(file.host), []).append(file)
+    classes = [MachineClass(dict(of), [*map(Machine.of, m.values())]) for of, m in found.items()]
     return sorted(classes, key=lambda one: (-len(one.machines), *one.key.values()))
+
+
+def _set(host: HostFacts) -> dict[str, str]:
+    return {name.replace("_", " "): host.facts.get(name, "") for name in SETTINGS}
 
 
 def _machine(host: HostFacts) -> tuple[str, ...]:

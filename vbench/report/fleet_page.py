@@ -90,7 +90,18 @@ def _answer(fleet: Fleet, names: Names) -> list[Block]:
     out: list[Block] = [" ".join(lines)]
     if several:
         out.append(f"Counted as one machine each, because they are: {names.some(several, '; ')}.")
+    if left_out := [m for each in fleet.classes for m in each.machines if m.left_out]:
+        out.append(_left_out(left_out))
     return out
+
+
+def _left_out(machines: Sequence[Machine]) -> str:
+    what = "; ".join(
+        f"{code(name)}, being {code(machine.name)}: {unlike}"
+        for machine in machines
+        for name, unlike in machine.left_out.items()
+    )
+    return f"Left out, because the same machine was measured later with other settings: {what}."
 
 
 def _worst_first(fleet: Fleet) -> list[Deviation]:

@@ -141,7 +141,7 @@ def _figure(item: Item) -> tuple[str, stats.Overhead] | None:
 
 def _under(result: Result, item: Item) -> dict[str, str]:
     facts = result.host.facts
-    named = ("kernel", *SETTINGS)
+    named = ("kernel", "clocksource", *SETTINGS)
     return {
         "version of vbench": result.vbench_version,
         **{name.replace("_", " "): facts[name] for name in named if name in facts},

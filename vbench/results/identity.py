@@ -30,7 +30,19 @@ def machine(host: HostFacts) -> Key:
         "CPUs": facts.get("cpus", ""),
         "kernel": facts.get("kernel", ""),
         "memory": _memory(facts.get("memory_mib", "")),
+        "clock source": _clock(facts),
     }
+
+
+def _clock(facts: Mapping[str, str]) -> str:
+    """A kernel that has just booted reads the TSC as tsc-early until it has calibrated it."""
+    return facts.get("clocksource", "").removesuffix("-early")
+
+
+def unit(host: HostFacts) -> tuple[str, ...]:
+    """What is independent of others. Guests of one physical machine are not: they count as that."""
+    physical = host.facts.get("physical_host", "")
+    return ("physical", physical) if physical else tuple(machine(host).values())
 
 
 def _memory(mib: str) -> str:
@@ -47,7 +59,7 @@ def machine_class(host: HostFacts) -> Key:
         "CPU model": facts.get("cpu_model", ""),
         "CPUs": facts.get("cpus", ""),
         "kernel": facts.get("kernel", ""),
-        "clock source": facts.get("clocksource", ""),
+        "clock source": _clock(facts),
     }
 
 

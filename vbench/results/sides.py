@@ -15,7 +15,7 @@ from vbench.results.merge import boots_used, distinct, joined, moved
 
 Name = tuple[str, str, TimeBase]  # workload, variant, and what a second of it is
 Class = tuple[tuple[str, str], ...]  # the items of a machine class's key
-Machine = tuple[str, ...]  # the values of a machine's key
+Machine = tuple[str, ...]  # what is independent of others
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Side:
                 self.partial[f"the run of {result.started} made {counts}"] = None
             of = identity.machine_class(result.host)
             kind = tuple((name, value) for name, value in of.items() if name not in across)
-            machine = tuple(identity.machine(result.host).values())
+            machine = identity.unit(result.host)
             self.machines.setdefault(kind, set()).add(machine)
             self.hosts.setdefault(kind, []).append(result.host)
             offset = boots.get((machine, result.variant), 0)
