@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from string import ascii_uppercase
 
 from vbench.errors import UsageError
 from vbench.model import Item, Result, Statistic, Status, TimeBase
@@ -70,16 +69,16 @@ def compare(
         seen += fresh
         left_out.append(old.add_run(i, Side(fresh, across)))
     shared = sorted(old.machines.keys() & young.machines.keys())
-    letters = {kind: _letter(i) for i, kind in enumerate(shared)}
+    names = {kind: f"M{number}" for number, kind in enumerate(shared, 1)}  # A, B are variants
     rows: list[Row] = []
     for name in sorted(old.series.keys() | young.series.keys()):
-        rows += _series_rows(old, young, name, letters, paired)
+        rows += _series_rows(old, young, name, names, paired)
     rows = _judged(rows, fail_above_percent)
     order = list(Verdict)
     rows.sort(key=lambda r: (order.index(r.verdict), r.workload, r.variant, r.machines, r.quantity))
     return Comparison(
         rows=tuple(rows),
-        machines=tuple(_described(old, young, kind, letters[kind]) for kind in shared),
+        machines=tuple(_described(old, young, kind, names[kind]) for kind in shared),
         warnings=(*_warnings(old, young, rows), *_unlike(left_out)),
         runs=1 + len(earlier),
         fail_above_percent=fail_above_percent,
@@ -87,16 +86,10 @@ def compare(
     )
 
 
-def _letter(index: int) -> str:
-    """A to Z, then A2 to Z2."""
-    round, at = divmod(index, len(ascii_uppercase))
-    return ascii_uppercase[at] + (str(round + 1) if round else "")
-
-
-def _described(old: Side, young: Side, kind: Class, letter: str) -> str:
+def _described(old: Side, young: Side, kind: Class, called: str) -> str:
     keys = ", ".join(f"{name} {value or 'unknown'}" for name, value in kind)
     counts = f"{len(old.machines[kind])} in BASE, {len(young.machines[kind])} in NEW"
-    return f"machines {letter} ({counts}): {keys}"
+    return f"machines {called} ({counts}): {keys}"
 
 
 def _warnings(old: Side, young: Side, rows: Sequence[Row]) -> list[str]:
@@ -155,7 +148,7 @@ def _built_otherwise(old: Side, young: Side) -> list[str]:
 
 
 def _series_rows(
-    old: Side, young: Side, name: Name, letters: Mapping[Class, str], paired: bool
+    old: Side, young: Side, name: Name, names: Mapping[Class, str], paired: bool
 ) -> list[Row]:
     known = next(
         item for side in (young, old) for of in side.series.get(name, {}).values()
@@ -171,7 +164,7 @@ def _series_rows(
         rows.append(replace(blank, verdict=Verdict.FAILED, note=where + failed[0].reason))
     shared = sorted(before.keys() & after.keys())
     for kind in shared:
-        labelled = replace(blank, machines=letters[kind])
+        labelled = replace(blank, machines=names[kind])
         rows += _class_rows(labelled, dict(kind), before[kind], after[kind], paired)
     if shared:
         return rows + _lost_classes(blank, old, young, name)

@@ -57,7 +57,7 @@ class Row:
     variant: str
     category: str
     verdict: Verdict
-    machines: str = ""  # the letter of their class; "" where nothing is compared
+    machines: str = ""  # the name of their class; "" where nothing is compared
     counts: tuple[int, int] = (0, 0)  # machines of base and new, or runs of such
     quantity: str = ""  # "overhead", "seconds", "p99 seconds", "instructions"
     time_base: TimeBase = TimeBase.WALL
