@@ -124,3 +124,35 @@ def test_from_nothing_holds_the_building_of_the_image(built_s: float, verdict: s
     started = gathered(scenario("provisioning", Pair(None, 3.0, 0, phases=built)))
     assert judged(started)["W3"][2] == verdict
     assert judged(gathered(item("cpu-prime")))["W3"][2] == "inconclusive"
+
+
+def elsewhere() -> Pair:
+    phases = (
+        Phase("migration", "downtime", Clock.HYPERVISOR, 0.036),
+        Phase("before", "longest wait", Clock.CLIENT, 0.01),
+        Phase("migration", "connected anew", Clock.CLIENT, 0.12),
+    )
+    counted = {"converged": 1.0, "survived": 1.0, "memory_stale_mib": 0.0}
+    return Pair(None, 0.9, 0, counters=counted, phases=phases)
+
+
+def test_a_client_that_connected_anew_is_no_verdict_on_downtime() -> None:
+    verdict, number = w4(scenario("migration", elsewhere()))
+    assert verdict not in ("confirmed", "refuted")
+    assert "served again after 120 ms, having connected anew" in number
+
+
+def test_the_limits_are_those_of_what_was_measured() -> None:
+    def told(*items: Item) -> tuple[bool, bool, bool]:
+        text = report.render([gathered(*items)], plots_dir=None).markdown
+        section = text.split("## Why virtualization matters\n")[1].split("\n## ")[0]
+        return (
+            "are on one host" in section,
+            "to another host goes" in section,
+            "*clock lost*" in section,
+        )
+
+    here, there = scenario("migration", migration(0.05)), scenario("migration", elsewhere())
+    assert told(scenario("snapshot", snapshot())) == (False, False, False)
+    assert told(here) == (True, False, True)
+    assert told(there) == (False, True, True)

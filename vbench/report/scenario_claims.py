@@ -6,7 +6,15 @@ from vbench.model import Item
 from vbench.records import Clock
 from vbench.report.gather import Panel
 from vbench.report.overview import BOOT_PHASES, boot_times
-from vbench.report.scenarios import MIGRATION, PROVISIONING, SNAPSHOT, counts, measured, seconds
+from vbench.report.scenarios import (
+    ANEW,
+    MIGRATION,
+    PROVISIONING,
+    SNAPSHOT,
+    counts,
+    measured,
+    seconds,
+)
 from vbench.report.verdicts import Basis, Finding, Part, all_hold
 from vbench.results.formatting import code, duration, number, plain
 
@@ -64,6 +72,9 @@ def _migration(panel: Panel, item: Item) -> Part | None:
     if 0 in counts(item, "survived"):
         return Part(False, f"{name}: the guest did not survive it", Basis.SIGHT)
     done = [bool(one) for one in counts(item, "converged")]
+    if anew := seconds(item, *ANEW):
+        when = duration(max(anew), panel.host.time_base)
+        return Part(None, f"{name}: a client was served again after {when}, having connected anew")
     kept = counts(item, "connections_kept")
     stale = counts(item, "memory_stale_mib")
     if not any(done) or len({len(waits), len(before), len(done), len(kept)}) != 1:

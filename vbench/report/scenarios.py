@@ -20,13 +20,24 @@ from vbench.results.formatting import NOTHING, code, duration, number, plain, pl
 
 TITLE = "Why virtualization matters"
 PROVISIONING, SNAPSHOT, MIGRATION = SCENARIOS[:3]
-_LIMITS = (
+_TICKS = (
+    "*Tick gap* is the longest time between two ticks of the guest, one of which it sends each "
+    "millisecond, as the host stamps them."
+)
+_CLOCKS = (
+    "Hypervisor, guest and client each have a clock of their own. *Before* is shortly before the "
+    "migration. A guest cannot time its own stop: *clock lost* is by how much its clock fell "
+    "behind the host's."
+)
+_ONE_HOST = (
     "Source and destination are on one host. No network lies between them, and they share its CPUs "
-    "and its disk. Hypervisor, guest and client each have a clock of their own. *Tick gap* is the "
-    "longest time between two ticks of the guest, one of which it sends each millisecond, as the "
-    "host stamps them. *Client's wait* is the longest time until a client got an answer over a "
-    "connection that stayed open. *Before* is the same shortly before the migration. A guest "
-    "cannot time its own stop: *clock lost* is by how much its clock fell behind the host's."
+    "and its disk. *Client's wait* is the longest time until a client got an answer over a "
+    "connection that stayed open."
+)
+_TWO_HOSTS = (
+    "A migration to another host goes over the network between them, encrypted. Its client reaches "
+    "the guest by a port of the guest's host. That connection ends with the hypervisor there. "
+    "*Connected anew* is from the client's last question there to an answer through the other host."
 )
 
 _NOT_EXACT = (
@@ -85,7 +96,7 @@ def _timed(heading: str, operation: str, phase: str, clock: Clock | None = None)
         values = seconds(item, operation, phase, clock)
         if not values:
             return NOTHING
-        scale = units.clock(panel.host.time_base)
+        scale = units.SECONDS if panel.wall else units.MILLIONS
         return units.Figures(_middle_and_ends(values), scale, units.spread)
 
     return _Column(heading, cell)
@@ -136,6 +147,7 @@ def _result(panel: Panel, item: Item) -> str:
     return "; ".join(filter(None, texts)) or NOTHING
 
 
+ANEW = ("migration", "connected anew")
 _CLIENT, _GUEST, _HYPERVISOR = Clock.CLIENT, Clock.GUEST, Clock.HYPERVISOR
 _COLUMNS: dict[str, tuple[_Column, ...]] = {
     PROVISIONING: (
@@ -172,6 +184,7 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
         _timed("Tick gap", "migration", "tick gap"),
         _timed("Tick gap before", "before", "tick gap"),
         _timed("Client's wait", "migration", "longest wait"),
+        _timed("Connected anew", *ANEW),
         _timed("Client's wait before", "before", "longest wait"),
         _timed("Clock lost, by the guest", "migration", "clock lost", _GUEST),
         _Column("Connection kept", _kept),
@@ -199,7 +212,7 @@ def sentence(panel: Panel) -> str:
         if waits := [max(found) for i in well if (found := seconds(i, *_WAIT))]:
             texts[-1] += f", with up to {duration(max(waits), base)} in which a client waited"
     text = "; ".join(texts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    return f"{text[0].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
 _WAIT = ("migration", "longest wait")
@@ -229,8 +242,15 @@ def tables(panel: Panel) -> list[Block]:
         blocks += [f"**{kind.capitalize()}**", units.table(headings, rows)]
     if not blocks:
         return []
-    counted = "" if panel.wall else f" {_NOT_EXACT}"
-    return [*blocks, f"Medians, in brackets the range over rounds. {_LIMITS}{counted}"]
+    texts = ["Medians, in brackets the range over rounds."]
+    moved = measured(panel, MIGRATION)
+    here = [item for item in moved if not seconds(item, *ANEW)]
+    texts += [_TICKS] if here or measured(panel, SNAPSHOT) else []
+    texts += [_CLOCKS] if moved else []
+    texts += [_ONE_HOST] if here else []
+    texts += [_TWO_HOSTS] if len(here) < len(moved) else []
+    texts += [] if panel.wall else [_NOT_EXACT]
+    return [*blocks, " ".join(texts)]
 
 
 def _name(item: Item) -> str:

@@ -35,6 +35,8 @@ SECONDS = Scale((("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)))
 RATE = Scale((("GiB/s", 2.0**30), ("MiB/s", 2.0**20), ("KiB/s", 2.0**10), ("B/s", 1.0)))
 # On the instruction base a second is 10⁹ instructions: in three digits, or to the instruction.
 INSTRUCTIONS = Scale((("instr.", 1e-9),), instructions)
+# What is no exact count, and long.
+MILLIONS = Scale((("million instr.", 1e-3), ("instr.", 1e-9)))
 EXACT = Scale((("instr.", 1e-9),), whole)
 
 
