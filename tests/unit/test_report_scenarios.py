@@ -9,7 +9,7 @@ from sample_results import LOCAL, item, launch, result
 from test_report_exits import judged
 
 from vbench import report
-from vbench.model import Item, Pair, Result, Statistic
+from vbench.model import Item, Pair, Result, Statistic, TimeBase
 from vbench.records import Clock, Phase
 
 BARE = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "none"})
@@ -140,6 +140,18 @@ def test_a_client_that_connected_anew_is_no_verdict_on_downtime() -> None:
     verdict, number = w4(scenario("migration", elsewhere()))
     assert verdict not in ("confirmed", "refuted")
     assert "served again after 120 ms, having connected anew" in number
+
+
+def test_in_the_testbed_they_are_no_counts_and_in_millions() -> None:
+    moved = replace(scenario("migration", migration(0.05)), time_base=TimeBase.INSTRUCTIONS)
+    host = replace(BARE, time_base=TimeBase.INSTRUCTIONS)
+    one = result(moved, host=host, launches=(launch("tcg", 0),))
+    text = report.render([one], plots_dir=None).markdown
+    assert "In all, million instr." in text
+    assert "| 900 |" in text
+    assert "None of these figures is an exact count" in text
+    assert "one span longer" in text
+    assert "instr.." not in text
 
 
 def test_the_limits_are_those_of_what_was_measured() -> None:

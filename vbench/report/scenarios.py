@@ -45,6 +45,11 @@ _NOT_EXACT = (
     "here, and for what drives them from outside of the testbed. Waiting passes as on the wall."
 )
 
+_IN_SPANS = (
+    "A rate that is kept in spans of 100 ms, as by QEMU, makes a migration one span longer or "
+    "shorter, which is 100 million instructions."
+)
+
 
 def measured(panel: Panel, kind: str) -> list[Item]:
     """Scenarios of a kind that were measured here, in the order of the workloads."""
@@ -250,6 +255,7 @@ def tables(panel: Panel) -> list[Block]:
     texts += [_ONE_HOST] if here else []
     texts += [_TWO_HOSTS] if len(here) < len(moved) else []
     texts += [] if panel.wall else [_NOT_EXACT]
+    texts += [] if panel.wall or not moved else [_IN_SPANS]
     return [*blocks, " ".join(texts)]
 
 
