@@ -13,7 +13,7 @@ pytestmark = pytest.mark.workload(category="memory")
 _LOADS_MAX = 2_000_000
 # The program's own faults, a hundred, must be few against these even in the eighth of a sample that
 # tells what starting it costs: where a fault takes long (User-mode Linux), a sample has few.
-_FAULTS_MIN = 12_000
+_FAULTS_MIN = 4_800
 # Where it grants none, as to a machine with less than 512 MiB, this is memory-random again. 77 is
 # "unsupported".
 _GRANTS_HUGE_PAGES = (
@@ -68,11 +68,11 @@ def bench_memory_pagefault(measure: Measure) -> None:
 # The first of a boot: other workloads leave memory behind that is backed.
 @pytest.mark.workload(unit="fault", counted=False, fresh=True)
 def bench_memory_pagefault_cold(measure: Measure) -> None:
-    """First touch of a 4 KiB page in memory that the host has not backed yet, 96 MiB a boot."""
+    """First touch of a 4 KiB page in memory that the host has not backed yet, 32 MiB a boot."""
     if not measure.guest.capabilities.relaunchable:
         raise Unsupported("its guest is not booted anew, so its memory is backed by now")
     measure(
         lambda pages, endpoint: f"vbench-probe pagefault-cold {pages}",
         read=parsers.probe,
-        fixed_units=48 * 512,
+        fixed_units=16 * 512,
     )
