@@ -73,6 +73,9 @@ class Counted:
         return counts
 
 
+_NO_START = Counted(Reading(0.0), {})
+
+
 class Measure:
     """The `measure` that a workload function calls, once."""
 
@@ -89,10 +92,12 @@ class Measure:
         monitor: InterferenceMonitor | None = None,
         native_count: NativeCount | None = None,
         native_warm: bool = True,
+        usage: bool = True,
     ) -> None:
         """`native` None: no native counterpart; `clients` run the clients of network workloads,
         by side. With `native_count` native is sampled only if that has no sample yet. Not
-        `native_warm`: native was not run since this run began or was continued."""
+        `native_warm`: native was not run since this run began or was continued. Not `usage`:
+        what a sample makes the guest's counters grow by is told by nobody."""
         self.guest = guest
         self.boot = recorder.boot
         self.plan = recorder.plan
@@ -101,6 +106,7 @@ class Measure:
         self._native_count = native_count or NativeCount()
         self._keeps_native = native_count is not None
         self._native_warm = native_warm
+        self._usage = usage
         self._targets: dict[str, Target] = {GUEST: guest}
         if native is not None and self._native_count.reading is None:
             self._targets = {NATIVE: native, GUEST: guest}
@@ -171,7 +177,9 @@ class Measure:
                 if side == GUEST:
                     raise
                 self._without_native(runs, error)
-        start = self._counted(runs[GUEST], max(1, self._sizes.guest // _PART))
+        start = _NO_START  # a guest without counters needs no run that says what starting takes
+        if self._look():
+            start = self._counted(runs[GUEST], max(1, self._sizes.guest // _PART))
         self._recorder.phase("measuring")
         for taken in range(self.plan.rounds):
             if taken and time.monotonic() - began > self.plan.budget_s:
@@ -238,8 +246,9 @@ class Measure:
         if not known:
             known = self._fit(run, side, initial_units, min_units, max_units)
             setattr(self._sizes, side, known)
-        elif side == GUEST or not (self._wall and self._native_warm):
-            # native is warm from the boots before; only a count tells a second run from a third
+        elif side == GUEST or self._keeps_native or not self._native_warm:
+            # native is warm from the boots before; only an exact count tells a second run from a
+            # third
             self._take(run, side, known)
 
     def _fit(
@@ -284,6 +293,8 @@ class Measure:
         return Counted(reading, grown)
 
     def _look(self) -> dict[str, float]:
+        if not self._usage:
+            return {}
         counters = {**self.guest.usage(), **self._counters(self.guest)}
         if self.guest.capabilities.usage is UsageScope.HOST and GUEST in self.clients:
             counters.pop("host_cpu_s", None)  # the client runs there too: no cost of the guest

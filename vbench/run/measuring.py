@@ -97,6 +97,9 @@ class MeasureFactory:
             histogram=self._exit_histogram,
             native_count=self._native_count(native, state.info),
             native_warm=warm,
+            # of single events that are counted exits are told by reason, in a round of their own
+            usage=guest.host.time_base is TimeBase.WALL
+            or state.info.statistic is not Statistic.QUANTILES,
         )
 
     def _native_count(self, native: Native | None, info: WorkloadInfo) -> NativeCount | None:
