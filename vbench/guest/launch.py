@@ -132,11 +132,13 @@ def write_initramfs(
 
 
 # $1 medium, $2 head, $3 tail, $4 kernel, $5 its size, $6 its padding, then the initramfs' three.
-# A host may have either as a block device, which ends with a whole sector.
+# A host may have either as a block device, which ends with a whole sector. busybox's `head` takes
+# eight times as many instructions.
 _JOIN_MEDIUM = """
 umask 077
-{ cat "$2" && head -c "$5" "$4" && head -c "$6" /dev/zero &&
-  head -c "$8" "$7" && head -c "$9" /dev/zero && cat "$3"; } >"$1"
+part() { dd if="$1" bs=1M iflag=count_bytes,fullblock count="$2" 2>/dev/null; }
+{ cat "$2" && part "$4" "$5" && part /dev/zero "$6" &&
+  part "$7" "$8" && part /dev/zero "$9" && cat "$3"; } >"$1"
 """
 
 
