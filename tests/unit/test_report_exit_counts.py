@@ -1,4 +1,5 @@
-"""Counts of exits in the report: one figure everywhere, and boots that do not agree."""
+"""Counts of exits in the report: one figure everywhere, boots that do not agree, and whose costs
+explain an overhead."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 from sample_results import TESTBED, item, result
+from test_report_exits import kvm_result, panel_of, shown
 
 from vbench.model import Pair, Technique
+from vbench.records import Declaration, Hypervisor, HypervisorType
 from vbench.report import attribution, cells, exit_counts
 from vbench.report.document import Table
 from vbench.report.gather import gather
@@ -58,3 +61,22 @@ def test_counts_are_means_of_boots_whatever_their_rounds() -> None:
     one = item("disk-read", made, category="disk")
     assert cells.counter(one, "host_cpu_s") == pytest.approx(6e-6)
     assert attribution._io_threads(one) == pytest.approx(3e-6)
+
+
+def test_what_an_exit_costs_is_that_of_another_variant_where_only_devices_differ() -> None:
+    kvm = Hypervisor("KVM", "Linux", HypervisorType.HYBRID, "a test")
+    made = kvm_result(declaration=Declaration(kvm))
+    disk = next(i for i in made.items if i.category == "disk")
+
+    def table(variant: str, declared: Declaration) -> str:
+        one = replace(disk, variant=variant, backend=variant)
+        other = result(one, host=made.host, variant=variant, declaration=declared)
+        return shown(attribution.table(panel_of(made, other)))
+
+    text = table("kvm-emulated", Declaration(kvm))
+    rows = [line for line in text.splitlines() if "disk-randread-qd1" in line]
+    assert len({row.replace("kvm-virtio", "kvm-emulated") for row in rows}) == 1 < len(rows)
+    assert "was measured in `kvm-virtio` for `kvm-emulated` too" in text
+    xen = Hypervisor("Xen", "Xen Project", HypervisorType.ONE, "a test")
+    for other in (Declaration(xen), Declaration(kvm, contrast_to="kvm-virtio")):
+        assert "Without a line: `other`, where no cost" in table("other", other)

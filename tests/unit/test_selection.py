@@ -118,7 +118,7 @@ def test_without_kvm_the_testbed_comes_along_with_all_techniques() -> None:
     assert (local.workloads, local.boots) == (NO_EXITS, 0)
     assert {text: names(one) for text, one in there.items()} == {
         # its processor is that of kvm-virtio
-        "kvm-emulated": {n for n in REDUCED if n.startswith(("disk", "network", "boot"))} | PRICED,
+        "kvm-emulated": {n for n in REDUCED if n.startswith(("disk", "network", "boot"))},
         "kvm-virtio": {*REDUCED, *APPLICATIONS, *(n for n in WORKLOADS if n.startswith("exit-"))}
         - {"boot-firmware"},  # kvm-emulated boots by firmware for both
         "kvm-virtio,nested_paging=off": {"memory-pagefault"},

@@ -57,14 +57,14 @@ def attributions(panel: Panel) -> list[Attribution]:
     """Of each hardware-assisted item with counted exits and a native partner, where exits have a
     price."""
     out = []
-    costs_by_variant = {variant: exits.exit_costs(panel, variant) for variant in panel.variants()}
+    costs_by_variant = _costs(panel)
     for item in panel.items:
         if item.status is not Status.OK or item.statistic is not Statistic.RATIO or not item.exits:
             continue
         if item.technique is not Technique.HARDWARE:
             continue  # no price was measured for each of Xen's entries
         guest, native = cells.guest_s(item), cells.native_s(item)
-        exit_costs = costs_by_variant[item.variant]
+        _, exit_costs = costs_by_variant[item.variant]
         if guest is None or native is None or not exit_costs or cells.no_ratio(item):
             continue
         parts = []
@@ -74,6 +74,24 @@ def attributions(panel: Panel) -> list[Attribution]:
             parts.append((reason, count * exit_costs.get(reason, min(exit_costs.values()))))
         parts.sort(key=lambda part: (-part[1], part[0]))
         out.append(Attribution(item, native, tuple(parts), _io_threads(item), guest - native))
+    return out
+
+
+def _costs(panel: Panel) -> dict[str, tuple[str, dict[str, float]]]:
+    """By variant, what one exit costs by reason, and the variant that this was measured in. Where
+    only the devices differ it is the same: a variant in which it was not measured has those of
+    another one of its hypervisor, but for one that was made to show what a setting costs."""
+    own = {variant: exits.exit_costs(panel, variant) for variant in panel.variants()}
+    plain_ones = default_variants(panel, Technique.HARDWARE)
+    out = {}
+    for variant, costs in own.items():
+        hypervisor, of = panel.declared(variant).hypervisor, variant
+        if not costs and hypervisor is not None and variant in plain_ones:
+            others = (
+                v for v in plain_ones if own[v] and panel.declared(v).hypervisor == hypervisor
+            )
+            of = next(others, variant)
+        out[variant] = (of, own[of])
     return out
 
 
@@ -104,19 +122,18 @@ def _worth(panel: Panel, one: Attribution) -> bool:
 
 def dependence(panel: Panel) -> tuple[significance.Correlation, int] | None:
     """Whether overhead rises with exits times cost, both over native time, and over how many
-    workloads; None where there are too few to tell. Variants of a workload go together."""
+    workloads; None where there are too few to tell. Variants of a workload go together: those that
+    have all the workloads of the variant with the most."""
     points: dict[str, dict[str, tuple[float, float]]] = {}
     variants = default_variants(panel, Technique.HARDWARE)
     for one in attributions(panel):
         if one.item.variant in variants:
             of = points.setdefault(one.item.variant, {})
             of[one.item.workload] = (one.predicted / one.native, one.measured / one.native)
-    rich = [of for of in points.values() if len(of) >= significance.MIN_BLOCKS]
-    if not rich:
-        return None
-    shared = [workload for workload in rich[0] if all(workload in of for of in rich)]
+    shared = max((list(of) for of in points.values()), key=len, default=[])
+    whole = [of for of in points.values() if of.keys() >= set(shared)]
     correlation = significance.rank_correlation(
-        [[of[workload] for of in rich] for workload in shared]
+        [[of[workload] for of in whole] for workload in shared]
     )
     return None if correlation is None else (correlation, len(shared))
 
@@ -157,7 +174,7 @@ def _and(names: Sequence[str]) -> str:
 
 def table(panel: Panel) -> list[Block]:
     """The table of all of them."""
-    found = attributions(panel)
+    found, costs_of = attributions(panel), _costs(panel)
     if not found:
         return []
     worth = worth_explaining(panel)
@@ -212,6 +229,9 @@ def table(panel: Panel) -> list[Block]:
         "The rest is device models at work inside an exit, the host's kernel, waiting, caches and "
         "TLB."
     )
+    of = {one.item.variant: costs_of[one.item.variant][0] for one in found}
+    for variant in (each for each in of if of[each] != each):
+        note += f" What one exit costs was measured in {code(of[variant])} for {code(variant)} too."
     if few:
         note += f" {few} other series with counted exits have {none}"
     note += _left_out(panel, {one.item.variant for one in found})
