@@ -164,6 +164,27 @@ def test_one_boot_of_one_variant_leaves_the_others_to_judge() -> None:
     assert "not judged, because of one boot: `virtualbox`" in row[3]
 
 
+def test_nested_paging_is_judged_by_those_with_several_boots() -> None:
+    def of(name: str, boots: int) -> list[Result]:
+        hypervisor = Hypervisor(name, "v", HypervisorType.HYBRID, "s")
+        made = []
+        for variant, overhead in ((name, 1.0), (f"{name},nested_paging=off", 6.0)):
+            off = variant != name
+            fault = item("memory-pagefault", pairs(overhead, boots=boots), category="memory",
+                         unit="fault", variant=variant, technique=Technique.HARDWARE)  # fmt: skip
+            declared = Declaration(hypervisor, contrast_to=name if off else "", shadow_paging=off)
+            made.append(result(fault, host=BARE, variant=variant, declaration=declared))
+        return made
+
+    row = judged(*of("one", 5), *of("other", 1))["T4"]
+    assert row[2] == "confirmed"
+    assert row[3].count("nested paging / shadow paging") == 2
+    assert row[3].count("(not judged, because of one boot)") == 1
+    row = judged(*of("other", 1))["T4"]
+    assert row[2] == "inconclusive"
+    assert "(not judged, because of one boot)" in row[3]
+
+
 def test_near_native_is_an_equivalence_test() -> None:
     def of(overhead: float, **changes: Any) -> str:
         return verdict("T3", kvm(item("cpu-prime", pairs(overhead, **changes))))

@@ -92,8 +92,10 @@ def _near(found: Sequence[tuple[str, stats.GeometricMean]]) -> Part:
 
 
 def nested_paging(panel: Panel) -> Finding | str:
-    """T4: the same hypervisor with nested paging and without."""
-    parts = []
+    """T4: the same hypervisor with nested paging and without. One boot decides nothing, nor does it
+    keep those of more boots from deciding."""
+    repeated: list[Part] = []
+    single: list[Part] = []
     for variant in panel.variants(Technique.HARDWARE):
         if not panel.declared(variant).shadow_paging:
             continue
@@ -104,10 +106,15 @@ def nested_paging(panel: Panel) -> Finding | str:
                 f"memory workloads ({', '.join(order.workloads)}), nested paging / shadow paging: "
                 f"{ordered(order)}{_fault_costs(panel, with_it, variant)}"
             )
-            parts.append(Part(below(order), texts))
-    return Finding(tuple(parts)) if parts else (
-        "needs one variant with shadow paging and with nested paging"
-    )  # fmt: skip
+            if order.boots > 1:
+                repeated.append(Part(below(order), texts))
+            else:
+                single.append(Part(None, f"{texts} (not judged, because of one boot)"))
+    if not repeated:
+        return Finding(tuple(single)) if single else (
+            "needs one variant with shadow paging and with nested paging"
+        )  # fmt: skip
+    return Finding(tuple(repeated), "; ".join(part.evidence for part in single))
 
 
 def _memory(panel: Panel, variant: str) -> list[Item]:
