@@ -31,7 +31,8 @@ done
 """
 
 # The same random MiB over and over: what matters is that every page of the RAM disk is there, and
-# none in the page cache, where direct I/O would have to look first: 340 of 5,900 instructions.
+# none in the page cache, where direct I/O would have to look first: 340 of 5,900 instructions. So
+# it is written directly as well, in 40 % of the time, and what the kernel read of it is dropped.
 # 16 MiB at a time, for each start of a program costs.
 FILL = f"""
 set -e
@@ -39,11 +40,10 @@ dd if=/dev/urandom of={FILES}/random bs=1M count=1
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat {FILES}/random; done >{FILES}/filling
 i=0
 while [ $i -lt {SCRATCH_MIB >> 4} ]; do
-  dd if={FILES}/filling of=/dev/ram0 bs=16M seek=$i
+  dd if={FILES}/filling of=/dev/ram0 bs=16M seek=$i oflag=direct
   i=$((i + 1))
 done
 rm {FILES}/filling
-sync
 echo 1 > /proc/sys/vm/drop_caches
 """
 
