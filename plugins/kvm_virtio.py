@@ -25,7 +25,7 @@ BACKEND = QemuBackend(
     counted=(
         # kvm-emulated boots by firmware for both
         CountedRun(whole=("exit", "app"), quick=True, own_guests=False),
-        CountedRun("nested_paging=off", only=("memory",), apart=True),
+        CountedRun("nested_paging=off", only=("memory",)),
     ),
 )
 
