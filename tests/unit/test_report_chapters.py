@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 from vbench.model import Result
@@ -51,3 +53,11 @@ def test_each_part_still_opens_with_what_was_found_there() -> None:
 def test_published_figures_stand_once() -> None:
     found = [b for s in sections() for b in s.blocks if b == published.INTRODUCTION]
     assert len(found) == 1
+
+
+def test_what_the_page_s_script_marks_has_a_style() -> None:
+    folder = files("vbench.report")
+    script, style = ((folder / name).read_text() for name in ("page.js", "page.css"))
+    marks = re.findall(r'classList\.toggle\("(\w+)"', script)
+    assert set(marks) == {"wide", "more"}
+    assert all(f".scroll.{mark}" in style for mark in marks)
