@@ -15,7 +15,7 @@ FACTS = {
     "technology": Fact("binary translation (QEMU TCG; VMware's translator before 2006)",
                        "Adams and Agesen, ASPLOS 2006"),
     "access": Fact("any user",
-                   "QEMU documentation, 'Invocation': -accel tcg needs no device of the host"),
+                   "QEMU documentation, 'Introduction': a process of the host's system"),
     "usage": Fact("legacy; today for foreign architectures and where KVM is missing",
                   "QEMU documentation, 'Introduction'"),
 }  # fmt: skip

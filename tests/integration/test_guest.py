@@ -58,6 +58,8 @@ def test_attestation_says_what_was_seen(guest: Guest) -> None:
     evidence = attestation.evidence
     assert "enabled=False" in evidence["query-kvm"]
     assert (attestation.place, evidence["process: /dev/kvm"]) == (Place.PROCESS, "not open")
+    assert attestation.access is not None
+    assert attestation.access.who == "any user"
     assert set(guest.observed.disks.values()) == {one.drivers["disk"]}
     assert set(guest.observed.nics.values()) == {one.drivers["nic"]}
     assert guest.observed.kernel == guest.image.kernel_release

@@ -60,6 +60,8 @@ def test_it_is_what_it_says(guest: Guest) -> None:
     attestation = BACKEND.attest(guest)
     assert "User-mode Linux 6." in attestation.summary
     assert (attestation.place, attestation.ring) == (Place.PROCESS, 3)
+    assert attestation.access is not None
+    assert attestation.access.who == "any user"
     assert guest.observed.kernel != os.uname().release
     assert {phase.phase for phase in guest.phases} >= {"ready", "command", "userspace"}
 

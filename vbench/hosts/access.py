@@ -8,11 +8,11 @@ from vbench.system.facts import output
 
 ANY_USER, ROOT = "any user", "root"
 # Mode, owner, group and name of each character device that the process $1 has open. Block devices
-# are disks under test, and a terminal is its user's.
+# are disks under test, taps the measuring network's, and a terminal is its user's.
 _OPEN = """
 for each in /proc/$1/fd/*; do
   name=$(readlink "$each")
-  case $name in /dev/pts/*|/dev/tty*) continue;; esac
+  case $name in /dev/pts/*|/dev/tty*|/dev/net/tun) continue;; esac
   [ ! -c "$each" ] || echo "$(stat -L -c '%A %U %G' "$each") $name"
 done | sort -u
 """
