@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from vbench.contract.guest import Terms
 from vbench.errors import GuestLost, HostError
+from vbench.guest import life as going_on
+from vbench.guest.booted import BootedGuest
 from vbench.hypervisors.qemu import life
 
 
@@ -72,9 +75,14 @@ def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
         yield "/x"
         ended.append("folder")
 
-    host: Any = SimpleNamespace(name="here", workdir=workdir)
-    target = SimpleNamespace(close=lambda: ended.append("target"))
-    guest: Any = SimpleNamespace(host=host, close=broken)
+    host: Any = SimpleNamespace(name="here", workdir=workdir, clock=lambda: 0.0)
+    target = SimpleNamespace(close=lambda: ended.append("target"), alive=False)
+    guest = BootedGuest(
+        **dict.fromkeys((each.name for each in dataclasses.fields(BootedGuest)), cast(Any, None))
+        | {"host": host, "cleanup": ExitStack()}
+    )
+    guest.cleanup.callback(broken)
+    monkeypatch.setattr(going_on, "first_command", lambda *_, **__: None)
     for name, made in {
         "_machine": lambda guest: None,
         "_migrated": lambda *_: {"status": "completed"},
@@ -94,8 +102,8 @@ def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
             return target
 
         def _logged_in(self, *_: Any) -> Any: ...
-        def _guest(self, was: Any, host: Any, shell: Any, stack: ExitStack, phases: Any) -> Any:
-            return SimpleNamespace(close=stack.pop_all().close)
+
+        timeout_s = 1.0
 
     with pytest.raises(HostError):
         Life().migrate(guest, host, Terms(bandwidth_mib_s=1, limit_s=10))

@@ -79,15 +79,18 @@ class LaunchKeys:
 
 
 class Stopwatch:
-    """Phases of a launch by the clock of the host, and those that the guest's kernel timed."""
+    """Phases of a launch, or of another operation of a guest's life, by the clock of the host; and
+    those that the guest's kernel timed."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], operation: str = "launch") -> None:
         self._clock = clock
+        self._operation = operation
         self._began = clock()
         self._phases: list[Phase] = []
 
     def reached(self, phase: str) -> None:
-        self._phases.append(Phase("launch", phase, Clock.CLIENT, self._clock() - self._began))
+        took_s = self._clock() - self._began
+        self._phases.append(Phase(self._operation, phase, Clock.CLIENT, took_s))
 
     def kernel(self, ready: Mapping[str, float]) -> None:
         """What the ready line says: seconds since the kernel started."""

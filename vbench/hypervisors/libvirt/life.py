@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
 from vbench.contract.undo import undone
-from vbench.errors import ConnectionLost, GuestError, HostError, LaunchError, Unsupported
+from vbench.errors import HostError, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import hang_up_at_its_end
-from vbench.guest.shell import GuestShell
+from vbench.guest.life import GoingOn, saving
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.libvirt import network
 from vbench.hypervisors.libvirt.domain import Supplied
@@ -45,7 +45,7 @@ class LibvirtLife:
         # The memory alone, and the domain goes on; `virsh save` would end it.
         words = ("snapshot-create-as", machine.name, "--no-metadata", "--memspec", f"file={path}")
         keep = ["cp", "--", self.supplied.initrd, f"{folder}/{_INITRD}"]
-        try:
+        with saving(guest, folder, path, f"{folder}/{_INITRD}"):
             if (done := host.run(keep, timeout_s=60)).status != 0:
                 raise HostError(f"cannot keep the initramfs in {folder}", evidence=done.stderr)
             disk = next(iter(guest.observed.disks))
@@ -53,30 +53,15 @@ class LibvirtLife:
             machine.virsh.ask(*words, "--diskspec", f"{disk},snapshot=no")
             saved_s = host.clock() - began
             size = host.run(["stat", "-c", "%s", path], timeout_s=20).stdout
-        except (GuestError, HostError) as error:
-            with suppress(HostError, ConnectionLost):
-                room = host.run(["df", "-h", folder], timeout_s=20).stdout
-                host.run(["rm", "-f", "--", path, f"{folder}/{_INITRD}"], timeout_s=20)
-                if machine.alive:
-                    raise GuestError(
-                        error.what,
-                        evidence=f"{error.evidence}\n{room}",
-                        remedy="see whether that disk is full",
-                    ) from error
-            raise
         phases = (Phase("save", "saved", Clock.CLIENT, saved_s),)
         return Saved(guest, folder, phases, {"state_mib": int(size) / 2**20}, self)
 
     def restore(self, saved: Saved, host: Host) -> BootedGuest:
-        was, kept = saved.guest, saved.how
-        assert isinstance(was, BootedGuest)  # noqa: S101 - what libvirt's backends launch
+        machine, kept, host = _machine(saved.guest), saved.how, saved.guest.host
         assert isinstance(kept, LibvirtLife)  # noqa: S101 - whose `save` it is
-        if was.alive:
-            raise Unsupported(f"its guests have no clone: {LIFECYCLE.clone}")
-        machine, host, phases = _machine(was), was.host, list[Phase]()
         virsh, state = machine.virsh, f"{saved.folder}/{_STATE}"
-        with ExitStack() as stack:
-            folder = stack.enter_context(host.workdir())
+        with GoingOn("restore", saved.guest, host, clone=LIFECYCLE.clone) as again:
+            folder = again.folder
             # all that a launch has of its own lies in its folder
             supplied = dataclasses.replace(
                 kept.supplied,
@@ -93,29 +78,21 @@ class LibvirtLife:
                 raise LaunchError(
                     f"the saved state cannot be read: {error.what}", evidence=error.evidence
                 ) from error
-            began = host.clock()
-
-            def reached(phase: str) -> None:
-                phases.append(Phase("restore", phase, Clock.CLIENT, host.clock() - began))
-
+            again.begin()
             end_s = TIMEOUT_S * host.timeout_scale
-            stack.enter_context(undone(host, end_script(virsh.uri, machine.name), timeout_s=end_s))
-            again = LibvirtMachine(virsh, machine.plan, supplied, state, xml)
-            stack.callback(again.close)
-            reached("loaded")
+            again.stack.enter_context(
+                undone(host, end_script(virsh.uri, machine.name), timeout_s=end_s)
+            )
+            other = LibvirtMachine(virsh, machine.plan, supplied, state, xml)
+            again.stack.callback(other.close)
+            again.watch.reached("loaded")
             if supplied.tap and (measuring := network.usable(virsh)):
                 network.place(host, measuring, supplied.tap)
-            ssh = kept.log_in(again, stack)
-            shell = GuestShell(again, ssh, host)
-            first = shell.run("true", timeout_s=kept.timeout_s)
-            if first.status != 0:
-                raise LaunchError("the guest's first command failed", evidence=first.stderr)
-            reached("command")
-            hang_up_at_its_end(shell)
             life = dataclasses.replace(kept, supplied=supplied)
-            return dataclasses.replace(
-                was, shell=shell, phases=tuple(phases), life=life, cleanup=stack.pop_all()
-            )
+            ssh = kept.log_in(other, again.stack)
+            guest = again.guest(other, ssh, life, timeout_s=kept.timeout_s)
+        hang_up_at_its_end(guest.shell)
+        return guest
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
         raise Unsupported(f"its guests have no migrate: {LIFECYCLE.migrate}")

@@ -13,7 +13,6 @@ from typing import Any
 from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
 from vbench.errors import (
-    ConnectionLost,
     GuestError,
     GuestLost,
     HostError,
@@ -23,15 +22,15 @@ from vbench.errors import (
 )
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, log_in
-from vbench.guest.shell import GuestShell
+from vbench.guest.life import GoingOn, saving
 from vbench.hosts.pinning import Placement
+from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.qemu import nics
 from vbench.hypervisors.qemu.cmdline import GuestSpec, argv
 from vbench.hypervisors.qemu.machine import QemuMachine
-from vbench.model import Output
 from vbench.records import Clock, Phase
 
-_STATE, _TAG = "state.qcow2", "vbench"
+_STATE, _INITRD, _TAG = "state.qcow2", "initrd", "vbench"
 # Room for the headers of the file: memory is appended, however large.
 _DISK_BYTES = 1 << 20
 # Some hundred times what saving or loading 512 MiB takes; it is written to a real disk.
@@ -55,8 +54,8 @@ class QemuLife:
     def save(self, guest: Guest, folder: str) -> Saved:
         machine = _machine(guest)
         host, path = guest.host, f"{folder}/{_STATE}"
-        kept = self._kept(host, folder)
-        try:
+        with saving(guest, folder, path, f"{folder}/{_INITRD}"):
+            kept = self._kept(host, folder)
             host.write(path, b"")
             with _node(machine, "vbenchfile", {"driver": "file", "filename": path}):
                 options = {"driver": "qcow2", "file": "vbenchfile", "size": _DISK_BYTES}
@@ -66,15 +65,6 @@ class QemuLife:
                 _job(machine, "snapshot-save", _SNAPSHOT)
                 saved_s = host.clock() - began
                 state_bytes = _state_bytes(machine)
-        except (GuestError, HostError) as error:
-            with suppress(HostError, ConnectionLost):
-                room = host.run(["df", "-h", folder], timeout_s=20).stdout
-                host.run(["rm", "-f", "--", path, kept.spec.initrd], timeout_s=20)
-                if type(error) is GuestError:  # QEMU calls a full disk an input/output error
-                    raise GuestError(
-                        error.what, evidence=room, remedy="see whether that disk is full"
-                    ) from error
-            raise
         phases = [Phase("save", "saved", Clock.CLIENT, saved_s)]
         phases += _stopped("save", machine.qmp.stops()[before:])
         return Saved(guest, folder, tuple(phases), {"state_mib": state_bytes / 2**20}, kept)
@@ -82,40 +72,32 @@ class QemuLife:
     def restore(self, saved: Saved, host: Host) -> BootedGuest:
         kept = saved.how
         assert isinstance(kept, QemuLife)  # noqa: S101 - whose `save` it is
-        phases: list[Phase] = []
-        with ExitStack() as stack:
-            folder = stack.enter_context(host.workdir())
-            here = kept._kept(host, folder)._at(host)
-            began = host.clock()
-
-            def reached(phase: str) -> None:
-                phases.append(Phase("restore", phase, Clock.CLIENT, host.clock() - began))
-
+        with GoingOn("restore", saved.guest, host, clone=None) as again:
+            here = kept._kept(host, again.folder)._at(host)
+            again.begin()
             machine = here._start(host, "-S")
-            stack.callback(machine.close)
-            reached("started")
+            again.stack.callback(machine.close)
+            again.watch.reached("started")
             with _as_launch(machine), _state(machine, f"{saved.folder}/{_STATE}"):
                 _job(machine, "snapshot-load", _SNAPSHOT)
-            reached("loaded")
+            again.watch.reached("loaded")
             machine.resume()
-            shell = here._logged_in(host, machine, stack)
-            reached("command")
-            return here._guest(saved.guest, host, shell, stack, tuple(phases))
+            ssh = here._logged_in(host, machine, again.stack)
+            return again.guest(machine, ssh, here, timeout_s=here.timeout_s / 2)
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
         machine = _machine(guest)
         if host.name != guest.host.name:
             raise Unsupported(f"vbench does not migrate from {guest.host.name} to {host.name}")
-        with ExitStack() as stack:
-            folder = stack.enter_context(host.workdir())
-            channel = f"{folder}/channel"
+        with GoingOn("migration", guest, host, clone=None) as again:
+            channel = f"{again.folder}/channel"
             if len(channel) > _PATH_MAX:
                 raise HostError(
                     f"{channel} is too long for a socket", remedy="set VBENCH_TMP to a shorter path"
                 )
-            there = self._kept(host, folder)._at(host)
+            there = self._kept(host, again.folder)._at(host)
             target = there._start(host, "-incoming", "defer")
-            stack.callback(target.close)
+            again.stack.callback(target.close)
             with _with_evidence(machine, target):
                 state = _migrated(machine, target, f"unix:{channel}", terms)
                 if state["status"] != "completed":
@@ -123,12 +105,12 @@ class QemuLife:
             phases = _phases(state)
             try:
                 _until_running(target)
-                shell = there._logged_in(host, target, stack)
+                ssh = there._logged_in(host, target, again.stack)
+                gone_on = again.guest(target, ssh, there, timeout_s=there.timeout_s / 2)
             except (LaunchError, GuestLost) as error:
                 guest.close()  # it is nowhere else
                 why = _why_lost(error, target, guest, self.spec.accel)
                 return Migration(None, phases, _counts(state), why)
-            gone_on = there._guest(guest, host, shell, stack, ())
         try:
             guest.close()
         except BaseException:  # Ctrl-C: nobody else knows of it yet
@@ -139,7 +121,7 @@ class QemuLife:
     def _kept(self, host: Host, folder: str) -> QemuLife:
         """With the launch's initramfs in `folder`: a later QEMU reads it again, and the launch's
         own goes with its guest. Raises HostError."""
-        kept = f"{folder}/initrd"
+        kept = f"{folder}/{_INITRD}"
         link = ["sh", "-c", 'ln -- "$1" "$2" || cp -- "$1" "$2"', "keep", self.spec.initrd, kept]
         done = host.run(link, timeout_s=60)
         if done.status != 0:
@@ -155,31 +137,12 @@ class QemuLife:
         line = [*argv(self.spec), *how]
         return QemuMachine(host, line, host.network(), self.places)
 
-    def _logged_in(self, host: Host, machine: QemuMachine, stack: ExitStack) -> GuestShell:
-        """Its shell, after its first command. Raises LaunchTimeout, GuestLost."""
-        port = machine.forwarded_port(22)
-        limit_s = self.timeout_s / 2
+    def _logged_in(self, host: Host, machine: QemuMachine, stack: ExitStack) -> SshConnection:
+        """Raises LaunchTimeout."""
+        port, limit_s = machine.forwarded_port(22), self.timeout_s / 2
         ssh = log_in(host, "127.0.0.1", port, self.keys, timeout_s=limit_s, machine=machine)
         stack.callback(ssh.close)
-        shell = GuestShell(machine, ssh, host)
-        first: Output = shell.run("true", timeout_s=limit_s)
-        if first.status != 0:
-            raise LaunchError("the guest's first command failed", evidence=first.stderr)
-        return shell
-
-    def _guest(
-        self,
-        was: Guest,
-        host: Host,
-        shell: GuestShell,
-        stack: ExitStack,
-        phases: tuple[Phase, ...],
-    ) -> BootedGuest:
-        """`was` as it goes on; it takes what `stack` holds."""
-        assert isinstance(was, BootedGuest)  # noqa: S101 - what QEMU backends launch
-        return dataclasses.replace(
-            was, shell=shell, host=host, phases=phases, life=self, cleanup=stack.pop_all()
-        )
+        return ssh
 
 
 _SNAPSHOT = {"tag": _TAG, "vmstate": "vbenchstate", "devices": ["vbenchstate"]}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
-from vbench.errors import ConnectionLost, GuestError, HostError, LaunchError, Unsupported
+from vbench.errors import GuestError, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
-from vbench.guest.shell import GuestShell
+from vbench.guest.life import GoingOn, saving
 from vbench.hosts.ssh import SshConnection
 from vbench.hypervisors.virtualbox.config import VmSpec
 from vbench.hypervisors.virtualbox.machine import VirtualBoxMachine
@@ -26,6 +26,7 @@ LIFECYCLE = Lifecycle(
 )
 # Its connection to a machine that runs; the stack ends it.
 LogIn = Callable[[VirtualBoxMachine, ExitStack], SshConnection]
+_FILES = ("state", "medium", "disk")
 # $1 where the state is, $2 medium, $3 disk, $4 the folder to keep them in
 _KEEP = 'cp -- "$1"/*.sav "$4/state" && cp -- "$2" "$4/medium" && cp -- "$3" "$4/disk"'
 # $1 and $2 the folder that has them, and the one of the new machine
@@ -43,24 +44,20 @@ class VirtualBoxLife:
         """VirtualBox ends a machine that it saves: it is started again, from that state."""
         machine, host = _machine(guest), guest.host
         assert isinstance(guest, BootedGuest)  # noqa: S101 - what VirtualBox's backend launches
-        began = host.clock()
-        with machine.saved() as snapshots:
-            saved_s = host.clock() - began
-            words = ["sh", "-c", _KEEP, "keep", snapshots, self.spec.medium, self.spec.disk, folder]
-            kept = host.run(words, timeout_s=_TIMEOUT_S)
-        guest.shell.ssh.close()
-        guest.shell.ssh = self.log_in(machine, guest.cleanup)
-        downtime_s = host.clock() - began
-        if kept.status != 0:
-            room = host.run(["df", "-h", folder], timeout_s=20).stdout
-            with suppress(HostError, ConnectionLost):
-                host.run(["sh", "-c", 'rm -f -- "$1"/*', "rm", folder], timeout_s=20)
-            raise GuestError(
-                "the saved state cannot be kept",
-                evidence=f"{kept.stderr}\n{room}",
-                remedy="see whether that disk is full",
-            )
-        size = host.run(["stat", "-c", "%s", f"{folder}/state"], timeout_s=20).stdout
+        files = [f"{folder}/{name}" for name in _FILES]
+        with saving(guest, folder, *files):
+            began = host.clock()
+            with machine.saved() as snapshots:
+                saved_s = host.clock() - began
+                medium, disk = self.spec.medium, self.spec.disk
+                words = ["sh", "-c", _KEEP, "keep", snapshots, medium, disk, folder]
+                kept = host.run(words, timeout_s=_TIMEOUT_S)
+            guest.shell.ssh.close()
+            guest.shell.ssh = self.log_in(machine, guest.cleanup)
+            downtime_s = host.clock() - began
+            if kept.status != 0:
+                raise GuestError("the saved state cannot be kept", evidence=kept.stderr)
+            size = host.run(["stat", "-c", "%s", f"{folder}/state"], timeout_s=20).stdout
         phases = (
             Phase("save", "saved", Clock.CLIENT, saved_s),
             Phase("save", "goes on", Clock.CLIENT, downtime_s),
@@ -68,14 +65,10 @@ class VirtualBoxLife:
         return Saved(guest, folder, phases, {"state_mib": int(size) / 2**20}, self)
 
     def restore(self, saved: Saved, host: Host) -> BootedGuest:
-        was, kept = saved.guest, saved.how
-        assert isinstance(was, BootedGuest)  # noqa: S101 - what VirtualBox's backend launches
+        kept, host = saved.how, saved.guest.host
         assert isinstance(kept, VirtualBoxLife)  # noqa: S101 - whose `save` it is
-        if was.alive:
-            raise Unsupported(f"its guests have no clone: {LIFECYCLE.clone}")
-        host, phases = was.host, list[Phase]()
-        with ExitStack() as stack:
-            folder = stack.enter_context(host.workdir())
+        with GoingOn("restore", saved.guest, host, clone=LIFECYCLE.clone) as again:
+            folder = again.folder
             taken = host.run(["sh", "-c", _TAKE, "take", saved.folder, folder], timeout_s=60)
             if taken.status != 0:
                 raise LaunchError("the saved state cannot be read", evidence=taken.stderr)
@@ -86,22 +79,11 @@ class VirtualBoxLife:
                 medium=f"{folder}/medium.iso",
                 disk=f"{folder}/scratch.vmdk",
             )
-            began = host.clock()
-
-            def reached(phase: str) -> None:
-                phases.append(Phase("restore", phase, Clock.CLIENT, host.clock() - began))
-
-            machine = VirtualBoxMachine(host, spec, stack, f"{saved.folder}/state")
-            reached("started")
-            shell = GuestShell(machine, kept.log_in(machine, stack), host)
-            first = shell.run("true", timeout_s=_TIMEOUT_S)
-            if first.status != 0:
-                raise LaunchError("the guest's first command failed", evidence=first.stderr)
-            reached("command")
-            life = replace(kept, spec=spec)
-            return replace(
-                was, shell=shell, phases=tuple(phases), life=life, cleanup=stack.pop_all()
-            )
+            again.begin()
+            machine = VirtualBoxMachine(host, spec, again.stack, f"{saved.folder}/state")
+            again.watch.reached("started")
+            ssh = kept.log_in(machine, again.stack)
+            return again.guest(machine, ssh, replace(kept, spec=spec), timeout_s=_TIMEOUT_S)
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
         raise Unsupported(f"its guests have no migrate: {LIFECYCLE.migrate}")

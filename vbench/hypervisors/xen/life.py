@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
-from vbench.errors import ConnectionLost, GuestError, HostError, LaunchError, Unsupported
+from vbench.errors import GuestError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, hang_up_at_its_end, log_in
-from vbench.guest.shell import GuestShell
+from vbench.guest.life import GoingOn, saving
 from vbench.hypervisors.xen.config import XlSpec, xl_config
 from vbench.hypervisors.xen.machine import XlMachine
 from vbench.records import Clock, Lifecycle, Phase
@@ -40,70 +39,46 @@ class XenLife:
         machine, host, path = _machine(guest), guest.host, f"{folder}/{_STATE}"
         # -c: it goes on afterwards
         command = ["xl", "save", "-c", str(machine.domid), path]
-        try:
+        with saving(guest, folder, path):
             with machine.suspended():
                 began = host.clock()
                 done = host.run(command, timeout_s=_SAVE_TIMEOUT_S)
                 saved_s = host.clock() - began
             if done.status != 0:
-                room = host.run(["df", "-h", folder], timeout_s=20).stdout
-                raise GuestError(
-                    f"xl save failed (exit status {done.status})",
-                    evidence=f"{done.stderr}\n{room}",
-                    remedy="see whether that disk is full: it must hold all memory of the guest",
-                )
+                what = f"xl save failed (exit status {done.status})"
+                raise GuestError(what, evidence=done.stderr)
             size = host.run(["stat", "-c", "%s", path], timeout_s=20).stdout
-        except (GuestError, HostError):
-            with suppress(HostError, ConnectionLost):
-                host.run(["rm", "-f", "--", path], timeout_s=20)
-            raise
         phases = (Phase("save", "saved", Clock.CLIENT, saved_s),)
         return Saved(guest, folder, phases, {"state_mib": int(size) / 2**20}, self)
 
     def restore(self, saved: Saved, host: Host) -> BootedGuest:
-        was, kept = saved.guest, saved.how
-        assert isinstance(was, BootedGuest)  # noqa: S101 - what Xen's backends launch
-        assert isinstance(kept, XenLife)  # noqa: S101 - whose `save` it is
-        if was.alive:
-            raise Unsupported(f"its guests have no clone: {LIFECYCLE.clone}")
         del host  # all domains are on one bridge, that of dom0
-        dom0, phases = was.host, list[Phase]()
-        with ExitStack() as stack:
-            folder = stack.enter_context(dom0.workdir())
+        kept, dom0 = saved.how, saved.guest.host
+        assert isinstance(kept, XenLife)  # noqa: S101 - whose `save` it is
+        with GoingOn("restore", saved.guest, dom0, clone=LIFECYCLE.clone) as again:
             spec = replace(kept.spec, name=f"vbench-{secrets.token_hex(4)}")
-            began = dom0.clock()
-
-            def reached(phase: str) -> None:
-                phases.append(Phase("restore", phase, Clock.CLIENT, dom0.clock() - began))
-
+            again.begin()
             machine = XlMachine(
                 dom0,
                 spec.name,
                 xl_config(spec),
-                f"{folder}/config",
+                f"{again.folder}/config",
                 kept.probe,
                 f"{saved.folder}/{_STATE}",
             )
-            stack.callback(machine.close)
-            reached("loaded")
+            again.stack.callback(machine.close)
+            again.watch.reached("loaded")
             ssh = log_in(
                 dom0,
-                was.endpoint.address,
+                saved.guest.endpoint.address,
                 22,
                 kept.keys,
                 timeout_s=_COMMAND_TIMEOUT_S,
                 machine=machine,
             )
-            stack.callback(ssh.close)
-            shell = GuestShell(machine, ssh, dom0)
-            first = shell.run("true", timeout_s=_COMMAND_TIMEOUT_S)
-            if first.status != 0:
-                raise LaunchError("the guest's first command failed", evidence=first.stderr)
-            reached("command")
-            guest = replace(
-                was, shell=shell, phases=tuple(phases), life=kept, cleanup=stack.pop_all()
-            )
-        hang_up_at_its_end(shell)
+            again.stack.callback(ssh.close)
+            guest = again.guest(machine, ssh, kept, timeout_s=_COMMAND_TIMEOUT_S)
+        hang_up_at_its_end(guest.shell)
         return guest
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
