@@ -18,7 +18,7 @@ from shell_backend import ShellBackend, ShellOptions
 from test_schedule import workload
 
 from vbench.contract.registry import Registry, Variant
-from vbench.errors import HostError, Interrupted, StoreError
+from vbench.errors import ConnectionLost, HostError, Interrupted, StoreError
 from vbench.hosts.local import LocalHost
 from vbench.image import cache, tools
 from vbench.measure.plan import Plan
@@ -144,6 +144,26 @@ def test_what_a_lane_learns_of_its_host_it_learns_beside_its_probe(
     run(lambda lane, tasks: seen.append((len(tasks), threads[0].is_alive())))
     assert seen == [(2, True)]
     assert not threads[0].is_alive()
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_host_that_is_lost_while_it_is_asked_comes_up_once_more(
+    image: ImageFiles, out: Any, lost: int
+) -> None:
+    """A report had no KVM, because a connection had ended while its testbed came up."""
+    left = [ConnectionLost("gone")] * lost
+
+    class Lost(ShellBackend):
+        def probe(self, host: Any, options: Any) -> Availability:
+            if left:
+                raise left.pop()
+            return super().probe(host, options)
+
+    run = Run(image, out, Lost("one"))
+    seen = []
+    run(lambda lane, tasks: seen.append(len(tasks)))
+    assert seen == [2 if lost == 1 else 0]
+    assert ("cannot run: gone" in run.said.getvalue()) == (lost == 2)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

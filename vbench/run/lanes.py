@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from vbench.contract.registry import probed
-from vbench.errors import Interrupted, StoreError, VbenchError
+from vbench.errors import ConnectionLost, Interrupted, StoreError, VbenchError
 from vbench.model import Availability
 from vbench.run.estimate import in_lanes
 from vbench.run.failures import Failure
@@ -176,17 +176,28 @@ def _possible(
 
 
 def _why_not(series: Series, beside: ThreadPoolExecutor) -> Availability | None:
-    """A hypervisor may have a machine of its own there: it comes up beside that of native."""
+    """As its host says. A host that is lost meanwhile has not said it: it comes up once more."""
     if series.probed:
         return None
+    try:
+        try:
+            found = _asked(series, beside)
+        except ConnectionLost:
+            series.host.close()
+            found = _asked(series, beside)
+    except VbenchError as error:
+        found = Availability(False, error.what, error.remedy)
+    return None if found.ok else found
+
+
+def _asked(series: Series, beside: ThreadPoolExecutor) -> Availability:
+    """A hypervisor may have a machine of its own there: it comes up beside that of native."""
     # remembered: without them nothing of a run could be kept
     facts = beside.submit(series.host.facts)
     try:
         found = probed(series.variant.backend, series.host, series.variant.options)
         if found.ok:
             facts.result()
-    except VbenchError as error:
-        found = Availability(False, error.what, error.remedy)
+        return found
     finally:
         wait((facts,))
-    return None if found.ok else found
