@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vbench.contract.guest import Guest
 from vbench.contract.host import Host
@@ -20,6 +20,9 @@ from vbench.system.cgroups import cpu_group
 GUESTS_FILE_SYSTEM = "ext4"
 
 _known: weakref.WeakKeyDictionary[Guest, str] = weakref.WeakKeyDictionary()
+# Whose settings of TCP a target has, and what came of giving it them.
+_like: weakref.WeakKeyDictionary[Native, tuple[weakref.ref[Guest], tuple[str, str]]]
+_like = weakref.WeakKeyDictionary()
 
 
 def check(
@@ -50,7 +53,7 @@ def check(
     if group and group != cpu_group(native.host.read("/proc/self/cgroup")):
         found["cpu_group"] = "the guest's threads are in a control group that native is not in"
     if info.device == "network":
-        used, differs = tcp.align(guest, [native, *clients])
+        used, differs = _aligned(guest, [native, *clients])
         own = guest.observed.tcp_congestion_control
         if own not in ("", used):
             found["tcp_reno"] = f"{used} in place of the guest's {own}"
@@ -69,6 +72,16 @@ def check(
             )
     if info.device == "disk" and "not_direct" not in found and (problem := _disk_problem(guest)):
         found["not_direct"] = problem
+    return found
+
+
+def _aligned(guest: Guest, others: Sequence[Native]) -> tuple[str, str]:
+    """As `tcp.align`; those that were given this guest's settings last are not asked again."""
+    had = [last[1] for other in others if (last := _like.get(other)) and last[0]() is guest]
+    if others and len(had) == len(others):
+        return had[0]
+    found = tcp.align(guest, others)
+    _like.update(dict.fromkeys(others, (weakref.ref(guest), found)))
     return found
 
 
