@@ -280,6 +280,11 @@ class Measure:
             return units if refused else int(stop.value)
 
     @property
+    def counts(self) -> bool:
+        """Whether a sample is instructions, and no time."""
+        return not self._wall
+
+    @property
     def _wall(self) -> bool:
         return self.guest.host.time_base is TimeBase.WALL
 
