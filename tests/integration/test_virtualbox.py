@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from tests.integration.ssh_server import reached_by_ssh
 from vbench import image
 from vbench.contract.guest import SERVER_PORT, Guest, Target
 from vbench.contract.host import Host, Scratch
-from vbench.errors import AttestationError, LaunchError, Unsupported
+from vbench.errors import AttestationError, GuestError, LaunchError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
@@ -140,6 +140,31 @@ def test_many_disk_operations(guest: Guest) -> None:
     assert said["units"] == 8192
 
 
+@contextmanager
+def full_disk(host: Host) -> Iterator[None]:
+    """Of all its temporary files: some memory's worth of state has no room."""
+    size = host.run(["sh", "-c", "df -k /tmp | awk 'END { print $2, $3 }'"], timeout_s=20)
+    total, used = map(int, size.stdout.split())
+    for kib in (used + 8192, total):
+        resize = ["mount", "-o", f"remount,size={kib}k", "/tmp"]
+        assert host.run(resize, timeout_s=20).status == 0
+        if kib != total:
+            yield
+
+
+@contextmanager
+def of_another_version(host: Host, path: str) -> Iterator[None]:
+    """A saved state begins with "VirtualBox SavedState V2.0"."""
+    head = host.run(["head", "-c", "28", path], timeout_s=20).stdout
+    assert "VirtualBox SavedState V2.0" in head
+    place = head.index("2.0")
+    for version in "92":
+        write = f"printf {version} | dd of={path} bs=1 seek={place} conv=notrunc"
+        assert host.run(["sh", "-c", write], timeout_s=20).status == 0
+        if version != "2":
+            yield
+
+
 def test_a_machine_is_restored_as_it_was_saved(testbed: TestbedHost) -> None:
     small = dataclasses.replace(BACKEND.options, memory=256)
     with ExitStack() as stack:
@@ -148,12 +173,22 @@ def test_a_machine_is_restored_as_it_was_saved(testbed: TestbedHost) -> None:
         life = other.life
         assert life is not None
         succeed(other, "echo mine >/tmp/whose", timeout_s=30)
+        with full_disk(other.host):
+            with pytest.raises(GuestError, match="controlvm failed") as caught:
+                life.save(other, folder)
+            assert "Failed to save machine state" in str(caught.value)
+            assert other.host.run(["ls", folder], timeout_s=20).stdout == ""
+        succeed(other, "test -e /tmp/whose", timeout_s=30)  # it goes on
         saved = life.save(other, folder)
         succeed(other, "rm /tmp/whose", timeout_s=30)  # it goes on
         assert 10 < saved.counts["state_mib"] < 300
         with pytest.raises(Unsupported, match="only one of them can run"):
             life.restore(saved, other.host)
         other.close()
+        with of_another_version(other.host, f"{folder}/state"):
+            with pytest.raises(LaunchError, match="cannot be loaded") as refused:
+                life.restore(saved, other.host)
+            assert "VERR_SSM_INTEGRITY_VERSION" in refused.value.evidence
         again = life.restore(saved, other.host)
         stack.callback(again.close)
         for each in (*saved.phases, *again.phases):

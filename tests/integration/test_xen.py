@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import json
@@ -228,12 +229,29 @@ def saved(guest: Guest, folder: str) -> Saved:
     return state
 
 
+@contextlib.contextmanager
+def of_another_version(dom0: Host, path: str) -> Iterator[None]:
+    """libxl's stream begins with its name and a version of 32 bits, high byte first."""
+    head = dom0.run(["sh", "-c", f"head -c 65536 {path} | base64"], timeout_s=30).stdout
+    place = base64.b64decode(head).index(b"LibxlFmt") + 11
+    version = base64.b64decode(head)[place]
+    for each in (version + 1, version):
+        write = f"printf '\\{each:03o}' | dd of={path} bs=1 seek={place} conv=notrunc"
+        assert dom0.run(["sh", "-c", write], timeout_s=30).status == 0
+        if each != version:
+            yield
+
+
 def restored(guest: Guest, state: Saved) -> Guest:
     """The domain as it was when it was saved, after it has ended."""
     assert guest.life is not None
     with pytest.raises(Unsupported, match="only one of them can run"):
         guest.life.restore(state, guest.host)
     guest.close()
+    with of_another_version(guest.host, f"{state.folder}/state"):
+        with pytest.raises(LaunchError, match="cannot be loaded") as caught:
+            guest.life.restore(state, guest.host)
+        assert "Unexpected Version" in caught.value.evidence
     again = guest.life.restore(state, guest.host)
     assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
     assert [phase.phase for phase in again.phases] == ["loaded", "command"]

@@ -74,6 +74,22 @@ class GoingOn(AbstractContextManager["GoingOn"]):
         """All is prepared: what is timed begins."""
         self.watch = Stopwatch(self.host.clock, self._operation)
 
+    @contextmanager
+    def loading(self, machine: Machine | None = None) -> Iterator[None]:
+        """What fails while the context lasts is a state that cannot be loaded: a LaunchError with
+        what its `machine` said."""
+        try:
+            yield
+        except (GuestError, HostError) as error:
+            ended = machine is not None and not machine.alive
+            raise LaunchError(
+                "the saved state cannot be loaded: "
+                + ("what runs the guest has ended" if ended else error.what),
+                evidence=error.evidence or (machine.evidence() if machine else ""),
+                remedy="a state goes on only by the version, machine type and devices that it was "
+                "saved with",
+            ) from error
+
     def guest(
         self,
         machine: Machine,

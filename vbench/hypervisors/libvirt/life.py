@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vbench.contract.guest import Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
 from vbench.contract.undo import undone
-from vbench.errors import HostError, LaunchError, Unsupported
+from vbench.errors import HostError, Unsupported
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import hang_up_at_its_end
 from vbench.guest.life import GoingOn, saving
@@ -69,21 +69,18 @@ class LibvirtLife:
                 initrd=f"{folder}/{_INITRD}",
                 console=f"{folder}/console",
             )
-            try:
+            with again.loading():
                 xml = virsh.ask("save-image-dumpxml", state)
                 xml = xml.replace(kept.supplied.initrd, supplied.initrd)
                 xml = xml.replace(kept.supplied.folder, folder)
                 host.run(["cp", "--", f"{saved.folder}/{_INITRD}", supplied.initrd], timeout_s=60)
-            except HostError as error:
-                raise LaunchError(
-                    f"the saved state cannot be read: {error.what}", evidence=error.evidence
-                ) from error
             again.begin()
             end_s = TIMEOUT_S * host.timeout_scale
             again.stack.enter_context(
                 undone(host, end_script(virsh.uri, machine.name), timeout_s=end_s)
             )
-            other = LibvirtMachine(virsh, machine.plan, supplied, state, xml)
+            with again.loading():
+                other = LibvirtMachine(virsh, machine.plan, supplied, state, xml)
             again.stack.callback(other.close)
             again.watch.reached("loaded")
             if supplied.tap and (measuring := network.usable(virsh)):

@@ -78,7 +78,7 @@ class QemuLife:
             machine = here._start(host, "-S")
             again.stack.callback(machine.close)
             again.watch.reached("started")
-            with _as_launch(machine), _state(machine, f"{saved.folder}/{_STATE}"):
+            with again.loading(machine), _state(machine, f"{saved.folder}/{_STATE}"):
                 _job(machine, "snapshot-load", _SNAPSHOT)
             again.watch.reached("loaded")
             machine.resume()
@@ -152,23 +152,6 @@ def _machine(guest: Guest) -> QemuMachine:
     machine = guest.machine
     assert isinstance(machine, QemuMachine)  # noqa: S101 - of a guest with this life
     return machine
-
-
-@contextmanager
-def _as_launch(machine: QemuMachine) -> Iterator[None]:
-    """What QEMU refuses, or ends of, while it loads a state is a failed launch."""
-    try:
-        yield
-    except GuestLost as error:
-        raise LaunchError(
-            "QEMU ended while it loaded the saved state", evidence=machine.evidence()
-        ) from error
-    except GuestError as error:
-        raise LaunchError(
-            f"the saved state cannot be loaded: {error.what}",
-            evidence=machine.evidence(),
-            remedy="restore it by the QEMU, machine type and devices that it was saved with",
-        ) from error
 
 
 @contextmanager

@@ -80,9 +80,11 @@ class VirtualBoxLife:
                 disk=f"{folder}/scratch.vmdk",
             )
             again.begin()
-            machine = VirtualBoxMachine(host, spec, again.stack, f"{saved.folder}/state")
+            with again.loading():
+                machine = VirtualBoxMachine(host, spec, again.stack, f"{saved.folder}/state")
             again.watch.reached("started")
-            ssh = kept.log_in(machine, again.stack)
+            with again.loading(machine):
+                ssh = kept.log_in(machine, again.stack)
             return again.guest(machine, ssh, replace(kept, spec=spec), timeout_s=_TIMEOUT_S)
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:

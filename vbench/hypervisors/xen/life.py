@@ -58,14 +58,15 @@ class XenLife:
         with GoingOn("restore", saved.guest, dom0, clone=LIFECYCLE.clone) as again:
             spec = replace(kept.spec, name=f"vbench-{secrets.token_hex(4)}")
             again.begin()
-            machine = XlMachine(
-                dom0,
-                spec.name,
-                xl_config(spec),
-                f"{again.folder}/config",
-                kept.probe,
-                f"{saved.folder}/{_STATE}",
-            )
+            with again.loading():
+                machine = XlMachine(
+                    dom0,
+                    spec.name,
+                    xl_config(spec),
+                    f"{again.folder}/config",
+                    kept.probe,
+                    f"{saved.folder}/{_STATE}",
+                )
             again.stack.callback(machine.close)
             again.watch.reached("loaded")
             ssh = log_in(

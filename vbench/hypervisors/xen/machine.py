@@ -22,11 +22,16 @@ XL_TIMEOUT_S = 60.0
 # $1 configuration file, $2 name, $3 file of a saved state or nothing. Creates the domain, or
 # restores it, then is its console, on standard error, for as long as it lives. The domain belongs
 # to Xen and not to us: what destroys it when our end of standard input closes, however that
-# happens, must outlive this process, so it has a session of its own.
+# happens, must outlive this process, so it has a session of its own. An xl that crashes, as of the
+# state of another version, leaves half of a domain behind.
 _LIFE = r"""
 PATH=$PATH:/usr/sbin:/sbin
 exec 3<&0 >&2
-if [ "$3" ]; then xl restore -p "$1" "$3"; else xl create -q -p "$1"; fi || exit
+if [ "$3" ]; then xl restore -p "$1" "$3"; else xl create -q -p "$1"; fi || {
+  status=$?
+  xl destroy "$2" 2>/dev/null
+  exit $status
+}
 id=$(xl domid "$2") || exit
 { setsid sh -c 'trap "" INT TERM HUP; echo; exec >/dev/null; read -r _ <&3; exec xl destroy "$1"' \
   sh "$id" </dev/null 2>/dev/null & } | read -r _  # until it has its session
