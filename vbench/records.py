@@ -59,7 +59,8 @@ class Declaration:
     `processor_of` names a variant that differs in its devices only. `contrast_to` names the
     variant that this one differs from in one setting, to show what that setting costs. `packages`
     are what an administrator asks apt for to get the hypervisor, by Debian's names, from `release`
-    of Debian if it is not in the image's.
+    of Debian if it is not in the image's. `destination` is another host that its guests can
+    migrate to, as `--host` names it.
     """
 
     hypervisor: Hypervisor | None = None
@@ -69,6 +70,7 @@ class Declaration:
     shadow_paging: bool = False
     packages: tuple[str, ...] = ()
     release: str = ""
+    destination: str = ""
 
 
 @dataclass(frozen=True)

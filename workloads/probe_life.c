@@ -1,8 +1,8 @@
 /* vbench-probe: a guest that is seen to live, from inside and from beside it.
  *
  * `live` runs in the guest. Each millisecond it sends a numbered tick with the guest's clocks, and
- * touches memory at a stated rate. It answers whoever is connected, with a number that only its
- * memory holds. `watch` runs on the host: it stamps the ticks, asks over one connection, and says
+ * touches memory at a stated rate. It greets who connects with an answer, and answers whoever is
+ * connected: a number that only its memory holds, and what the next tick would say. `watch` runs on the host: it stamps the ticks, asks over one connection, and says
  * on demand what it saw since it was asked last. */
 #include "probe.h"
 
@@ -34,6 +34,7 @@ struct answer {
     /* pages that hold the token; those that do not hold what was written last; how long to look
      * at all took */
     uint64_t token, intact, stale, walk_ns;
+    struct tick now;
 };
 
 static uint64_t real_ns(void)
@@ -78,7 +79,7 @@ static void touch(uint64_t count)
         memory[touched % pages * (PAGE / 8) + 1] = touched + 1;
 }
 
-static struct answer answered(char question)
+static void answer(int connection, char question, uint64_t number)
 {
     struct answer answer = {.token = token};
     if (question == WALK) {
@@ -91,7 +92,8 @@ static struct answer answered(char question)
         }
         answer.walk_ns = now_ns() - began;
     }
-    return answer;
+    answer.now = (struct tick){number, now_ns(), real_ns(), touched};
+    (void)!write(connection, &answer, sizeof answer);
 }
 
 static int listening(uint64_t port)
@@ -141,8 +143,7 @@ static int run_live(char **arguments)
         }
         if (ends[2].revents) {
             if (read(ends[2].fd, &question, 1) == 1) {
-                struct answer answer = answered(question);
-                (void)!write(ends[2].fd, &answer, sizeof answer);
+                answer(ends[2].fd, question, sent);
             } else {
                 close(ends[2].fd);
                 ends[2].fd = -1;
@@ -154,6 +155,7 @@ static int run_live(char **arguments)
             if ((ends[2].fd = accept(listener, NULL, NULL)) < 0)
                 die("accept: %s", strerror(errno));
             without_delay(ends[2].fd);
+            answer(ends[2].fd, ASK, sent);
         }
     }
 }
@@ -304,6 +306,9 @@ static int run_watch(char **arguments)
     if (guest < 0 || connect(guest, (struct sockaddr *)&to, sizeof to) != 0)
         die("%s:%" PRIu64 ": %s", arguments[0], port, strerror(errno));
     without_delay(guest);
+    struct answer greeting;
+    if (recv(guest, &greeting, sizeof greeting, MSG_WAITALL) != sizeof greeting)
+        die("%s:%" PRIu64 " does not greet", arguments[0], port);
     seen.began_ns = now_ns();
     printf("{\"connected\": 1}\n");
     fflush(stdout);

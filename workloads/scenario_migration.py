@@ -1,4 +1,7 @@
-"""Live migration between two hypervisors on one host, idle and while the guest touches memory."""
+"""Live migration, idle and while the guest touches memory: between two hypervisors on one host, and
+to another host where one is named (`destination=ssh://user@host` in the variant)."""
+
+import dataclasses
 
 import pytest
 
@@ -11,6 +14,8 @@ pytestmark = pytest.mark.workload(boots=1)
 _MIB = 200  # memory that is touched again and again
 # That of a network of 1 Gbit/s, and QEMU's default: what touches memory faster cannot converge.
 _TERMS = Terms(bandwidth_mib_s=128, limit_s=10)
+# Of a network whose speed is not known: 512 MiB at 100 Mbit/s.
+_LIMIT_S = 60
 _BEFORE_S, _AFTER_S = 1.5, 0.5
 
 
@@ -70,3 +75,54 @@ def scenario_migration_dirty_50(lab: Lab) -> None:
 def scenario_migration_dirty_200(lab: Lab) -> None:
     """Migrate a guest that touches 200 MiB/s, more than the network carries: given up in 10 s."""
     _migrate(lab, 200)
+
+
+def _migrate_elsewhere(lab: Lab, mib_s: int) -> None:
+    """To another host, with a guest of its own in each round.
+
+    No network of ours goes from one host to the other: the connection of the guest's client ends
+    with the hypervisor that it goes through, and it connects anew. What it waits holds that.
+    """
+    here, there = lab.elsewhere()
+    terms = dataclasses.replace(_TERMS, limit_s=_LIMIT_S)
+    for _ in lab.rounds:
+        guest = lab.launch(here)
+        client = lab.client(guest, mib=_MIB, mib_s=mib_s)
+        lab.sleep(_BEFORE_S)
+        before = client.asked()
+        began = lab.host.clock()
+        moved = lab.migrate(guest, there, dataclasses.replace(terms, arrived=client.moved))
+        took_s = lab.host.clock() - began
+        lab.counted(dirtied_before_mib_s=before.touched_mib_s)
+        if moved is None and not guest.alive:  # how long nobody answers has no end
+            lab.record(took_s)
+            return
+        if moved is None:  # it does not converge, and goes on here
+            lab.record(took_s)
+            return
+        memory, during = client.walked(), client.asked()
+        lab.took("before", "longest wait", before.wait_s, Clock.CLIENT)
+        lab.took("migration", "connected anew", during.wait_s, Clock.CLIENT)
+        lab.took("migration", "clock lost", during.lost_s, Clock.GUEST)
+        lab.took("migration", "real time lost", during.lost_real_s, Clock.GUEST)
+        lab.counted(
+            dirtied_mib_s=during.touched_mib_s,
+            ticks=during.ticks,
+            memory_mib=_MIB,
+            memory_stale_mib=memory.stale_mib + _MIB - memory.intact_mib,
+        )
+        lab.record(took_s)
+        client.close()
+        lab.end(moved)
+
+
+@pytest.mark.workload(named=True)
+def scenario_migration_host_idle(lab: Lab) -> None:
+    """Migrate a guest that does nothing but answer to another host."""
+    _migrate_elsewhere(lab, 0)
+
+
+@pytest.mark.workload(named=True)
+def scenario_migration_host_dirty_50(lab: Lab) -> None:
+    """Migrate a guest that touches 50 MiB/s of its memory to another host."""
+    _migrate_elsewhere(lab, 50)

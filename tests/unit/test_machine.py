@@ -168,6 +168,7 @@ def test_a_run_locks_the_machines_that_it_measures() -> None:
 
     assert measured_on() == ["local"]
     assert measured_on("tcg", hosts=("ssh://a", "local")) == ["ssh://a", "local"]
+    assert measured_on("tcg,destination=ssh://b", hosts=("ssh://a",)) == ["ssh://a", "ssh://b"]
     assert measured_on("machine,address=root@vm") == ["ssh://root@vm"]
     assert measured_on("machine,address=ssh://root@vm,reference=ssh://metal", "tcg") == [
         *("ssh://metal", "ssh://root@vm", "local")

@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from vbench.contract.guest import Terms
-from vbench.errors import GuestLost, HostError
+from vbench.errors import GuestError, GuestLost, HostError, HostTimeout
 from vbench.guest import life as going_on
 from vbench.guest.booted import BootedGuest
-from vbench.hypervisors.qemu import life
+from vbench.hypervisors.qemu import life, migration
 
 
 class Qmp:
@@ -32,7 +32,8 @@ class Qmp:
 
 
 def machine(clock: Any, *statuses: str) -> Any:
-    host = SimpleNamespace(clock=clock, deadline_clock=clock, timeout_scale=1.0)
+    host = SimpleNamespace(name="a", clock=clock, deadline_clock=clock, timeout_scale=1.0)
+    host.run = lambda argv, timeout_s: None
     return SimpleNamespace(host=host, qmp=Qmp(*statuses), evidence=lambda: "its argv")
 
 
@@ -44,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
         now[0] += seconds
         assert now[0] < 1000, "it never ends"
 
-    monkeypatch.setattr(life.time, "sleep", sleep)
+    monkeypatch.setattr(migration.time, "sleep", sleep)
     return lambda: now[0]
 
 
@@ -52,14 +53,31 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_migration_that_hangs_ends(clock: Any, status: str) -> None:
     one, other = machine(clock, "active", status), machine(clock)
     with pytest.raises(GuestLost, match=status):
-        life._migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
+        migration.migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
 
 
 def test_one_that_does_not_converge_is_given_up(clock: Any) -> None:
     one, other = machine(clock, *["active"] * 502, "cancelled"), machine(clock)
-    state = life._migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
+    state = migration.migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
     assert state["status"] == "active"
     assert "migrate_cancel" in one.qmp.said
+
+
+def test_a_destination_that_cannot_be_reached_loses_no_guest(clock: Any) -> None:
+    one, other = machine(clock, *["setup"] * 502, "cancelled"), machine(clock)
+    with pytest.raises(GuestError, match="a got no connection to unix:/x; the guest goes on"):
+        migration.migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
+
+
+def test_a_destination_that_does_not_answer_any_more_is_told(clock: Any) -> None:
+    one, other = machine(clock, *["active"] * 502, "cancelled"), machine(clock)
+
+    def gone(argv: Any, timeout_s: float) -> None:
+        raise HostTimeout("true did not end")
+
+    other.host.run = gone
+    with pytest.raises(GuestError, match="a does not answer any more; the guest goes on"):
+        migration.migrated(one, other, "unix:/x", Terms(bandwidth_mib_s=1, limit_s=10))
 
 
 def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
@@ -84,11 +102,12 @@ def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
     guest.cleanup.callback(broken)
     monkeypatch.setattr(going_on, "first_command", lambda *_, **__: None)
     for name, made in {
-        "_machine": lambda guest: None,
-        "_migrated": lambda *_: {"status": "completed"},
-        "_until_running": lambda machine: None,
+        "migrated": lambda *_: {"status": "completed"},
+        "figures": lambda machine: {"status": "completed"},
+        "until_running": lambda machine: None,
     }.items():
-        monkeypatch.setattr(life, name, made)
+        monkeypatch.setattr(migration, name, made)
+    monkeypatch.setattr(life, "_machine", lambda guest: None)
 
     class Life(life.QemuLife):
         def __init__(self) -> None: ...
@@ -98,12 +117,16 @@ def test_a_guest_that_has_moved_ends_where_the_old_one_cannot(
         def _at(self, host: Any) -> Any:
             return self
 
+        def _endpoint(self, *_: Any) -> Any:
+            return SimpleNamespace(port=1)
+
         def _start(self, host: Any, *how: str) -> Any:
             return target
 
         def _logged_in(self, *_: Any) -> Any: ...
 
         timeout_s = 1.0
+        _tap = True
 
     with pytest.raises(HostError):
         Life().migrate(guest, host, Terms(bandwidth_mib_s=1, limit_s=10))

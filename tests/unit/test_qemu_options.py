@@ -58,6 +58,7 @@ def test_any_value_comes_back(cpu: str, extra: str) -> None:
         ("machine=isapc", "machine is one of pc, q35, microvm"),
         ("qemu=./qemu", "qemu is an absolute path, not './qemu'"),
         ("kernel=vmlinuz", "kernel is an absolute path"),
+        ("destination=me@b", "destination is ssh://user@host"),
         ("modules=/lib/modules/6.1", "modules are those of kernel=FILE"),
         ("extra='open", "extra cannot be split into words: No closing quotation"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -156,11 +156,14 @@ class Saved:
 @dataclass(frozen=True)
 class Terms:
     """How a guest is migrated: at most so many MiB/s, and given up after `limit_s` seconds of the
-    host. `downtime_s`: how long the hypervisor may stop the guest for the last round."""
+    host. `downtime_s`: how long the hypervisor may stop the guest for the last round. `arrived` is
+    told at once where the guest goes on: the host, and the port of its loopback that leads to the
+    guest's SERVER_PORT, if one does."""
 
     bandwidth_mib_s: float
     limit_s: float
     downtime_s: float = 0.3
+    arrived: Callable[[Host, int | None], object] = lambda host, port: None
 
 
 @dataclass(frozen=True)

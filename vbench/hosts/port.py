@@ -7,17 +7,18 @@ from typing import Any, cast
 from vbench.contract.host import Host, Network
 
 
-def at_port(host: Host, network: Network) -> Host:
-    """`host`, but for its network. Closing it closes nothing: the machine is `host`'s to end."""
+def at_port(host: Host, network: Network | None) -> Host:
+    """`host`, but for its network; None: without one. Closing it closes nothing: the machine is
+    `host`'s to end."""
     return cast(Host, _AtPort(host, network))
 
 
 class _AtPort:
-    def __init__(self, host: Host, network: Network) -> None:
+    def __init__(self, host: Host, network: Network | None) -> None:
         self._host = host
         self._network = network
 
-    def network(self) -> Network:
+    def network(self) -> Network | None:
         return self._network
 
     def close(self) -> None: ...

@@ -345,7 +345,10 @@ class SshHost:
         return path
 
     def upload_image(self, image: ImageFiles) -> ImageFiles:
-        return upload_image(image, self.connection, self.timeout_scale)
+        try:
+            return upload_image(image, self.connection, self.timeout_scale)
+        except WorkloadTimeout as error:
+            raise HostTimeout(error.what, evidence=error.evidence) from error
 
     def scratch(self) -> Scratch:
         if self._scratch is None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
-from vbench.contract.guest import Guest, Life, Saved, Target, Terms
+from vbench.contract.guest import SERVER_PORT, Guest, Life, Saved, Target, Terms
 from vbench.contract.host import Host
 from vbench.errors import Unsupported, VbenchError, WorkloadError
 from vbench.guest.native import Native
 from vbench.guest.target import succeed
 from vbench.hosts.port import at_port
+from vbench.hosts.remote import SshHost
+from vbench.measure.client import Client
 from vbench.measure.interference import PRESSURE, InterferenceMonitor
 from vbench.measure.load import Loaded, Requests, sleep, under_load
 from vbench.measure.recorder import Recorder, duration, phase_s
@@ -40,11 +42,12 @@ class Lab:
         launch: Launch,
         attest: Callable[[Guest], object],
         native: Callable[[Guest, bool], Native | None],
+        destination: str = "",
     ) -> None:
         """`image_s` is how long it took until the image was there; `launch` launches, attests and
         records a guest; `attest` proves of one that went on elsewhere that it is what its label
         says; `native` makes what runs beside a guest: its native partner or, if true, its
-        client."""
+        client. `destination` is another host that guests may migrate to, as --host names it."""
         self.host = host
         self.boot = recorder.boot
         self.image = image
@@ -53,6 +56,7 @@ class Lab:
         self._launch = launch
         self._attest = attest
         self._native = native
+        self._destination = destination
         self._guests: list[Guest] = []
         self._gone_on: list[Guest] = []  # in another machine, and not attested there yet
         self._stack = ExitStack()
@@ -82,6 +86,25 @@ class Lab:
         if not networks:
             raise Unsupported(f"vbench can make no bridge on {self.host.name}")
         return [at_port(self.host, network) for network in networks]
+
+    def elsewhere(self) -> tuple[Host, Host]:
+        """The host and the other one that guests may migrate to, without any network for
+        measuring: none of ours reaches from one to the other. Raises Unsupported."""
+        if not self._destination:
+            raise Unsupported(
+                "no other host was named",
+                remedy="name it in the variant: destination=ssh://user@host",
+            )
+        if self._destination == self.host.name:
+            raise Unsupported(f"{self._destination} is the host that its guests are on already")
+        there = self._stack.enter_context(closing(SshHost(self._destination)))
+        return at_port(self.host, None), there
+
+    def client(self, guest: Guest, *, mib: int, mib_s: int) -> Client:
+        """A client that asks a guest without pause through a port of its host. The guest keeps
+        `mib` of memory and touches `mib_s` in a second."""
+        bring_to_life(guest, "127.0.0.1", mib=mib, mib_s=mib_s, port=SERVER_PORT)
+        return self._stack.enter_context(Client(guest.host, guest.endpoint.port))
 
     def launch(self, at: Host | None = None, options: str = "") -> Guest:
         """One more guest, on the host or on a port; with further `options` of its backend."""

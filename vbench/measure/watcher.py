@@ -75,10 +75,10 @@ class Observation:
         )
 
 
-def bring_to_life(guest: Guest, watcher: str, *, mib: int, mib_s: int) -> None:
+def bring_to_life(guest: Guest, watcher: str, *, mib: int, mib_s: int, port: int = _PORT) -> None:
     """Start the guest's part: it ticks to the address `watcher`, keeps `mib` of memory and touches
-    `mib_s` of it in a second. Raises WorkloadError, GuestLost."""
-    line = _LIVE.format(port=_PORT, watcher=watcher, tick_port=_TICK_PORT, mib=mib, rate=mib_s)
+    `mib_s` of it in a second. It answers on `port`. Raises WorkloadError, GuestLost."""
+    line = _LIVE.format(port=port, watcher=watcher, tick_port=_TICK_PORT, mib=mib, rate=mib_s)
     succeed(guest, line, timeout_s=_TIMEOUT_S)
 
 

@@ -35,8 +35,9 @@ _ONE_HOST = (
     "connection that stayed open."
 )
 _TWO_HOSTS = (
-    "A migration to another host goes over the network between them, encrypted. Its client reaches "
-    "the guest by a port of the guest's host. That connection ends with the hypervisor there. "
+    "A migration to another host goes over the network between them, encrypted, which "
+    "costs bandwidth and downtime. Its client reaches the guest by a port of the guest's host. "
+    "That connection ends with the hypervisor there. "
     "*Connected anew* is from the client's last question there to an answer through the other host."
 )
 

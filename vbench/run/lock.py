@@ -28,7 +28,13 @@ def measuring_alone(hosts: Sequence[str], say: Callable[[str], None]) -> Iterato
 
 def machines(hosts: Sequence[str], variants: Sequence[Variant]) -> list[str]:
     """What a run measures on, as `--host` names it: the hosts that were asked for, unless a
-    variant says that it is measured elsewhere."""
+    variant says that it is measured elsewhere; and where its guests migrate to."""
     asked = tuple(hosts) or ("local",)
-    named = [variant.backend.machines(variant.options) or asked for variant in variants]
+    named = [
+        (
+            *(variant.backend.machines(variant.options) or asked),
+            *filter(None, (variant.declaration.destination,)),
+        )
+        for variant in variants
+    ]
     return list(dict.fromkeys(name for names in named or [asked] for name in names))

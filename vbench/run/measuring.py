@@ -116,8 +116,10 @@ class MeasureFactory:
         recorder: Recorder,
         launch: Launch,
         attest: Callable[[Guest], object],
+        destination: str,
     ) -> Lab:
-        """For a scenario, whose guests `launch` launches and `attest` attests."""
+        """For a scenario, whose guests `launch` launches and `attest` attests, and which may
+        migrate to `destination`."""
         return Lab(
             host=host,
             image=self._image,
@@ -126,6 +128,7 @@ class MeasureFactory:
             launch=launch,
             attest=attest,
             native=self._beside,
+            destination=destination,
         )
 
     def _beside(self, guest: Guest, client: bool) -> Native | None:

@@ -203,6 +203,7 @@ class Session(AbstractContextManager["Session"]):
             self._recorder(task, state, task.boot),
             lambda at, more: launch(at, ",".join(filter(None, (options, more)))),
             task.series.variant.backend.attest,
+            task.series.variant.declaration.destination,
         )
 
     def _recorder(self, task: Task, state: State, boot: int) -> Recorder:

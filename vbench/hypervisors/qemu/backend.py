@@ -30,7 +30,7 @@ from vbench.hypervisors.qemu.cmdline import (
     nic_device,
 )
 from vbench.hypervisors.qemu.kvm import HINT_CPU
-from vbench.hypervisors.qemu.life import QemuLife
+from vbench.hypervisors.qemu.life import Built, QemuLife
 from vbench.hypervisors.qemu.machine import QemuMachine
 from vbench.hypervisors.qemu.options import KvmOptions, QemuOptions
 from vbench.image import ensure, source_of
@@ -135,25 +135,23 @@ class QemuBackend(OnAskedHost):
             contrast_to=variant_text(self, nested) if shadow else "",
             shadow_paging=shadow,
             packages=("qemu-system-x86",),
+            destination=options.destination,
         )
 
     def launch(self, host: Host, image: ImageFiles, options: QemuOptions) -> BootedGuest:
         """Start a guest and wait until it runs commands. Raises LaunchError."""
         if options.kernel:
             image = ensure(options.kernel, options.modules or None)
-        files, qemu = host.upload_image(image), binary.find(host, options.qemu)
-        self._check(host, files, options)
         network = host.network()
-        early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
         with ExitStack() as stack:
             switched = False
             if self.prepare is not None:
                 switched = stack.enter_context(self.prepare(host, options))
             folder, keys = stack.enter_context(host.workdir()), LaunchKeys.generate()
-            initrd = write_initramfs(host, files, folder, keys, early)
-            spec = self._spec(host, files, options, initrd, qemu.command)
+            build = partial(self._build, image, options, keys)
+            built = build(host, folder)
+            files, qemu, spec, places = built.files, built.qemu, built.spec, built.places
             watch = Stopwatch(host.clock)
-            places = placement(host, options.vcpus) if options.pin else UNPINNED
             machine = QemuMachine(host, argv(spec), network, places)
             stack.callback(machine.close)
             timeout_s = BOOT_TIMEOUT_S[self.accel]
@@ -186,12 +184,25 @@ class QemuBackend(OnAskedHost):
                     floating=truth.floating(host, machine.pid, places, machine.kernel_threads),
                 ),
                 capabilities=_capabilities(host, switched),
-                device=self._device(spec, options, observed.early if early else ""),
+                device=self._device(spec, options, observed.early if built.early else ""),
                 observed=observed,
                 phases=watch.phases,
                 cleanup=stack.pop_all(),
-                life=QemuLife(spec, places, keys, timeout_s),
+                life=QemuLife(spec, places, keys, timeout_s, build),
             )
+
+    def _build(
+        self, image: ImageFiles, options: QemuOptions, keys: LaunchKeys, host: Host, folder: str
+    ) -> Built:
+        """What a launch on `host` needs, its own files in `folder`. Raises Unsupported for a host
+        that cannot, LaunchError."""
+        files, qemu = host.upload_image(image), binary.find(host, options.qemu)
+        self._check(host, files, options)
+        early = host.launch_hints.get(HINT_EARLY, "") if self.accel == "kvm" else ""
+        initrd = write_initramfs(host, files, folder, keys, early)
+        spec = self._spec(host, files, options, initrd, qemu.command)
+        places = placement(host, options.vcpus) if options.pin else UNPINNED
+        return Built(files, qemu, spec, places, early)
 
     def _check(self, host: Host, files: ImageFiles, options: QemuOptions) -> None:
         """Raises Unsupported for what this image or host cannot start, LaunchError."""

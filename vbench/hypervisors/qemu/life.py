@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from vbench.contract.guest import Guest, Migration, Saved, Terms
+from vbench.contract.guest import SERVER_PORT, Endpoint, Guest, Migration, Saved, Terms
 from vbench.contract.host import Host
 from vbench.errors import (
     GuestError,
     GuestLost,
     HostError,
     LaunchError,
-    LaunchTimeout,
-    Unsupported,
 )
 from vbench.guest.booted import BootedGuest
 from vbench.guest.launch import LaunchKeys, log_in
 from vbench.guest.life import GoingOn, saving
 from vbench.hosts.pinning import Placement
 from vbench.hosts.ssh import SshConnection
-from vbench.hypervisors.qemu import nics
+from vbench.hypervisors.qemu import elsewhere, migration, nics
+from vbench.hypervisors.qemu.bundle import Binary
 from vbench.hypervisors.qemu.cmdline import GuestSpec, argv
 from vbench.hypervisors.qemu.machine import QemuMachine
+from vbench.model import ImageFiles
 from vbench.records import Clock, Phase
 
 _STATE, _INITRD, _TAG = "state.qcow2", "initrd", "vbench"
@@ -35,21 +34,32 @@ _STATE, _INITRD, _TAG = "state.qcow2", "initrd", "vbench"
 _DISK_BYTES = 1 << 20
 # Some hundred times what saving or loading 512 MiB takes; it is written to a real disk.
 _JOB_TIMEOUT_S = 60.0
-_SWITCH_TIMEOUT_S = 20.0
 _PAUSE_S = 0.02
-_LAST_WORDS = re.compile(r"(BUG:|Oops|Kernel panic|general protection fault)[^\r\n]*")
 # Linux takes no longer path of a socket (unix(7)).
 _PATH_MAX = 107
 
 
 @dataclass(frozen=True)
+class Built:
+    """What a launch on one host is made of. `early`: what the guest is told to run first there."""
+
+    files: ImageFiles
+    qemu: Binary
+    spec: GuestSpec
+    places: Placement
+    early: str
+
+
+@dataclass(frozen=True)
 class QemuLife:
-    """How a guest's QEMU was called, which is how another must be called to go on with it."""
+    """How a guest's QEMU was called, which is how another must be called to go on with it. `build`
+    makes the same of another host, with the launch's own files in a folder there."""
 
     spec: GuestSpec
     places: Placement
     keys: LaunchKeys
     timeout_s: float  # of a boot
+    build: Callable[[Host, str], Built]
 
     def save(self, guest: Guest, folder: str) -> Saved:
         machine = _machine(guest)
@@ -83,40 +93,62 @@ class QemuLife:
             again.watch.reached("loaded")
             machine.resume()
             ssh = here._logged_in(host, machine, again.stack)
-            return again.guest(machine, ssh, here, timeout_s=here.timeout_s / 2)
+            limit_s, endpoint = here.timeout_s / 2, here._endpoint(saved.guest, machine)
+            return again.guest(machine, ssh, here, timeout_s=limit_s, endpoint=endpoint)
 
     def migrate(self, guest: Guest, host: Host, terms: Terms) -> Migration:
-        machine = _machine(guest)
-        if host.name != guest.host.name:
-            raise Unsupported(f"vbench does not migrate from {guest.host.name} to {host.name}")
+        machine, near = _machine(guest), host.name == guest.host.name
         with GoingOn("migration", guest, host, clone=None) as again:
-            channel = f"{again.folder}/channel"
-            if len(channel) > _PATH_MAX:
-                raise HostError(
-                    f"{channel} is too long for a socket", remedy="set VBENCH_TMP to a shorter path"
-                )
-            there = self._kept(host, again.folder)._at(host)
+            there, channel, changes = (self._near if near else self._far)(guest, host, again)
             target = there._start(host, "-incoming", "defer")
             again.stack.callback(target.close)
-            with _with_evidence(machine, target):
-                state = _migrated(machine, target, f"unix:{channel}", terms)
+            with ExitStack() as stack:
+                stack.enter_context(migration.with_evidence(machine, target))
+                if not near:
+                    stack.enter_context(elsewhere.locked(machine, target, again.folder))
+                state = migration.migrated(machine, target, channel, terms)
                 if state["status"] != "completed":
-                    return Migration(None, (), _counts(state))
-            phases = _phases(state)
+                    return Migration(None, (), migration.counts(state))
             try:
-                _until_running(target)
+                migration.until_running(target)
+                changes["endpoint"] = there._endpoint(guest, target)
+                terms.arrived(host, None if there._tap else changes["endpoint"].port)
+                state = migration.figures(machine)  # they come a little later than the word
                 ssh = there._logged_in(host, target, again.stack)
-                gone_on = again.guest(target, ssh, there, timeout_s=there.timeout_s / 2)
+                limit_s = there.timeout_s / 2
+                gone_on = again.guest(target, ssh, there, timeout_s=limit_s, **changes)
             except (LaunchError, GuestLost) as error:
                 guest.close()  # it is nowhere else
-                why = _why_lost(error, target, guest, self.spec.accel)
-                return Migration(None, phases, _counts(state), why)
+                why = migration.why_lost(error, target, guest, self.spec.accel)
+                return Migration(None, migration.phases(state), migration.counts(state), why)
         try:
             guest.close()
         except BaseException:  # Ctrl-C: nobody else knows of it yet
             gone_on.close()
             raise
-        return Migration(gone_on, phases, _counts(state))
+        return Migration(gone_on, migration.phases(state), migration.counts(state))
+
+    def _near(
+        self, guest: Guest, host: Host, again: GoingOn
+    ) -> tuple[QemuLife, str, dict[str, Any]]:
+        """The life of a guest that goes on at another port of its host, where its QEMU is to
+        listen, and what changes of the guest. Raises HostError."""
+        del guest
+        channel = f"{again.folder}/channel"
+        if len(channel) > _PATH_MAX:
+            raise HostError(
+                f"{channel} is too long for a socket", remedy="set VBENCH_TMP to a shorter path"
+            )
+        return self._kept(host, again.folder)._at(host), f"unix:{channel}", {}
+
+    def _far(
+        self, guest: Guest, host: Host, again: GoingOn
+    ) -> tuple[QemuLife, str, dict[str, Any]]:
+        """The same on another host. Raises Unsupported, LaunchError."""
+        built = self.build(host, again.folder)
+        elsewhere.check(guest, self.spec, host, built.spec, built.qemu)
+        there = dataclasses.replace(self, spec=built.spec, places=built.places)
+        return there, elsewhere.listening(host), {"reference": host, "image": built.files}
 
     def _kept(self, host: Host, folder: str) -> QemuLife:
         """With the launch's initramfs in `folder`: a later QEMU reads it again, and the launch's
@@ -131,6 +163,17 @@ class QemuLife:
     def _at(self, host: Host) -> QemuLife:
         cards = nics.moved(self.spec.nics, host.network())
         return dataclasses.replace(self, spec=dataclasses.replace(self.spec, nics=cards))
+
+    @property
+    def _tap(self) -> bool:
+        """Whether it has a card on a network of its host's, beside QEMU's own."""
+        return len(self.spec.nics) > 1
+
+    def _endpoint(self, guest: Guest, machine: QemuMachine) -> Endpoint:
+        """Where its server is reached in another QEMU."""
+        if self._tap:
+            return guest.endpoint
+        return dataclasses.replace(guest.endpoint, port=machine.forwarded_port(SERVER_PORT))
 
     def _start(self, host: Host, *how: str) -> QemuMachine:
         """Another QEMU, built alike. Raises LaunchError."""
@@ -207,100 +250,3 @@ def _stopped(operation: str, events: list[tuple[str, float]]) -> list[Phase]:
     if not stops or not resumes or resumes[-1] < stops[0]:
         return []
     return [Phase(operation, "downtime", Clock.HYPERVISOR, resumes[-1] - stops[0])]
-
-
-def _asked(machine: QemuMachine) -> dict[str, Any]:
-    return dict(machine.qmp.execute("query-migrate"))
-
-
-@contextmanager
-def _with_evidence(*machines: QemuMachine) -> Iterator[None]:
-    """Where one of several QEMUs ends, all of them are evidence."""
-    try:
-        yield
-    except GuestLost as error:
-        ends = [f"(exit status {each.process.wait(1.0)}) {each.evidence()}" for each in machines]
-        raise GuestLost(error.what, evidence="\n".join(ends)) from error
-
-
-def _migrated(
-    machine: QemuMachine, target: QemuMachine, channel: str, terms: Terms
-) -> dict[str, Any]:
-    """What QEMU says of a migration that is over: "completed", or as it stood when it was given up
-    after `terms.limit_s`; the guest goes on where it was then. Raises GuestLost, and GuestError for
-    a migration that failed."""
-    host = machine.host
-    limits = {
-        "max-bandwidth": round(terms.bandwidth_mib_s * 2**20),
-        "downtime-limit": round(terms.downtime_s * 1000),
-    }
-    machine.qmp.execute("migrate-set-parameters", limits)
-    target.qmp.execute("migrate-incoming", {"uri": channel})
-    machine.qmp.execute("migrate", {"uri": channel})
-    began = host.clock()
-    while True:
-        state = _asked(machine)
-        if state["status"] == "completed":
-            time.sleep(0.05)  # its figures come a little later than that word
-            return _asked(machine)
-        if state["status"] in ("failed", "cancelled"):
-            raise GuestError(
-                f"the migration {state['status']}: {state.get('error-desc', 'QEMU says no more')}; "
-                "the guest goes on where it was",
-                evidence=target.evidence(),
-            )
-        took_s = host.clock() - began
-        if took_s > terms.limit_s + _SWITCH_TIMEOUT_S * host.timeout_scale:
-            raise GuestLost(f"its migration does not end: QEMU says {state['status']}")
-        if took_s > terms.limit_s and state["status"] == "active":
-            machine.qmp.execute("migrate_cancel")
-            _until(lambda: _asked(machine)["status"] in ("cancelled", "completed"), machine)
-            last = _asked(machine)
-            return last if last["status"] == "completed" else state
-        time.sleep(_PAUSE_S)
-
-
-def _until_running(machine: QemuMachine) -> None:
-    _until(lambda: machine.qmp.execute("query-status")["status"] == "running", machine)
-
-
-def _until(reached: Any, machine: QemuMachine) -> None:
-    deadline = machine.host.deadline_clock() + _SWITCH_TIMEOUT_S * machine.host.timeout_scale
-    while not reached():
-        if machine.host.deadline_clock() > deadline:
-            raise LaunchTimeout("a migrated guest does not go on", evidence=machine.evidence())
-        time.sleep(_PAUSE_S)
-
-
-def _phases(state: Mapping[str, Any]) -> tuple[Phase, ...]:
-    """What QEMU's `query-migrate` timed."""
-    names = {"total": "total-time", "downtime": "downtime", "setup": "setup-time"}
-    return tuple(
-        Phase("migration", phase, Clock.HYPERVISOR, state[key] / 1000)
-        for phase, key in names.items()
-        if key in state
-    )
-
-
-def _why_lost(error: GuestError, target: QemuMachine, guest: Guest, accel: str) -> str:
-    """What its console tells, and the fault of QEMU that it may be."""
-    words = _LAST_WORDS.search(target.console())
-    why = f"the guest does not answer after its migration ({words[0] if words else error.what})"
-    major = guest.versions.get("qemu", "").partition(".")[0]
-    if accel.startswith("tcg") and major.isdecimal() and int(major) < 9:
-        why += (
-            ". QEMU before 9.0 misses writes of translated guests that migrate (its change "
-            "'physmem: Fix migration dirty bitmap coherency with TCG memory access')"
-        )
-    return why
-
-
-def _counts(state: Mapping[str, Any]) -> dict[str, float]:
-    """What QEMU's `query-migrate` counted."""
-    ram = state.get("ram", {})
-    found = {
-        "sent_mib": ram.get("transferred", 0) / 2**20,
-        "left_mib": ram.get("remaining", 0) / 2**20,
-        "rounds": ram.get("dirty-sync-count", 0),
-    }
-    return found if ram else {}

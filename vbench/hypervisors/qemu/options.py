@@ -24,6 +24,7 @@ class QemuOptions:
     through the BIOS, and hide KVM's paravirtual features (clock, hypercalls).
 
     `qemu`: another QEMU, an absolute path on the host (in the testbed: of this machine's).
+    `destination`: another host, `ssh://user@host[:port]`, for scenarios that migrate a guest there.
     `kernel` and `modules`: another kernel for this variant's guests, as `--kernel` takes them.
     `extra`: further arguments of QEMU, as a shell would split them.
     """
@@ -40,6 +41,7 @@ class QemuOptions:
     kernel: str = ""
     modules: str = ""
     extra: str = ""
+    destination: str = ""
 
     def __post_init__(self) -> None:
         for name, values in _CHOICES.items():
@@ -51,6 +53,8 @@ class QemuOptions:
             raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
         if self.aio == "native" and self.cache != "none":
             raise ValueError("aio=native needs cache=none")
+        if self.destination and not self.destination.startswith("ssh://"):
+            raise ValueError("destination is ssh://user@host[:port]")
         if self.modules and not self.kernel:
             raise ValueError("modules are those of kernel=FILE")
         # another run, from another folder, would find other files
