@@ -46,7 +46,8 @@ def scenario_consolidation_part_time(lab: Lab) -> None:
         if guests[0].capabilities.usage is UsageScope.HOST:
             raise Unsupported("its host does not see how much of the CPUs its guests take")
         events = events or events_for(lab.host, guests[0], _SHARE, _PERIOD_S)
-        late_s = _measured(lab, guests, Requests(sizes[number > 0], _PERIOD_S, events))
+        requests = Requests(sizes[number > 0], _PERIOD_S, events)
+        late_s = _measured(lab, guests, requests, _SLOWER * alone_s)
         alone_s = alone_s or late_s
         if late_s > _SLOWER * alone_s:
             break
@@ -84,10 +85,14 @@ def _grown(lab: Lab, guests: list[Guest], ports: Sequence[Host]) -> bool:
     return True
 
 
-def _measured(lab: Lab, guests: Sequence[Guest], requests: Requests) -> float:
-    """The 99th percentile of response time in guests. As many processes natively, too, while the
-    guests stand still."""
+def _measured(lab: Lab, guests: Sequence[Guest], requests: Requests, limit_s: float) -> float:
+    """The 99th percentile of response time in guests: what is above a limit is measured once more,
+    so that one hiccup of the host ends no curve. As many processes natively, too, while the guests
+    stand still."""
     loaded = _least_disturbed(lab, guests, requests)
+    if limit_s and loaded.quantile(0.99) > limit_s:
+        again = _least_disturbed(lab, guests, requests)
+        loaded = min(loaded, again, key=lambda each: each.quantile(0.99))
     _tell(lab, f"{len(guests)} guests", loaded, Clock.GUEST)
     memory_mib = _memory_mib(guests)
     if memory_mib is not None:

@@ -23,7 +23,7 @@ from vbench.guest.native import Native
 from vbench.hosts import local, netns
 from vbench.hosts.limits import limited
 from vbench.hosts.local import LocalHost
-from vbench.measure import isolation, load
+from vbench.measure import isolation, lab, load
 from vbench.measure.isolation import TwoProcesses
 from vbench.model import ImageFiles, Item
 from vbench.results import loading
@@ -115,6 +115,25 @@ def test_the_first_number_of_guests_whose_quality_is_lost_is_the_last(
     monkeypatch.setattr(local, "local_bridge", no_bridge)
     (pair,) = measured(run, shortened(("_SLOWER = 1000.0", "_SLOWER = 0.5"))).pairs
     assert not [name for name in pair.counters if name.startswith(("2 ", "ended"))]
+
+
+@needs_cc
+@pytest.mark.usefixtures("programs")
+def test_one_hiccup_of_the_host_is_no_loss_of_quality(
+    run: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses_s = iter([1.0, 5.0, 1.5])  # of one guest, of two, of two once more
+
+    def under_load(_host: object, targets: Sequence[object], *_: object) -> load.Loaded:
+        late_s = 1.0 if isinstance(targets[0], Native) else next(responses_s)
+        return load.Loaded((late_s,), 0, 0.5, 0, 0.18)
+
+    monkeypatch.setattr(local, "local_bridge", no_bridge)
+    monkeypatch.setattr(lab, "under_load", under_load)
+    (pair,) = measured(run, shortened(("_SLOWER = 1000.0", "_SLOWER = 2.0"))).pairs
+    assert pair.counters["ended_by_maximum"] == 1
+    found = {(each.operation, each.phase): each.seconds for each in pair.phases}
+    assert found["2 guests", "p99"] == 1.5
 
 
 def test_guests_that_do_not_fit_are_not_launched(
