@@ -96,6 +96,7 @@ def test_the_report_says_it_at_the_figure() -> None:
         (2e-7, 2.04e-7, "2 % more with interrupts"),
         (2.02e-7, 2.02e-7, "also with interrupts"),  # natively they take as much
         (2.04e-7, 2e-7, "2 % fewer with interrupts"),
+        (2e-7, 15e-7, "7.50 times with interrupts"),
     ],
 )
 def test_a_sentence_says_how_interrupts_change_the_count_it_tells(

@@ -109,6 +109,8 @@ def _interrupts(choice: Choice, of: ReferenceSet) -> str:
         return ""
     if abs(more) < _SAME:
         return "also with interrupts"
+    if 1 + more >= _TIMES_FROM:
+        return f"{_figure(1 + more)} times with interrupts"
     return f"{_percent(abs(more))} {'more' if more > 0 else 'fewer'} with interrupts"
 
 
