@@ -104,7 +104,8 @@ def section(gathered: Gathered) -> list[Block]:
         f"{type_claims.THRESHOLDS}; {scenario_claims.THRESHOLDS}; {consolidation.THRESHOLDS}; "
         f"{isolation.THRESHOLDS}. A claim with several parts is "
         "confirmed if all of them are, and refuted if one is. One boot is not enough for a "
-        "verdict. *By count*: instructions and exits counted in an emulated machine decide which "
+        "verdict on a ratio; W1 to W4 are judged by all that was seen, which may be one boot. *By "
+        "count*: instructions and exits counted in an emulated machine decide which "
         "events exit, how often, and how much code runs; about time they are *consistent* with a "
         "claim or not. *Nested*: the host is itself a virtual machine.",
     ]
