@@ -52,6 +52,7 @@ def test_duration(seconds: float | None, shown: str) -> None:
 
 def test_instructions_are_nanoseconds_of_the_counting_clock() -> None:
     assert formatting.duration(2745e-9, TimeBase.INSTRUCTIONS) == "2,740 instr."
+    assert formatting.duration(0.9, TimeBase.INSTRUCTIONS) == "900 million instr."
 
 
 def test_rates() -> None:

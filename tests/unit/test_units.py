@@ -39,7 +39,7 @@ IN_HEAD = re.compile(
 )
 COUNTS = re.compile(
     r"boots|packages|machines|deviate|guests\b|rounds|runs|workloads|exits? per|times|\bper\b"
-    r"|cpus\b|seen",
+    r"|cpus\b|seen|functions",
     re.I,
 )
 

@@ -111,7 +111,7 @@ def _functions(item: Item) -> Table:
         for kind, text in _REACHED.items()
         if f"{kind}, guests: functions" in counted
     ]
-    return Table(["Work", "Functions, from a guest", "Natively"], rows)
+    return Table(["Work", "Functions, from a guest", "Functions, natively"], rows)
 
 
 def _kernels(item: Item) -> str:

@@ -137,6 +137,8 @@ def duration(seconds: float | None, base: TimeBase) -> str:
 def measure(seconds: float, like: float, base: TimeBase) -> tuple[str, str]:
     """The unit that suits `like`, and so many seconds in it; both may be differences."""
     if base is TimeBase.INSTRUCTIONS:
+        if abs(like) >= 0.1:  # nobody counts eight zeros
+            return "million instr.", instructions(seconds * 1e3)
         return "instr.", instructions(seconds * 1e9)
     # 999.6 ns would round to 1,000 ns
     found = (step for step in _STEPS if abs(like) >= step[0] * 0.9995)
