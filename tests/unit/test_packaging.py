@@ -38,7 +38,7 @@ LAYERS = [
 
 NEEDS_ONLY = {
     "report": {"errors", "records", "model", "results"},
-    "results": {"errors", "records", "model"},
+    "results": {"errors", "records", "model", "system"},
     "plugins": {"errors", "records", "model", "contract", "guest", "hypervisors", "results"},
     "workloads": {"errors", "records", "measure", "contract"},
 }

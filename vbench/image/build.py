@@ -71,7 +71,7 @@ def _packaged_kernel(packages: Path) -> kernel.Source:
 
 
 def _finish(work: Path, source: kernel.Source, versions: dict[str, str]) -> Built:
-    image = source.image.read_bytes()
+    image = kernel.read(source.image)
     vmlinux = kernel.extract_vmlinux(image, str(source.image))
     release = kernel.release(vmlinux)
     modules, absent = kernel.pack_modules(source.modules, release)

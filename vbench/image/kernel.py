@@ -17,6 +17,7 @@ from pathlib import Path
 from vbench.errors import ImageError
 from vbench.image import cpio, tools
 from vbench.image.elf import Elf, ElfError
+from vbench.system.files import KERNEL_MOST_BYTES, open_file, read_file
 
 # By what they are for; what these need comes along. Names as modprobe takes them.
 MODULES = (
@@ -44,7 +45,7 @@ class Source:
     def digest(self) -> str:
         """Over the kernel's bytes and the modules' names, sizes and times (hashing all of a
         distribution's modules would take seconds)."""
-        total = hashlib.sha256(_read(self.image))
+        total = hashlib.sha256(read(self.image))
         for path in sorted(_module_files(self.modules)):
             status = path.stat()
             total.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
@@ -69,7 +70,7 @@ def is_kernel(path: Path) -> bool:
     """Whether a file begins as a vmlinux or a bzImage does. Raises ImageError if it cannot be
     read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(0x206)
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
@@ -137,7 +138,7 @@ def pack_modules(folder: Path | None, release: str) -> tuple[list[cpio.Entry], l
         entries.append(cpio.file(f"{top}/{name}", "".join(f"{line}\n" for line in lines).encode()))
     builtin = folder / "modules.builtin" if folder else None
     if builtin and builtin.exists():
-        entries.append(cpio.file(f"{top}/modules.builtin", builtin.read_bytes()))
+        entries.append(cpio.file(f"{top}/modules.builtin", read(builtin)))
     return entries, sorted(set(MODULES) - set(contents))
 
 
@@ -164,18 +165,21 @@ def _module_name(path: Path) -> str:
 
 
 def _read_module(path: Path) -> bytes:
-    data = _read(path)
+    data = read(path)
     return data if data.startswith(b"\x7fELF") else _decompress(data, str(path))
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """A kernel's or module's file. Raises ImageError."""
     try:
-        return path.read_bytes()
+        return read_file(path, KERNEL_MOST_BYTES)
     except OSError as error:
         raise ImageError(
             f"{path} cannot be read",
             evidence=str(error),
-            remedy=f"make a copy that you can read: sudo install -m 644 {path} .",
+            remedy=f"make a copy that you can read: sudo install -m 644 {path} ."
+            if isinstance(error, PermissionError)
+            else "give a regular file, or a folder of such",
         ) from error
 
 

@@ -29,6 +29,7 @@ from vbench.image import cache
 from vbench.image.images import content_digest, ensure, ensure_hosting, hosting_key
 from vbench.image.medium import LOADER
 from vbench.model import ImageFiles
+from vbench.system.files import open_file
 from vbench.system.recipe import debian_key
 
 FORMAT = 1
@@ -124,9 +125,13 @@ def import_images(source: Path, additions: Sequence[Addition]) -> ImageFiles:
     if platform.machine() != MACHINE:
         raise ImageError(f"images are for {MACHINE} machines, this one is {platform.machine()}")
     try:
-        file = source.open("rb")
+        file = open_file(source)
     except OSError as error:
-        raise ImageError(f"{source} cannot be read", evidence=str(error)) from error
+        raise ImageError(
+            f"{source} cannot be read",
+            evidence=str(error),
+            remedy="name the file that `vbench image export` wrote",
+        ) from error
     with file:
         try:
             with tarfile.open(fileobj=file, mode="r:gz") as tar:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vbench.errors import StoreError, UnreadableError
+from vbench.system.files import RESULT_MOST_BYTES, read_file
 
 JOURNAL_NAME = "journal.jsonl"
 
@@ -72,10 +73,10 @@ class Journal:
         self.path = directory / JOURNAL_NAME
         try:
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            content = read_file(self.path, RESULT_MOST_BYTES)
         except OSError as error:
             raise _write_error(self.path, error) from error
         # a line that a killed writer left half written would swallow our first one
-        content = self.path.read_bytes()
         os.ftruncate(self._fd, content.rfind(b"\n") + 1)
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -108,9 +109,12 @@ class Journal:
         """
         path = path / JOURNAL_NAME if path.is_dir() else path
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = read_file(path, RESULT_MOST_BYTES).split(b"\n")
         except OSError as error:
-            raise UnreadableError(f"{path} cannot be read: {error.strerror}") from error
+            raise UnreadableError(
+                f"{path} cannot be read: {error.strerror}",
+                remedy="name the journal of a run, or its folder",
+            ) from error
         records = []
         for number, line in enumerate(lines[:-1], 1):
             try:

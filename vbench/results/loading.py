@@ -17,6 +17,7 @@ from vbench.results.journal import JOURNAL_NAME
 from vbench.results.reading import result_of
 from vbench.results.twins import Twins
 from vbench.results.unmeasured import AGAIN, Unmeasured
+from vbench.system.files import RESULT_MOST_BYTES, read_file
 
 _T = TypeVar("_T")
 _Tell = Callable[[str], None]
@@ -195,9 +196,9 @@ def _of_journal(path: Path) -> dict[Path, Result]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_file(path, RESULT_MOST_BYTES))
     except OSError as error:
-        remedy = "check the name and its permissions"
+        remedy = "name a file that you may read, or a folder of results"
         raise UnreadableError(f"{path} cannot be read: {error.strerror}", remedy=remedy) from error
     except (ValueError, RecursionError) as error:
         raise UnreadableError(

@@ -19,6 +19,7 @@ from xml.etree.ElementTree import Element
 
 from vbench.errors import UsageError
 from vbench.hosts.pinning import UNPINNED, Placement
+from vbench.system.files import XML_MOST_BYTES, read_file
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 TYPES = ("kvm", "qemu")
@@ -146,10 +147,11 @@ def own(
 def of_file(path: str) -> Tuning:
     """The tuning in a file, which is read once for all guests. Raises UsageError."""
     try:
-        data = Path(path).expanduser().read_bytes()
+        data = read_file(Path(path).expanduser(), XML_MOST_BYTES)
     except OSError as error:
         raise UsageError(
-            f"the domain's XML {path} cannot be read: {error.strerror}", remedy="check xml="
+            f"the domain's XML {path} cannot be read: {error.strerror}",
+            remedy="xml= takes a file with a domain's XML",
         ) from error
     return parse(data, path)
 
