@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from vbench.contract.workload import described
+from vbench.contract.workload import Workload, described
 from vbench.errors import StoreError, Unsupported, VbenchError
 from vbench.measure.engine import Measure
 from vbench.results import store
+from vbench.run.collecting import by_name, collect
 from vbench.run.lock import machines, measuring_alone
 from vbench.run.opening import check, open_session
 from vbench.run.options import RunOptions, say
@@ -45,10 +46,12 @@ class Replay:
 
 
 class SessionPlugin:
-    """The pytest plugin of one session. `globs` choose workloads; empty means all."""
+    """The pytest plugin of one session. `globs` choose workloads; empty means all. `known` are the
+    workloads whose names are taken."""
 
-    def __init__(self, session: Session, globs: Sequence[str]) -> None:
+    def __init__(self, session: Session, globs: Sequence[str], known: Sequence[Workload]) -> None:
         self.session = session
+        self._known = tuple(known)
         self._globs = tuple(globs)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -68,8 +71,9 @@ class SessionPlugin:
     ) -> None:
         """What `vbench run` would measure, in its order."""
         tasks = {item: task for item in items if (task := _task(item)) is not None}
-        workloads = {task.workload.info.name: task.workload for task in tasks.values()}
         with _as_pytests():
+            by_name([*self._known, *(task.workload for task in tasks.values())])
+            workloads = by_name(task.workload for task in tasks.values())
             planned = schedule(
                 self.session.series,
                 list(workloads.values()),
@@ -184,9 +188,10 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     with _as_pytests():
         asked = check(options)
+        known = collect(asked.registry.workload_files())
         alone = contextlib.ExitStack()
         config.add_cleanup(alone.close)
         alone.enter_context(measuring_alone(machines(options.hosts, asked.variants), say))
         session = open_session(options, asked)
         alone.callback(session.close)
-    config.pluginmanager.register(SessionPlugin(session, config.getoption("workload")))
+    config.pluginmanager.register(SessionPlugin(session, config.getoption("workload"), known))

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbench.pytest_plugin import Replay
-from vbench.run.collecting import PYTEST_WAY
+from vbench.pytest_plugin import Replay, SessionPlugin
+from vbench.run.collecting import PYTEST_WAY, collect
 from vbench.system.filelock import locked
 
 # ------------------------------------------------------------------ the replay timer
@@ -146,3 +148,24 @@ def test_nothing_is_probed_while_another_run_measures(tmp_path: Path) -> None:
     with process:
         process.stdout.read()
     assert probed.exists()
+
+
+@pytest.mark.workload(category="cpu", unit="x")
+def bench_cpu_prime(measure: Any) -> None:
+    """Somebody's own."""
+
+
+class Item:
+    """One call of it, as pytest has it."""
+
+    function = staticmethod(bench_cpu_prime)
+
+    def __init__(self) -> None:
+        self.callspec = SimpleNamespace(params={"measure": (None, 0)})
+
+
+def test_a_workload_of_one_s_own_takes_no_name_of_ours() -> None:
+    known = collect([Path(__file__).parents[2] / "workloads/bench_cpu.py"])
+    plugin = SessionPlugin(cast(Any, None), (), known)
+    with pytest.raises(pytest.UsageError, match="two workloads are called cpu-prime"):
+        plugin.pytest_collection_modifyitems(cast(Any, None), [cast(Any, Item())])

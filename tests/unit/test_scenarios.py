@@ -199,6 +199,15 @@ def test_a_scenario_that_cannot_be_is_named_before_anything_boots(
         collect([given(tmp_path, text)])
 
 
+@pytest.mark.parametrize("workloads", [(), ("migration*",)])
+def test_nobody_takes_the_name_of_a_scenario_of_ours(run: Runs, workloads: tuple[str, ...]) -> None:
+    """Its made-up figures decided a claim."""
+    with pytest.raises(UsageError, match="two workloads are called migration-idle") as caught:
+        scenario(run, TWO.replace("migration_two", "migration_idle"), workloads=workloads)
+    assert f"give the one in {run.folder / 'scenario_given.py'} another name" in caught.value.remedy
+    assert not run.out.exists()
+
+
 class Life:
     """Guests go on as others, and nobody moves anything."""
 

@@ -133,6 +133,31 @@ def test_two_workloads_of_one_name_are_refused(infos: Infos, tmp_path: Path) -> 
         collect([tmp_path / "bench_0.py", tmp_path / "bench_1.py"])
 
 
+def test_names_of_files_beside_are_taken_and_their_workloads_left_out(
+    infos: Infos, tmp_path: Path
+) -> None:
+    infos("@workload(unit='x')\ndef bench_a(measure): ...\n")
+    infos("@workload(unit='y')\ndef bench_a(measure): ...\n")
+    infos("@workload(unit='x')\ndef bench_b(measure): ...\n")
+    shipped, same, other = (tmp_path / f"bench_{number}.py" for number in range(3))
+    with pytest.raises(UsageError, match="two workloads are called a") as caught:
+        collect([same], beside=[shipped])
+    assert caught.value.remedy == f"give the one in {same} another name"
+    assert [each.info.name for each in collect([other], beside=[shipped])] == ["b"]
+    assert [each.info.name for each in collect([shipped], beside=[shipped])] == ["a"]
+
+
+def test_a_workload_that_another_file_imports_is_the_same(
+    infos: Infos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos("@workload(unit='x')\ndef bench_a(measure): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importing = tmp_path / "bench_more.py"
+    importing.write_text("from bench_0 import bench_a\n")
+    (found,) = collect([importing], beside=[tmp_path / "bench_0.py"])
+    assert found.info.path == str(tmp_path / "bench_0.py")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 
 from vbench.contract.user_code import execute
 from vbench.contract.workload import PREFIX, SCENARIO_PREFIX, Workload, described, marks
 from vbench.errors import UsageError, named
-from vbench.model import CATEGORIES
+from vbench.model import CATEGORIES, WorkloadInfo
 from vbench.system.interrupts import asked_to_end
 
 # How pytest itself measures a workload file.
@@ -23,8 +23,9 @@ _GETS = {PREFIX: "measure", SCENARIO_PREFIX: "lab"}
 _PYTEST_ONLY = {"parametrize", "skip", "skipif", "usefixtures", "xfail"}
 
 
-def collect(files: Sequence[Path]) -> list[Workload]:
-    """Every workload of `files`, by category, then as found.
+def collect(files: Sequence[Path], beside: Sequence[Path] = ()) -> list[Workload]:
+    """Every workload of `files`, by category, then as found. Names that files `beside` them use are
+    taken.
 
     Raises UsageError for a file that is missing, does not load or has no workload, a workload that
     states too little, one that only pytest can call, and two of one name.
@@ -32,8 +33,10 @@ def collect(files: Sequence[Path]) -> list[Workload]:
     for file in files:
         if not file.is_file():
             raise UsageError(f"there is no workload file {file}")
-    workloads: dict[str, Workload] = {}
-    for file in dict.fromkeys(file.resolve() for file in files):
+    found: list[Workload] = []
+    asked: set[str] = set()  # names
+    wanted = {file.resolve() for file in files}
+    for file in dict.fromkeys(file.resolve() for file in [*beside, *files]):
         functions = list(_functions(_module(file)))
         if not functions:
             raise UsageError(
@@ -43,15 +46,31 @@ def collect(files: Sequence[Path]) -> list[Workload]:
             )
         for function in functions:
             workload = described(function)
-            known = workloads.setdefault(workload.info.name, workload)
-            if known is not workload:
-                raise UsageError(
-                    f"two workloads are called {workload.info.name}: "
-                    f"in {known.info.path} and in {workload.info.path}",
-                    remedy="rename one of them",
-                )
+            found.append(workload)
+            if file in wanted:
+                asked.add(workload.info.name)
             _callable_by_us(workload)
-    return sorted(workloads.values(), key=lambda each: CATEGORIES.index(each.info.category))
+    workloads = [each for name, each in by_name(found).items() if name in asked]
+    return sorted(workloads, key=lambda each: CATEGORIES.index(each.info.category))
+
+
+def by_name(workloads: Iterable[Workload]) -> dict[str, Workload]:
+    """Each once. Raises UsageError for two of one name: their samples would be one series."""
+    found: dict[str, Workload] = {}
+    for workload in workloads:
+        known = found.setdefault(workload.info.name, workload).info
+        if _identity(known) != _identity(workload.info):
+            raise UsageError(
+                f"two workloads are called {known.name}: "
+                f"in {known.path} and in {workload.info.path}",
+                remedy=f"give the one in {workload.info.path} another name",
+            )
+    return found
+
+
+def _identity(info: WorkloadInfo) -> tuple[Path, str]:
+    """The same for one that several files import."""
+    return Path(info.path).resolve(), info.definition
 
 
 def _module(file: Path) -> ModuleType:

@@ -45,13 +45,14 @@ def say_problems(registry: Registry) -> None:
 
 
 def load_workloads(options: RunOptions, registry: Registry) -> list[Workload]:
-    """Those of the files that were given; with names, or without files, the plugins' too. Raises
-    UsageError."""
+    """Those of the files that were given; with names, or without files, the plugins' too, whose
+    names are taken in any case. Raises UsageError."""
+    ours = registry.workload_files()
+    say_problems(registry)
     files = list(options.files)
     if options.workloads or not files:
-        files = [*registry.workload_files(), *files]
-        say_problems(registry)
-    workloads = collect(files)
+        files = [*ours, *files]
+    workloads = collect(files, beside=ours)
     if not workloads:
         raise UsageError(
             "there is nothing to measure: "
