@@ -79,6 +79,18 @@ def test_no_virsh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (check.state, check.finding) == ("info", "virsh is not installed")
 
 
+def test_a_daemon_that_hangs(virsh: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vbench.hypervisors.libvirt.virsh.TIMEOUT_S", 0.2)
+    virsh("exec sleep 100")
+    found = Virsh(LocalHost()).able("qemu")
+    assert "libvirt at qemu:///" in found.reason
+    assert "hangs" in found.reason
+    assert "virtqemud" in found.remedy
+    with pytest.raises(HostError, match="virsh list: no answer of libvirt") as caught:
+        Virsh(LocalHost()).ask("list", timeout_s=0.2)
+    assert "virtqemud" in caught.value.remedy
+
+
 def test_a_type_that_the_host_has_not(virsh: Script) -> None:
     virsh(WORKS)
     asked = Virsh(LocalHost())

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from vbench.contract.host import Host
-from vbench.errors import HostError
+from vbench.errors import HostError, HostTimeout
 from vbench.hypervisors.libvirt.domain import LAUNCH, NAME_PREFIX
 from vbench.model import Availability
 
@@ -18,6 +18,7 @@ SYSTEM, SESSION = "qemu:///system", "qemu:///session"
 # The first call may start the daemon, which asks QEMU for all that it can do.
 TIMEOUT_S = 60.0
 SETUP = "vbench setup --libvirt"
+_RESTART = "end libvirt's daemon, libvirtd or virtqemud, and start it again"
 
 # $1 URI, $2 name. Ends a domain whatever is left of it: libvirt ends it, and where libvirt is gone,
 # hangs or lost it, its process is killed, which has the name on its command line. The file of
@@ -59,7 +60,14 @@ class Virsh:
     def ask(self, *words: str, timeout_s: float = TIMEOUT_S) -> str:
         """What virsh says. Raises HostError with its own words."""
         argv = self.argv(*words)
-        done = self.host.run(argv, timeout_s=timeout_s * self.host.timeout_scale)
+        try:
+            done = self.host.run(argv, timeout_s=timeout_s * self.host.timeout_scale)
+        except HostTimeout as error:
+            raise HostTimeout(
+                f"virsh {words[0]}: no answer of libvirt at {self.uri} within {timeout_s:g} s",
+                evidence=shlex.join(argv),
+                remedy=_RESTART,
+            ) from error
         if done.status != 0:
             why = first_error(done.stderr) or f"exit status {done.status}"
             raise HostError(f"virsh {words[0]}: {why}", evidence=f"{shlex.join(argv)}\n{why}")
@@ -75,7 +83,12 @@ class Virsh:
     def able(self, kind: str) -> Availability:
         """Whether libvirt answers this user and can start domains of type `kind`."""
         argv = self.argv("version")
-        done = self.host.run(argv, timeout_s=TIMEOUT_S * self.host.timeout_scale)
+        try:
+            done = self.host.run(argv, timeout_s=TIMEOUT_S * self.host.timeout_scale)
+        except HostTimeout:
+            return Availability(
+                False, f"libvirt at {self.uri} hangs: no answer within {TIMEOUT_S:g} s", _RESTART
+            )
         if done.status == 127:
             return Availability(False, "virsh is not installed", f"run `{SETUP}`")
         if done.status != 0:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 
 from vbench.contract.host import Host
 from vbench.contract.layer import Addition, Foreign, Layer
-from vbench.errors import HostError, ImageError
+from vbench.errors import HostError, HostTimeout, ImageError, one_line
 from vbench.guest.target import parse_facts
 from vbench.model import Availability
 
 VERSION_MIN = (7, 0)  # whose VBoxManage has the options that are used
 TIMEOUT_S = 60.0
+ASK_TIMEOUT_S = 12.0  # what takes some 0.1 s, unless VirtualBox hangs
 JANITOR = "vbench-janitor"
 MARK = "vbench:"  # and the folder of its launch: what a machine of ours has for a comment
 
@@ -57,9 +58,12 @@ $ip link set {BRIDGE}p up
 # interrupts, and its guests' clock is up to 0.5 % wrong.
 LAYER = Layer(_ADDITION, start=_START, invariant_tsc=True)
 
-_ASK = """
+_ASK = r"""
 command -v VBoxManage >/dev/null || exit 0
-echo "version=$(VBoxManage --version 2>/dev/null | tail -n 1)"
+said=$(VBoxManage --version 2>&1)
+echo "status=$?"
+echo "version=$(printf '%s\n' "$said" | grep '^[0-9]' | tail -n 1)"
+echo "said=$(printf '%s' "$said" | head -c 200 | tr '\n\r' '  ')"
 echo "kernel=$(uname -r)"
 [ -d /sys/module/vboxdrv ] && echo "loaded=$(cat /sys/module/vboxdrv/version)"
 built=
@@ -70,6 +74,8 @@ echo "built=$built"
 [ -c /dev/vboxdrv ] && echo "device=yes"
 echo "hardware=$(grep -m 1 -o -w -e svm -e vmx /proc/cpuinfo)"
 """
+HANGS = f"or its service VBoxSVC hangs: no answer within {ASK_TIMEOUT_S:g} s"
+HANGS_REMEDY = "`pgrep -l VBox` lists its processes, VBoxSVC too: end those that hang"
 _CONFIGURE = (
     "as root: install the headers of the running kernel, then `/sbin/vboxconfig` "
     "(Debian: `dpkg-reconfigure virtualbox-dkms`), then `modprobe vboxdrv`"
@@ -103,11 +109,13 @@ def available(host: Host) -> Availability:
     """Whether `host`, or the testbed with VirtualBox's layer, can run its machines."""
     if host not in _known:
         try:
-            said = host.with_layer(LAYER).run(["sh", "-c", _ASK], timeout_s=TIMEOUT_S).stdout
+            said = host.with_layer(LAYER).run(["sh", "-c", _ASK], timeout_s=ASK_TIMEOUT_S).stdout
         except ImageError as error:
             _known[host] = Availability(
                 False, f"VirtualBox cannot be had for it: {error.what}", error.remedy
             )
+        except HostTimeout:
+            _known[host] = Availability(False, f"VBoxManage {HANGS}", HANGS_REMEDY)
         except HostError as error:
             _known[host] = Availability(False, error.what, error.remedy)
         else:
@@ -117,7 +125,7 @@ def available(host: Host) -> Availability:
 
 def judge(said: str) -> Availability:
     """What the answer of _ASK means."""
-    facts = parse_facts(said)
+    facts = {key: one_line(value) for key, value in parse_facts(said).items()}
     lack = _lack_of_programs(facts) or _lack_of_module(facts)
     return Availability(False, *lack) if lack else Availability(True)
 
@@ -129,9 +137,16 @@ def _lack_of_programs(facts: Mapping[str, str]) -> tuple[str, str] | None:
             "VirtualBox is not installed: there is no VBoxManage",
             "install VirtualBox 7, or use --host testbed",
         )
-    if number(facts.get("version", ""))[:2] < VERSION_MIN:
+    if facts.get("status") != "0" or not number(facts.get("version", "")):
+        said = facts.get("said") or "nothing"
         return (
-            f"VBoxManage is of version {facts.get('version') or 'unknown'}",
+            f"VBoxManage does not work: `VBoxManage --version` ended with status "
+            f"{facts.get('status')} and said: {said}",
+            "install VirtualBox anew, or use --host testbed",
+        )
+    if number(facts["version"])[:2] < VERSION_MIN:
+        return (
+            f"VBoxManage is of version {facts['version']}",
             "install VirtualBox 7.0 or later",
         )
     if not facts.get("hardware"):
@@ -168,8 +183,8 @@ def number(text: str) -> tuple[int, ...]:
 
 
 def version(host: Host) -> str:
-    said = host.run(["VBoxManage", "--version"], timeout_s=TIMEOUT_S).stdout.split()
-    return said[-1] if said else "unknown"
+    said = host.run(["VBoxManage", "--version"], timeout_s=ASK_TIMEOUT_S).stdout.split()
+    return one_line(said[-1]) if said else "unknown"
 
 
 def sweep(host: Host) -> list[str]:

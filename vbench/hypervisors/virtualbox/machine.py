@@ -56,7 +56,7 @@ _LOOKS = 3
 _POSITION = ("rip", "rflags", "rsp")
 _SILENCE_PAUSE_S = 0.5
 # Of all VBoxManage commands that make a machine: some 0.1 s each, unless the service hangs.
-MAKE_TIMEOUT_S = 60.0
+MAKE_TIMEOUT_S = 20.0
 
 
 class VirtualBoxMachine(ProcessMachine):
@@ -104,9 +104,9 @@ class VirtualBoxMachine(ProcessMachine):
             done = self.host.run([*self._env, "sh", "-c", script], timeout_s=MAKE_TIMEOUT_S)
         except HostTimeout as error:
             raise LaunchError(
-                f"VirtualBox's service does not answer within {MAKE_TIMEOUT_S:g} s",
+                f"VBoxManage or its service VBoxSVC does not answer within {MAKE_TIMEOUT_S:g} s",
                 evidence=f"{self._made}\n{self._read(log)}",
-                remedy="look for processes VBoxSVC that hang, and end them",
+                remedy=vbox.HANGS_REMEDY,
             ) from error
         if done.status != 0:
             raise LaunchError(
@@ -148,7 +148,15 @@ class VirtualBoxMachine(ProcessMachine):
 
     def manage(self, *words: str) -> str:
         """What VBoxManage says. Raises GuestLost where it fails."""
-        done = self.host.run([*self._env, "VBoxManage", "-q", *words], timeout_s=vbox.TIMEOUT_S)
+        argv = [*self._env, "VBoxManage", "-q", *words]
+        try:
+            done = self.host.run(argv, timeout_s=vbox.TIMEOUT_S)
+        except HostTimeout as error:
+            raise GuestLost(
+                f"VBoxManage {words[0]} does not end within {vbox.TIMEOUT_S:g} s",
+                evidence=self.evidence(),
+                remedy=vbox.HANGS_REMEDY,
+            ) from error
         if done.status != 0:
             raise GuestLost(
                 f"VBoxManage {words[0]} failed: {done.stderr.strip() or done.status}",
