@@ -13,6 +13,8 @@ from vbench.hypervisors.machine.identify import Evidence, evidence, identify
 from vbench.model import Technique
 from vbench.records import HypervisorType
 from vbench.run.lock import machines
+from vbench.run.opening import find_host
+from vbench.run.options import RunOptions
 
 LEAF, NEXT = 0x40000000, 0x40000100
 
@@ -176,3 +178,31 @@ def test_a_run_locks_the_machines_that_it_measures() -> None:
     assert measured_on("machine,address=a,reference=local", "machine,address=b") == [
         *("local", "ssh://a", "ssh://b")
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("address=ftp://x", "address is user@machine[:port]"),
+        ("address=vm:99999", "address is user@machine[:port]"),
+        ("address=vm:0", "address is user@machine[:port]"),
+        ("address=-x", "address is user@machine[:port]"),
+        ("address=vm,reference=ssh://-x", "reference is local or ssh://user@host[:port]"),
+        ("address=vm,reference=ssh://a/b", "reference is local or ssh://user@host[:port]"),
+        ("address=vm,network=a:99999", "network is an address or a name"),
+    ],
+)
+def test_the_remedy_names_the_option_that_is_wrong(text: str, remedy: str) -> None:
+    with pytest.raises(UsageError, match="backend 'machine' does not take") as caught:
+        Registry.load().variant(f"machine,{text}")
+    assert caught.value.remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "x"])
+def test_a_host_or_a_destination_with_a_wrong_port(port: str) -> None:
+    with pytest.raises(UsageError, match="there is no host") as caught:
+        find_host(f"ssh://a:{port}", RunOptions())
+    assert "--host local, ssh://" in caught.value.remedy
+    with pytest.raises(UsageError) as caught:
+        Registry.load().variant(f"tcg,destination=ssh://a:{port}")
+    assert caught.value.remedy == "destination is ssh://user@host[:port]"

@@ -288,6 +288,7 @@ def test_wrong_variants(registry: Registry, text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         registry.variant(text)
     assert said in str(caught.value)
+    assert caught.value.remedy
 
 
 @dataclasses.dataclass(frozen=True)

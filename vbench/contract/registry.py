@@ -287,25 +287,33 @@ def _with(backend: Backend, options: Any, given: Mapping[str, str]) -> Any:
             raise UsageError(
                 f"backend {backend.name!r} has no option {key!r}", remedy=_suggest(key, fields)
             )
-        values[key] = _convert(key, text, hints[key])
+        values[key] = _convert(key, text, hints[key], shown(getattr(backend.options, key)))
     try:
         return dataclasses.replace(options, **values)
-    except ValueError as error:
-        raise UsageError(f"backend {backend.name!r}: {error}") from error
+    except ValueError as error:  # says what may be
+        stated = ",".join(f"{key}={text}" for key, text in given.items())
+        raise UsageError(
+            f"backend {backend.name!r} does not take {stated}", remedy=str(error)
+        ) from error
 
 
 _KINDS: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
 
 
-def _convert(key: str, text: str, kind: type) -> object:
+def _convert(key: str, text: str, kind: type, default: str) -> object:
     if kind is bool:
         if text not in ("on", "off"):
-            raise UsageError(f"option {key} is on or off, not {text!r}")
+            raise UsageError(
+                f"option {key} is on or off, not {text!r}", remedy=f"{key}=on or {key}=off"
+            )
         return text == "on"
     try:
         return kind(text)
     except ValueError:
-        raise UsageError(f"option {key} takes {_KINDS[kind]}, not {text!r}") from None
+        raise UsageError(
+            f"option {key} takes {_KINDS[kind]}, not {text!r}",
+            remedy=f"without it, it is {key}={default}",
+        ) from None
 
 
 def shown(value: object) -> str:

@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, BinaryIO
-from urllib.parse import urlsplit
 
 from vbench.errors import (
     ConnectionLost,
@@ -33,6 +32,7 @@ from vbench.errors import (
     WorkloadError,
     WorkloadTimeout,
 )
+from vbench.hosts.address import FORM, parse
 from vbench.hosts.connection import read_line, write_all
 from vbench.hosts.private_directory import private_directory
 from vbench.model import Output
@@ -375,12 +375,9 @@ def _destination(address: str) -> tuple[list[str], str]:
     """What tells `ssh` where to go, and the same as a user types it. The command line wins over
     the user's configuration; what it leaves out is looked up there."""
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
+        found = parse(address)
     except ValueError as error:
-        raise UsageError(f"{address}: {error}", remedy="--host ssh://user@host[:port]") from error
-    if not host or host.startswith("-") or parts.path.strip("/") or parts.password:
-        raise UsageError(f"{address} is no ssh address", remedy="--host ssh://user@host[:port]")
-    words = ["-p", str(port)] if port else []
-    words += ["-l", parts.username] if parts.username else []
-    return [*words, "--", host], shlex.join(["ssh", *words, host])
+        raise UsageError(str(error), remedy=f"an address is {FORM}") from error
+    words = ["-p", str(found.port)] if found.port else []
+    words += ["-l", found.user] if found.user else []
+    return [*words, "--", found.host], shlex.join(["ssh", *words, found.host])

@@ -13,6 +13,7 @@ from vbench.contract.host import Host
 from vbench.contract.registry import Registry, Variant
 from vbench.contract.workload import Workload
 from vbench.errors import UsageError
+from vbench.hosts.address import is_address
 from vbench.hosts.local import LocalHost
 from vbench.hosts.remote import SshHost
 from vbench.image import bare
@@ -66,7 +67,7 @@ def find_host(text: str, options: RunOptions) -> Host:
     """What `--host` names. Raises UsageError."""
     if text == "local":
         return LocalHost()
-    if text.startswith("ssh://"):
+    if is_address(text):
         return SshHost(text)
     if text.partition(",")[0] == "testbed":
         # asked for when it is booted for the first time

@@ -22,6 +22,7 @@ from vbench.errors import (
 )
 from vbench.guest.launch import Stopwatch
 from vbench.guest.native import Native
+from vbench.hosts.address import FORM, PORTS, is_address
 from vbench.hosts.local import LocalHost
 from vbench.hosts.lock import take_again
 from vbench.hosts.remote import SshHost
@@ -73,9 +74,12 @@ class MachineOptions:
     network: str = ""
 
     def __post_init__(self) -> None:
-        if self.reference not in ("", "local") and not self.reference.startswith("ssh://"):
-            raise ValueError("reference is local or ssh://user@host[:port]")
-        if self.network and not _PORT.fullmatch(self.network):
+        if self.address and not is_address(_url(self)):
+            raise ValueError("address is user@machine[:port]")
+        if self.reference not in ("", "local") and not is_address(self.reference):
+            raise ValueError(f"reference is local or {FORM}")
+        found = _PORT.fullmatch(self.network)
+        if self.network and (not found or int(found["port"] or PORTS[0]) not in PORTS):
             raise ValueError("network is an address or a name, and :port where it is forwarded")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
+from vbench.hosts.address import FORM, is_address
 from vbench.hypervisors.qemu.cmdline import MACHINES
 
 _CHOICES = {
@@ -53,8 +54,8 @@ class QemuOptions:
             raise ValueError("memory is 256 to 1048576 MiB (the image needs 256)")
         if self.aio == "native" and self.cache != "none":
             raise ValueError("aio=native needs cache=none")
-        if self.destination and not self.destination.startswith("ssh://"):
-            raise ValueError("destination is ssh://user@host[:port]")
+        if self.destination and not is_address(self.destination):
+            raise ValueError(f"destination is {FORM}")
         if self.modules and not self.kernel:
             raise ValueError("modules are those of kernel=FILE")
         # another run, from another folder, would find other files
