@@ -153,7 +153,7 @@ def test_left_out_firmware_is_said() -> None:
         (devices("<interface type='network'/>"), "the network card is a rtl8139", ""),
         (f"<domain type='kvm'>{HEAD}<launchSecurity/></domain>", "<launchSecurity>", "encrypted"),
         ("<domain type='kvm'><memory>65536</memory></domain>", "gives the guest 64 MiB", "raise"),
-        ("<domain type='kvm'/>", "gives the guest 0 MiB", ""),
+        ("<domain type='kvm'/>", "it has no <memory>", "unit='MiB'"),
     ],
 )
 def test_what_cannot_be_taken_over_is_named(text: str, named: str, remedy: str) -> None:
@@ -277,3 +277,18 @@ def test_what_is_gone_altogether_is_lacking_too() -> None:
 )
 def test_libvirts_sets_of_cpus(text: str, numbers: list[int]) -> None:
     assert truth.cpu_set(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        ("<memory/>", "<memory> is empty"),
+        ("<memory>1048576</memory><currentMemory> </currentMemory>", "<currentMemory> is empty"),
+        ("<memory unit='XiB'>512</memory>", "has the unit 'XiB'"),
+    ],
+)
+def test_a_domain_that_does_not_say_its_memory(memory: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        tuning.parse(f"<domain type='kvm'>{memory}</domain>".encode(), "my.xml")
+    assert "raise" not in caught.value.remedy
+    assert caught.value.remedy

@@ -279,6 +279,8 @@ def test_canonical_text(registry: Registry, text: str, canonical: str) -> None:
         ("tcg,vcpus=0", "vcpus is 1 to 255"),
         ("tcg,vcpus=-1", "vcpus is 1 to 255"),
         ("tcg,memory=1", "memory is 256 to"),
+        ("tcg,kernel=", "option kernel of 'tcg' has no value"),
+        ("libvirt,xml=", "write xml=VALUE, or leave it out"),
         ("tcg,cache=fast", "cache is one of none, writeback, unsafe"),
         ("tcg,aio=posix", "aio is one of"),
         ("tcg,aio=native,cache=unsafe", "aio=native needs cache=none"),
@@ -310,7 +312,7 @@ def test_other_kinds_of_options(registry: Registry) -> None:
 @given(
     vcpus=st.integers(1, 255),
     memory=st.integers(256, 1 << 20),
-    cpu=st.sampled_from(["", "max", "qemu64"]),
+    cpu=st.sampled_from(["max", "qemu64"]),
     cache=st.sampled_from(["none", "writeback", "unsafe"]),
     aio=st.sampled_from(["threads", "io_uring"]),
     seed=st.randoms(),
@@ -341,5 +343,6 @@ def test_further_options_need_not_be_new(registry: Registry) -> None:
     assert with_options(own, "firmware=on") == own
     assert with_options(plain, "firmware=on").text == "tcg,vcpus=2,firmware=on"
     assert with_options(own, "firmware=off").text == "tcg"
+    assert with_options(registry.variant("tcg,cpu=max"), "cpu=").text == "tcg"
     with pytest.raises(UsageError, match="has no option 'firmwear'"):
         with_options(own, "firmwear=on")

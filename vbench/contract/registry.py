@@ -287,6 +287,11 @@ def _with(backend: Backend, options: Any, given: Mapping[str, str]) -> Any:
             raise UsageError(
                 f"backend {backend.name!r} has no option {key!r}", remedy=_suggest(key, fields)
             )
+        if not text and getattr(options, key) == "":
+            raise UsageError(
+                f"option {key} of {backend.name!r} has no value",
+                remedy=f"write {key}=VALUE, or leave it out",
+            )
         values[key] = _convert(key, text, hints[key], shown(getattr(backend.options, key)))
     try:
         return dataclasses.replace(options, **values)

@@ -289,9 +289,20 @@ def _memory_mib(root: Element, source: str) -> int:
     memory = root.find("currentMemory")
     if memory is None:
         memory = root.find("memory")
-    unit = _UNIT_BYTES.get("" if memory is None else memory.get("unit", "KiB"), 0)
-    text = (memory.text if memory is not None else "") or "0"
-    mib = int(_number(text, "memory", source) * unit) >> 20
+    text = "" if memory is None else (memory.text or "").strip()
+    if memory is None or not text:
+        raise UsageError(
+            f"{source} does not say how much memory the guest has: "
+            + ("it has no <memory>" if memory is None else f"<{memory.tag}> is empty"),
+            remedy="in a copy of the file write <memory unit='MiB'>512</memory>",
+        )
+    unit = memory.get("unit", "KiB")
+    if unit not in _UNIT_BYTES:
+        raise UsageError(
+            f"{source}: <{memory.tag}> has the unit {unit!r}, which libvirt does not have",
+            remedy=f"one of {', '.join(_UNIT_BYTES)}",
+        )
+    mib = int(_number(text, memory.tag, source) * _UNIT_BYTES[unit]) >> 20
     if mib < MEMORY_LEAST_MIB:
         raise UsageError(
             f"{source} gives the guest {mib} MiB, and the image needs {MEMORY_LEAST_MIB}",
