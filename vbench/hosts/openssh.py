@@ -128,26 +128,36 @@ class OpenSshConnection:
         return ["ssh", *options, *words]
 
     def _log_in(self, timeout_s: float) -> subprocess.Popen[bytes]:
-        master = self._popen(
-            self._ssh("-M", "-N", *self._destination),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
+        # what it says before it has opened its log, or instead of it, goes there, too
+        with (self._folder / _LOG).open("ab") as log:
+            master = self._popen(
+                self._ssh("-M", "-N", *self._destination),
+                stdin=subprocess.DEVNULL,
+                stdout=log.fileno(),
+                stderr=log.fileno(),
+            )
         deadline = time.monotonic() + timeout_s
         while not (self._folder / _SOCKET).exists():
-            ended = process.wait(master, 0.02) is not None
-            if ended or time.monotonic() > deadline:
-                log = self._logged(0)
+            status = process.wait(master, 0.02)
+            if status is not None or time.monotonic() > deadline:
                 process.end_group(master)
-                late = f"no answer within {timeout_s:g} s"
-                # the last line, unless that only says that there was another
-                words = [line for line in log if ": terminating, " not in line] or [late]
-                raise Unreachable(
-                    f"no SSH login to {self.name}: {words[-1]}",
-                    evidence="\n".join(log),
-                    remedy=f"connect once by hand: {self._by_hand}",
-                )
+                raise self._no_login(status, timeout_s)
         return master
+
+    def _no_login(self, status: int | None, timeout_s: float) -> Unreachable:
+        """Why the master has ended with `status`, or has not answered (None)."""
+        log = self._logged(0)
+        how = f"ssh ended with exit status {status}"
+        if status is None:
+            how = f"no answer within {timeout_s:g} s"
+        # the last line, unless that only says that there was another
+        words = [line for line in log if ": terminating, " not in line]
+        evidence = [*(log if len(log) > 1 else ()), how] if words else log
+        return Unreachable(
+            f"no SSH login to {self.name}: {words[-1] if words else how}",
+            evidence="\n".join(evidence),
+            remedy=f"connect once by hand: {self._by_hand}",
+        )
 
     def _popen(
         self,
