@@ -135,13 +135,33 @@ def test_damage_of_a_journal_is_named_by_its_line(run: Runs) -> None:
         ({**pair, "series": "nobody"}, "nothing before it is of a series 'nobody'"),
         ({**pair, "event": "wonder"}, "there is no event 'wonder'"),
         ({**pair, "pair": {**pair["pair"], "boot": -7}}, "pair.boot is -7, not the number of"),
-        (pair, "the same pair is there twice"),
+        (pair, "round 1 follows round 1"),
+        ({**pair, "round": 3}, "round 3 follows round 1"),
     ):
         damaged = [*lines[: at + 1], json.dumps(wrong), *lines[at + 1 :], ""]
         journal.write_text("\n".join(damaged))
         with pytest.raises(UnreadableError, match="is damaged") as caught:
             loading.load_all([journal])
         assert f"line {at + 2}: {told}" in caught.value.evidence
+
+
+def test_equal_rounds_of_one_boot_are_rounds(run: Runs) -> None:
+    """Two rounds within a hundredth of a second, with the same figures."""
+    assert run(spin("cpu_a"), rounds=3) == 0
+    journal = run.out / JOURNAL_NAME
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    first = next(each for each in records if each["event"] == "pair")
+    for each in records:
+        if each["event"] == "pair":
+            each |= {"at_s": first["at_s"], "pair": first["pair"]}
+    journal.write_text("".join(json.dumps(each) + "\n" for each in records))
+    (result,) = loading.load_all([journal])
+    assert len(result.items[0].pairs) == 3
+    lost = [each for each in records if each.get("round") != 2]
+    journal.write_text("".join(json.dumps(each) + "\n" for each in lost))
+    with pytest.raises(UnreadableError, match="is damaged") as caught:
+        loading.load_all([journal])
+    assert "round 3 follows round 1" in caught.value.evidence
 
 
 def test_a_journal_that_was_cut_before_its_first_pair_says_so(run: Runs) -> None:

@@ -20,7 +20,7 @@ Records, in their order; `series` is a series' label:
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +57,7 @@ class Recovered:
     beside: dict[str, tuple[str, ...]] = field(default_factory=dict)
     withdrawn: set[Unavailable] = field(default_factory=set)  # what `retried` series had said
     stopped: str | None = None  # why it ended; None: not in order
+    rounds: Counter[tuple[str, str, int]] = field(default_factory=Counter)  # pairs of each task
 
     def cannot(self, label: str, record: Record) -> None:
         """A series whose host turned out not to run it."""
@@ -77,12 +78,14 @@ class Recovered:
         self.pairs = [each for each in self.pairs if (each[0], each[2].boot) != (label, boot)]
         self.tasks = {key: task for key, task in self.tasks.items() if key[::2] != (label, boot)}
         self.enough = {key for key in self.enough if key[::2] != (label, boot)}
+        self.rounds = Counter({k: n for k, n in self.rounds.items() if k[::2] != (label, boot)})
 
     def drop_pairs(self, label: str, workload: str, boot: int) -> None:
         """Nothing of this task counts so far."""
         self.pairs = [
             each for each in self.pairs if (*each[:2], each[2].boot) != (label, workload, boot)
         ]
+        self.rounds.pop((label, workload, boot), None)
 
     def ended(self) -> set[tuple[str, str, int]]:
         """The tasks that are over; one that was interrupted is not."""
@@ -150,17 +153,10 @@ def read(path: Path) -> Recovered:
         )
     head, *records = [_typed(path, number, line) for number, line in enumerate(lines, 1)]
     run = Recovered(head)
-    taken: set[str] = set()
     for number, record in enumerate(records, 2):
         _expect_sense(path, number, record, run)
-        if record["event"] == "pair":
-            line = json.dumps(lines[number - 1], sort_keys=True)
-            if line in taken:
-                raise _damaged(path, number, "the same pair is there twice")
-            taken.add(line)
         run.stopped = None  # whatever comes after an end: the run was continued
         if record["event"] in ("sitting", "stopped"):
-            taken.clear()  # the seconds count anew
             _of_run(run, record)
         else:
             _of_series(run, record, record.get("series", ""))
@@ -181,7 +177,9 @@ def _of_series(run: Recovered, record: Record, label: str) -> None:
     elif event == "launch":
         run.launches.append((label, record["launch"]))
     elif event == "pair":
-        run.pairs.append((label, record["workload"], _pair(record["pair"])))
+        pair = _pair(record["pair"])
+        run.pairs.append((label, record["workload"], pair))
+        run.rounds[label, record["workload"], pair.boot] += 1
     elif event == "again":
         run.drop_pairs(label, record["workload"], record["boot"])
     elif event in ("begin", "end"):
@@ -199,13 +197,17 @@ def _of_series(run: Recovered, record: Record, label: str) -> None:
 
 
 def _expect_sense(path: Path, number: int, record: Record, run: Recovered) -> None:
-    """Raises UnreadableError for an event that nothing writes, and for a task of a series that no
-    record before it made known."""
+    """Raises UnreadableError for an event that nothing writes, for a task of a series that no
+    record before it made known, and for a round that does not follow the one before it."""
     event = record["event"]
     if event not in (*RECORDS, *_NOT_READ):
         raise _damaged(path, number, f"there is no event {event!r}")
     if event in ("begin", "pair", "again", "end") and record["series"] not in run.series:
         raise _damaged(path, number, f"nothing before it is of a series {record['series']!r}")
+    if event == "pair" and "round" in record:
+        before = run.rounds[record["series"], record["workload"], record["pair"]["boot"]]
+        if record["round"] != before + 1:
+            raise _damaged(path, number, f"round {record['round']} follows round {before}")
 
 
 def _damaged(path: Path, number: int, why: object) -> UnreadableError:

@@ -171,6 +171,7 @@ class _BeginRecord(_Record):
 class _PairRecord(_Record):
     series: str
     workload: str
+    round: NotRequired[int]  # of this task, from 1; journals of earlier commits have none
     pair: JournalPair
 
 

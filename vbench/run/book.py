@@ -144,10 +144,12 @@ class Book:
 
     def pair(self, task: Task, pair: Pair) -> None:
         """A pair was taken; the state has it already."""
+        taken = self.states[task.key[:2]].outcome.pairs
         self.note(
             "pair",
             series=task.series.label,
             workload=task.workload.info.name,
+            round=sum(each.boot == pair.boot for each in taken),
             pair={
                 **{each.name: getattr(pair, each.name) for each in dataclasses.fields(pair)},
                 "phases": to_json(pair.phases),
