@@ -122,20 +122,43 @@ def test_a_scenario_that_records_nothing_has_failed(run: Runs) -> None:
     assert item.reason == "boot 1: it took no sample: it never called `lab.record`"
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "float('nan')"])
-def test_what_is_no_duration_is_refused(run: Runs, seconds: str) -> None:
-    assert scenario(run, TWO.replace("record(1.5)", f"record({seconds})")) == 1
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("record(1.5)", "record(0)", "it took 0 s"),
+        ("record(1.5)", "record(-1)", "it took -1 s"),
+        ("record(1.5)", "record(1e9)", "it took 1000000000.0 s"),
+        ("record(1.5)", "record('soon')", "it took soon s"),
+        ("0.25", "float('nan')", "migration to downtime took nan s"),
+        ("0.25", "float('inf')", "migration to downtime took inf s"),
+        ("0.25", "-5", "migration to downtime took -5 s"),
+        ("0.25", "'soon'", "migration to downtime took soon s"),
+        ("0.25, Clock.GUEST", "0.25, 'sundial'", "by the clock sundial"),
+        ("140 + number", "'yes'", "sent_mib is yes"),
+        ("140 + number", "float('nan')", "sent_mib is nan"),
+        ("140 + number", "10**400", "sent_mib is 1000"),
+        ("140 + number", "None", "sent_mib is None"),
+        ("140 + number", "object()", "sent_mib is <object"),
+    ],
+)
+def test_what_is_no_figure_ends_the_scenario_and_not_the_run(
+    run: Runs, right: str, wrong: str, said: str
+) -> None:
+    """What results cannot hold made the journal unreadable."""
+    assert right in TWO
+    assert scenario(run, TWO.replace(right, wrong)) == 1
     (item,) = loading.load_all([run.out])[0].items
     assert item.pairs == ()
-
-
-@pytest.mark.parametrize("seconds", ["float('nan')", "float('inf')"])
-def test_a_phase_of_no_duration_ends_the_scenario_and_not_the_run(run: Runs, seconds: str) -> None:
-    assert scenario(run, TWO.replace("0.25", seconds)) == 1
-    (item,) = loading.load_all([run.out])[0].items
-    assert item.pairs == ()
-    assert "migration to downtime" in item.reason
+    assert said in item.reason
     recovery.read(run.out / JOURNAL_NAME)
+    failed = [json.loads(line) for line in (run.out / JOURNAL_NAME).read_text().splitlines()]
+    assert "-> " in next(each["failed"] for each in failed if each["event"] == "end")
+
+
+def test_whether_something_was_so_is_counted(run: Runs) -> None:
+    assert scenario(run, TWO.replace("140 + number", "number == 1")) == 0
+    (item,) = loading.load_all([run.out / JOURNAL_NAME])[0].items
+    assert [pair.counters["sent_mib"] for pair in item.pairs] == [0, 1]
 
 
 def test_a_quick_run_leaves_scenarios_out_unless_they_are_named(run: Runs) -> None:

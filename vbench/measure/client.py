@@ -70,12 +70,12 @@ class Asked:
 
     @property
     def lost_s(self) -> float:
-        """By how much the guest's monotonic clock fell behind ours."""
-        return self.elapsed_s - (self.last.monotonic_s - self.first.monotonic_s)
+        """By how much the guest's monotonic clock fell behind ours; 0 where it was ahead."""
+        return max(0.0, self.elapsed_s - (self.last.monotonic_s - self.first.monotonic_s))
 
     @property
     def lost_real_s(self) -> float:
-        return self.elapsed_s - (self.last.real_s - self.first.real_s)
+        return max(0.0, self.elapsed_s - (self.last.real_s - self.first.real_s))
 
     @property
     def ticks(self) -> int:

@@ -17,7 +17,7 @@ from vbench.hosts.remote import SshHost
 from vbench.measure.client import Client
 from vbench.measure.interference import PRESSURE, InterferenceMonitor
 from vbench.measure.load import Loaded, Requests, sleep, under_load
-from vbench.measure.recorder import Recorder, duration, phase_s
+from vbench.measure.recorder import Recorder, duration, figure, phase_s
 from vbench.measure.watcher import Watcher, bring_to_life
 from vbench.model import ImageFiles, Pair
 from vbench.records import Clock, NetworkPath, Phase
@@ -214,17 +214,25 @@ class Lab:
         """A phase of this round; None: it could not be timed, and is left out. Raises
         WorkloadError for what is no duration."""
         if seconds is not None:
-            if not math.isfinite(seconds):
-                raise WorkloadError(f"the scenario says {operation} to {phase} took {seconds} s")
-            self._phases.append(Phase(operation, phase, clock, max(0.0, seconds)))
+            says = f"the scenario says {operation} to {phase} took {seconds} s by the clock {clock}"
+            took_s = figure(seconds, says)
+            if took_s < 0 or clock not in tuple(Clock):
+                raise WorkloadError(
+                    says, remedy=f"give no less than 0 s, by one of {', '.join(Clock)}"
+                )
+            self._phases.append(Phase(str(operation), str(phase), Clock(clock), took_s))
 
     def took_all(self, phases: Sequence[Phase]) -> None:
         """Phases as a guest has them, but for those whose time is not known."""
         self._phases += [each for each in phases if math.isfinite(each.seconds)]
 
     def counted(self, **counts: float) -> None:
-        """What was counted in this round, with the unit in the name: `state_mib`."""
-        self._counts |= counts
+        """What was counted in this round, with the unit in the name: `state_mib`. Raises
+        WorkloadError for what is no number."""
+        for name, count in counts.items():
+            # whether something was so counts as 1 or 0
+            number = int(count) if isinstance(count, bool) else count
+            self._counts[name] = figure(number, f"the scenario says that {name} is {count}")
 
     def record(self, seconds: float, *, crowded: bool = False) -> None:
         """End this round: `seconds` is the figure that the scenario is about. `crowded`: that CPUs

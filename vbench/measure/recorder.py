@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ from vbench.contract.guest import Guest
 from vbench.errors import Unsupported, WorkloadError
 from vbench.measure.plan import Plan
 from vbench.model import Pair
+from vbench.results.typed import Duration, from_json
 
 
 @dataclass
@@ -41,11 +41,20 @@ class Recorder:
         self.on_pair(pair)
 
 
-def duration(seconds: float, whose: str) -> float:
+def duration(seconds: object, whose: str) -> float:
     """The seconds that `whose` code says it took. Raises WorkloadError for what is no duration."""
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise WorkloadError(f"the {whose} says it took {seconds} s")
-    return seconds
+    return figure(seconds, f"the {whose} says it took {seconds} s", Duration)
+
+
+def figure(value: object, says: str, shape: type = float) -> float:
+    """What a workload or scenario gives as a figure of that `shape`. Raises WorkloadError, which
+    `says` what it gave, for what results cannot hold."""
+    try:
+        return float(from_json(value, shape))
+    except (TypeError, ValueError) as error:  # JSON has no such value at all, or another is asked
+        raise WorkloadError(
+            says, evidence=f"it {error}", remedy="mend the workload: give a finite number"
+        ) from error
 
 
 def phase_s(guest: Guest, operation: str, phase: str) -> float:

@@ -34,7 +34,8 @@ class Observation:
 
     `wait_s` is the longest that a client waited for an answer, `gap_s` the longest between two
     ticks that came, `missing` how many never did. `lost_s`, `lost_real_s`: by how much the guest's
-    monotonic and real-time clock fell behind. `dirtied_mib_s`: memory touched.
+    monotonic and real-time clock fell behind, 0 where it was ahead.
+    `dirtied_mib_s`: memory touched.
     """
 
     elapsed_s: float
@@ -69,8 +70,8 @@ class Observation:
             ticks=values["ticks"],
             missing=values["missing"],
             gap_s=values["gap_ns"] / 1e9,
-            lost_s=host_s - values["monotonic_ns"] / 1e9,
-            lost_real_s=host_s - values["real_ns"] / 1e9,
+            lost_s=max(0.0, host_s - values["monotonic_ns"] / 1e9),
+            lost_real_s=max(0.0, host_s - values["real_ns"] / 1e9),
             dirtied_mib_s=values["pages"] * _PAGE / 2**20 / host_s if host_s > 0 else 0.0,
         )
 
