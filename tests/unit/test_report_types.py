@@ -14,12 +14,13 @@ from test_report_exits import event, judged
 from test_report_first import BARE, screen, table
 
 from vbench import report
-from vbench.model import HostFacts, Pair, Result, Status, Technique
+from vbench.model import HostFacts, Launch, Pair, Result, Status, Technique
 from vbench.records import (
     Access,
     Attestation,
     Clock,
     Declaration,
+    DeviceSettings,
     Hypervisor,
     HypervisorType,
     Installation,
@@ -116,6 +117,22 @@ def test_seconds_of_the_testbed_s_clock_are_marked() -> None:
                           time_base=TESTBED.time_base) for i in counted.items)  # fmt: skip
     row = table(screen(replace(counted, items=items)))[9]
     assert row[1] == "XEN — / — / 4.00†, a reboot"
+
+
+def test_seconds_to_a_first_command_stand_apart_by_how_guests_start() -> None:
+    def started(start: str, seconds: float, variant: str = "kvm") -> Launch:
+        phase = Phase("launch", "command", Clock.CLIENT, seconds)
+        return launch(variant, 0, phases=(phase,), device=DeviceSettings(start=start))
+
+    # the second one was launched for a workload with options of its own
+    both = started("PVH, vmlinux", 1.8), started("firmware, bzImage", 8.6, "kvm,firmware=on")
+    kvm = of_type("kvm", HYBRID, launches=both)
+    box = of_type("box", TWO, launches=(started("BIOS, ISO", 8.2, "box"),))
+    row = table(screen(kvm, box))[9]
+    assert row[2:] == ["KVM — / — / 1.80 (PVH) or 8.60 (firmware)", "BOX — / — / 8.20 (BIOS)"]
+    assert "Compare like starts" in screen(kvm, box)
+    assert "Compare like starts" not in screen(of_type("kvm", HYBRID, place=Place.MODULE))
+    assert "8.60 `kvm,firmware=on`<br><sub>by firmware, bzImage</sub>" in chapter(kvm, box)
 
 
 def test_what_the_introduction_says_twice_of_kvm_is_said_alike_everywhere() -> None:
@@ -249,18 +266,43 @@ def test_hypervisors_are_compared_on_one_machine_by_operation_and_event() -> Non
     assert "Task switch" not in rows  # nobody measured it
 
 
-def test_a_hypervisor_has_a_column_for_each_technique() -> None:
+def test_a_hypervisor_has_a_line_and_a_column_for_each_technique() -> None:
     made = of_type("xen", ONE)
     para = replace(made, variant="xen-pv", items=tuple(
         replace(i, variant="xen-pv", technique=Technique.PARA) for i in made.items))  # fmt: skip
+    cell = table(screen(made, para))[7][1]
+    assert re.fullmatch(r"XEN ×1\S+ / — / —<br>XEN, paravirtual ×1\S+ / — / —", cell)
     lines = chapter(made, para).splitlines()
     (head,) = (line for line in lines if line.startswith("| Operation or event"))
     columns = [cell.strip() for cell in head.split("|")[2:-1]]
     assert columns == ["XEN (type 1)<br>`xen`, ns", "XEN (type 1, paravirtual)<br>`xen-pv`, ns"]
 
 
+def test_hypervisors_are_compared_with_the_drivers_of_their_guests() -> None:
+    made = []
+    for name, kind, disk in (("kvm", HYBRID, "; disk virtio_blk"), ("box", TWO, "")):
+        seen = Attestation(f"{name}{disk}; network virtio_net")
+        made.append(of_type(name, kind, launches=(launch(name, 0, attestation=seen),)))
+    text = chapter(*made)
+    assert "| Driver of the disk in the guest, attested | virtio\\_blk | — |" in text
+    assert "| Driver of the network in the guest, attested | virtio\\_net | virtio\\_net |" in text
+
+
 def test_one_hypervisor_alone_is_compared_with_none() -> None:
     assert "The same work" not in chapter(of_type("kvm", HYBRID))
+
+
+def test_counts_of_each_hypervisor_are_told_with_interrupts_too() -> None:
+    grouped = [Pair(2e-7, 2e-7, boot, quantiles={"mean": (2e-7, 2.04e-7)}, equal=(0.99, 0.99))
+               for boot in (0, 1)]  # fmt: skip
+    one = item("cpu-prime", grouped, variant="xen", technique=Technique.HARDWARE,
+               host=TESTBED.identity, host_kind=TESTBED.kind,
+               time_base=TESTBED.time_base)  # fmt: skip
+    declared = Declaration(Hypervisor("Xen", "v", ONE, "s"))
+    text = chapter(result(one, host=TESTBED, declaration=declared))
+    assert "computing costs ×1.00 under Xen (2 % more with interrupts), counted" in text
+    assert "median groups" in text
+    assert "median groups" not in chapter(of_type("xen", ONE))
 
 
 # ---------------------------------------------------------------- claims

@@ -35,6 +35,20 @@ class Choice:
         return self.panel.launch(self.variant)
 
     @property
+    def backend(self) -> str:
+        return self.variant.partition(",")[0]
+
+    @property
+    def start(self) -> str:
+        """How its guest's kernel was started; empty where that was not recorded."""
+        return self.launch.device.start if self.launch is not None else ""
+
+    def device(self, kind: str) -> str:
+        """`disk ahci`: what was attested of the guest's "disk" or "network"; empty without it."""
+        parts = self.launch.attestation.summary.split("; ") if self.launch is not None else []
+        return next((part for part in parts if part.startswith(f"{kind} ")), "")
+
+    @property
     def technique(self) -> Technique:
         return next(t for t in Technique if self.variant in self.panel.variants(t))
 

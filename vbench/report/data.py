@@ -60,7 +60,7 @@ def _hypervisor(each: Measured) -> dict[str, Any]:
         "disk_mib": counted.disk_mib if counted else None,
         "not_counted": counted.reason if counted else "no packages are declared",
         "reboot": None if each.place is None else each.place is Place.BENEATH,
-        "first_command_s": statistics.median(timed[1]) if timed else None,
+        "first_command_s": timed.median_s if timed else None,
     }
 
 

@@ -71,7 +71,9 @@ def screen(gathered: Gathered, contents: str) -> list[Block]:
         *_next_steps(gathered),
         contents,
         types,
-        "<br>".join(filter(None, [types_table.HYBRID, _marks(types)])),
+        "<br>".join(
+            filter(None, [types_table.HYBRID, types_table.starts(gathered), _marks(types)])
+        ),
     ]
 
 

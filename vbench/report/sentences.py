@@ -82,7 +82,7 @@ def answer(gathered: Gathered) -> str:
         value = found.mean(of) if found else None
         if found is not None and value is not None:
             mark = f" {PART}" if found.lacking(of) else ""
-            how = cost(value, wall=found.panel.wall, besides=_interrupts(found, of))
+            how = cost(value, wall=found.panel.wall, besides=interrupts(found, of))
             text = f"{NAMES[technique]} ({code(found.variant)}{mark})", how
             (timed if found.panel.wall else counted).append(text)
         if found is None or not found.panel.wall:
@@ -102,7 +102,7 @@ def answer(gathered: Gathered) -> str:
     return " ".join(out)
 
 
-def _interrupts(choice: Choice, of: ReferenceSet) -> str:
+def interrupts(choice: Choice, of: ReferenceSet) -> str:
     """Counted: how the figure changes with the interrupts and housekeeping of both sides."""
     more = cells.means(measured(choice.panel, choice.variant, of))
     if choice.panel.wall or more is None:
@@ -141,7 +141,7 @@ def techniques(panel: Panel) -> str:
         found = choose([panel], technique, CPU)
         value = found.mean(COMPUTING) if found else None
         if found is not None and value is not None:
-            how = cost(value, wall=panel.wall, besides=_interrupts(found, COMPUTING))
+            how = cost(value, wall=panel.wall, besides=interrupts(found, COMPUTING))
             texts.append(f"under {code(found.variant)} computing {how}")
     if not texts:
         return "No workload of computing was measured here."

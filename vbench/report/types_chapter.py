@@ -3,12 +3,11 @@ what it costs on the same machine as the others."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from vbench.model import Technique
 from vbench.records import Place
-from vbench.report import cells, exits, hypervisors, units
+from vbench.report import cells, exits, hypervisors, sentences, units
 from vbench.report.choice import COUNTED, CPU, Choice, brief, choose, doubt
 from vbench.report.document import Block, Cell, Table
 from vbench.report.gather import Gathered, Panel
@@ -66,14 +65,25 @@ def _sentence(panels: Sequence[Panel], found: Sequence[Measured]) -> str:
     if panel is None:
         return text
     costs = [
-        f"{_ratio(value)} under {plain(e.kind.name)}"
+        f"{_ratio(value)} under {plain(e.kind.name)}{_with_interrupts(choice)}"
         for e in hypervisors.measured([panel])
         if (choice := e.best(panel)) is not None and (value := choice.mean(COMPUTING)) is not None
     ]
     if not costs:
         return text
-    clock = "" if panel.wall else ", counted in instructions"
-    return f"{text} On {code(panel.host.identity)} computing costs {', '.join(costs)}{clock}."
+    clock = "" if panel.wall else f", counted in instructions. {_MEDIANS}"
+    return f"{text} On {code(panel.host.identity)} computing costs {', '.join(costs)}{clock or '.'}"
+
+
+_MEDIANS = (
+    "Counted ratios are those of median groups of units, which no interrupt met; brackets have the "
+    "mean of all groups, with interrupts."
+)
+
+
+def _with_interrupts(choice: Choice) -> str:
+    more = sentences.interrupts(choice, COMPUTING)
+    return f" ({more})" if more else ""
 
 
 def _ratio(value: stats.Overhead) -> str:
@@ -163,11 +173,12 @@ def _access(gathered: Gathered, each: Measured) -> str:
 def _first_command(each: Measured) -> str:
     texts = []
     for wall in (True, False):
-        if (timed := each.first_command(wall=wall)) is not None:
-            choice, seconds = timed
-            of = (statistics.median(seconds), seconds[0], seconds[-1])
+        for timed in each.first_commands(wall=wall):
+            of = (timed.median_s, timed.seconds[0], timed.seconds[-1])
             mark = "" if wall else f" {COUNTED}"
-            texts.append(f"{units.spread([*map(number, of)])}{mark} {code(choice.variant)}")
+            start = f"<br>{small('by ' + plain(timed.start))}" if timed.start else ""
+            shown = f"{units.spread([*map(number, of)])}{mark} {code(timed.choice.variant)}{start}"
+            texts.append(shown)
     return "<br>".join(texts) or "not timed"
 
 
@@ -186,6 +197,9 @@ def _same_machine(panel: Panel) -> Table | None:
     if len(chosen) < 2:
         return None
     rows: list[list[Cell | units.Figures | str]] = []
+    for kind in ("disk", "network"):
+        drivers = (c.device(kind).removeprefix(f"{kind} ") or NOTHING for _, c in chosen)
+        rows.append([f"Driver of the {kind} in the guest, attested", *map(plain, drivers)])
     for title, workload in OPERATIONS:
         rows.append([title, *(_operation(panel, c.variant, workload) for _, c in chosen)])
     shadow = [_shadowed(panel, c) for _, c in chosen]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from vbench.model import HostKind, Technique
 from vbench.records import HypervisorType, Place
 from vbench.report import absolute, hypervisors
-from vbench.report.choice import COUNTED, Choice
+from vbench.report.choice import COUNTED, CPU, Choice, choose
 from vbench.report.document import Table
 from vbench.report.gather import Gathered, Panel
-from vbench.report.hypervisors import COLUMNS, Measured
+from vbench.report.hypervisors import COLUMNS, FirstCommand, Measured
 from vbench.results.formatting import NOTHING, code, number, plain
 
 _NOT_MEASURED = "not measured"
@@ -27,6 +26,11 @@ _PRODUCTS = ("ESXi, Hyper-V, Xen", "KVM", "VirtualBox, VMware Workstation and Fu
 HYBRID = (
     "The introduction calls KVM a hybrid (H3) and also names it among type 1 (H1). Here it has the "
     "column of the hybrid; the claims H1 and Q1 count it as type 1."
+)
+# Where several ways to start a guest stand beside each other.
+_STARTS = (
+    "In brackets behind the seconds: how the guest was started, where that was recorded. Compare "
+    "like starts: by BIOS or firmware a guest takes seconds before its kernel starts."
 )
 _PLACES = {
     Place.BENEATH: "beneath the host's kernel",
@@ -68,9 +72,18 @@ def _assisted_first(each: Measured) -> bool:
     return not each.ran or choice is None or choice.technique is not Technique.HARDWARE
 
 
+def starts(gathered: Gathered) -> str:
+    """What is in brackets behind the seconds, where there is anything."""
+    everybody = hypervisors.measured(gathered.panels)
+    timed = (
+        one for e in everybody for wall in (True, False) for one in e.first_commands(wall=wall)
+    )
+    return _STARTS if any(one.start for one in timed) else ""
+
+
 def _performance(common: Panel | None, found: Sequence[Measured]) -> str:
     """Of each on the machine that most were measured on, else wherever one was."""
-    chosen = [(e, c) for e in found if (c := (common and e.best(common)) or e.best()) is not None]
+    chosen = [(e, c) for e in found for c in _by_technique(common, e)]
     texts = [f"{plain(e.kind.name)}{hypervisors.how(c)} {_overheads(c)}" for e, c in chosen]
     measured = {each.kind.name for each, _ in chosen}
     texts += [
@@ -80,6 +93,17 @@ def _performance(common: Panel | None, found: Sequence[Measured]) -> str:
         and any(absolute.alone(choice.panel, choice.variant) for choice in each.of)
     ]
     return "<br>".join(texts) or _NOT_MEASURED
+
+
+def _by_technique(common: Panel | None, each: Measured) -> list[Choice]:
+    """What stands for a hypervisor by each of its techniques, hardware-assisted first."""
+    elsewhere = list({c.panel.number: c.panel for c in each.of}.values())
+    found = []
+    for technique in reversed(Technique):
+        places = ([common] if common else [], elsewhere)
+        of = (choose(panels, technique, CPU, hypervisor=each.kind.name) for panels in places)
+        found += list(filter(None, of))[:1]
+    return found
 
 
 def _overheads(choice: Choice) -> str:
@@ -110,19 +134,28 @@ def _effort(each: Measured, access: str) -> str:
     counted = each.installation
     packages = counted.packages if counted is not None else None
     size = counted.disk_mib if counted is not None else None
-    timed = each.first_command()
-    first = timed or each.first_command(wall=False)
-    if packages is None and size is None and first is None:
+    timed = each.first_commands()
+    first = timed or each.first_commands(wall=False)
+    if packages is None and size is None and not first:
         return ""
     texts = [
         NOTHING if packages is None else str(packages),
         NOTHING if size is None else number(size),
-        NOTHING if first is None else number(statistics.median(first[1])),
+        _first(first, "" if timed else COUNTED),
     ]
-    mark = COUNTED if first is not timed else ""
     takes = ["a reboot"] if each.place is Place.BENEATH else []
     takes += [f"launched by {access}"] if access else []
-    return ", ".join([f"{plain(each.kind.name)} {' / '.join(texts)}{mark}", *takes])
+    return ", ".join([f"{plain(each.kind.name)} {' / '.join(texts)}", *takes])
+
+
+def _first(of: Sequence[FirstCommand], mark: str) -> str:
+    """`1.81 (PVH) or 8.65 (firmware)`: seconds by each way to start a guest."""
+    texts = (
+        f"{number(each.median_s)}{mark}"
+        + (f" ({plain(each.start.partition(',')[0])})" if each.start else "")
+        for each in of
+    )
+    return " or ".join(texts) or NOTHING
 
 
 def _products(stated: str, found: Sequence[Measured]) -> str:
