@@ -177,12 +177,14 @@ def test_technology_is_attested() -> None:
 
 
 def test_evidence_from_the_guest() -> None:
-    seen = Observed("6.1.0-37-amd64", clocksource="kvm-clock", cpuid_hypervisor=True)
+    seen = Observed("6.1.0-37-amd64", clocksource="kvm-clock", cpuid_hypervisor=True,
+                    hypervisor="KVM")  # fmt: skip
     made = result(item("a", pairs(1.0)), launches=(launch("tcg", 0, observed=seen),))
     shown = cell(markdown(made), TECHNIQUES, "**Guest OS modification**", 1)
     assert (
         "observed in `tcg`: 6.1.0-37-amd64 booted; CPUID hypervisor bit yes; clocksource" in shown
     )
+    assert "clocksource kvm-clock; hypervisor interface KVM<" in shown
 
 
 def test_host_cpu_per_operation() -> None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sample_results import TESTBED, full_run, item, pairs, result
+from sample_results import TESTBED, full_run, item, launch, pairs, result
 from test_report_exits import kvm_result
 
 from vbench import report
 from vbench.model import Item, Pair, Result, Technique, TimeBase
-from vbench.records import Declaration, Hypervisor, HypervisorType
+from vbench.records import Attestation, Declaration, Hypervisor, HypervisorType
 from vbench.report import attribution
 from vbench.report.gather import gather
 from vbench.results.formatting import number
@@ -48,6 +48,12 @@ def test_an_application_finds_its_kinds_of_work_and_the_dearest() -> None:
         "- KVM, translating `a` costs most in small disk operations (×5.00) and least in computing"
         in text
     )
+
+
+def test_the_dearest_disk_operation_names_the_driver_it_went_through() -> None:
+    seen = launch("a", 0, attestation=Attestation("QEMU; disk ahci; network e1000"))
+    made = replace(timed("a", computing=2.0, disk=5.0), launches=(seen,))
+    assert "small disk operations in KVM, translating `a` (×5.00, disk ahci)." in answers(made)
 
 
 def test_time_and_counts_are_never_ranked_together() -> None:
@@ -102,6 +108,12 @@ def test_the_cheapest_is_that_of_the_work_that_all_of_them_measured() -> None:
     assert "the cheapest is `b` for computing ×1.03‡" in text
     text = answers(one("a", cpu_prime=2.0, cpu_sha256=8.0), one("b", cpu_prime=3.0))
     assert "the cheapest is `a` for computing ×2.00‡ in what all measured" in text
+    # the less in the mean, but nine times as much in one of two
+    text = answers(
+        one("a", cpu_prime=1.0, cpu_sha256=9.0), one("b", cpu_prime=20.0, cpu_sha256=2.0)
+    )
+    assert "the cheapest is" not in text.partition("**What should I use")[2]
+    assert "do not decide which is cheapest for computing (`a`, `b`): they overlap, or each" in text
 
 
 def test_what_ran_one_boot_is_ranked_with_nothing_and_named() -> None:

@@ -247,7 +247,8 @@ def _observations(launch: Launch) -> str:
         "/sys/hypervisor": observed.sys_hypervisor,
         "CPUID hypervisor bit": bit,
         "clocksource": observed.clocksource,
-        "hypervisor": "none detected" if observed.hypervisor == "" else observed.hypervisor or "",
+        # not who it is: some hypervisors show the interface of another one
+        "hypervisor interface": "none" if observed.hypervisor == "" else observed.hypervisor or "",
     }
     parts = [f"{name} {value}" for name, value in texts.items() if value.strip()]
     return plain("; ".join([f"{observed.kernel} booted", *parts]))

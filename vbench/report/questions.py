@@ -27,6 +27,7 @@ from vbench.report.reference import (
     DISK_OPERATIONS,
     NETWORK_OPERATIONS,
     SYSTEM_CALLS,
+    ReferenceSet,
 )
 from vbench.report.sentences import NAMES, cheapest_of
 from vbench.results import stats
@@ -94,7 +95,7 @@ def _one_boot(choice: Choice) -> bool:
 
 def _ends(chosen: Sequence[Choice], base: str) -> list[str]:
     found = [
-        (value, f"{_WORK[of]} in {_marked(each)} ({brief(value.ratio)})")
+        (value, f"{_WORK[of]} in {_marked(each)} ({brief(value.ratio)}{_device(each, of)})")
         for each in chosen
         for of in _WORK
         if (value := each.mean(of)) is not None and not stats.undecided(value)
@@ -111,6 +112,12 @@ def _ends(chosen: Sequence[Choice], base: str) -> list[str]:
         alike = sum(not parted(value, other) for other, _ in found) - 1
         texts.append(text + (f", and {alike} more may be as {word}" if alike else ""))
     return [f"{base} the cheapest is {texts[0]}; the most expensive is {texts[1]}."]
+
+
+def _device(choice: Choice, of: ReferenceSet) -> str:
+    """`, disk ahci`: what small operations go through, which is most of what they cost."""
+    device = choice.device(of.category) if of in (DISK_OPERATIONS, NETWORK_OPERATIONS) else ""
+    return f", {plain(device)}" if device else ""
 
 
 def _database(gathered: Gathered, programs: Sequence[Choice]) -> str:
@@ -310,6 +317,14 @@ def _disturbed(panel: Panel) -> str:
     return f"{text}, {len(always)} in every round" if always else text
 
 
+def _unlike(panel: Panel, of: ReferenceSet) -> bool:
+    """Whether some variant measured more of a set than all did."""
+    return any(
+        len(reference.measured(panel, variant, of)) > len(common)
+        for variant, common in sentences.shared(panel, of).items()
+    )
+
+
 def _advice(gathered: Gathered) -> list[Block]:
     """The cheapest variant for each kind of work, of those that the clock timed; where intervals do
     not tell it, all that may be."""
@@ -324,7 +339,7 @@ def _advice(gathered: Gathered) -> list[Block]:
                 whole = Choice(panel, variant)
                 part = PART if whole.lacking(of) else ""
                 text = f"{work} {brief(value.ratio)}{part}{doubt(value)}"
-                if (mean := whole.mean(of)) and mean.ratio != value.ratio:
+                if _unlike(panel, of):
                     text += " in what all measured"  # the tables have the mean of all that it did
                 cheapest.setdefault(variant, []).append(text)
             elif found:
@@ -336,7 +351,10 @@ def _advice(gathered: Gathered) -> list[Block]:
             texts.append(f"{where}, {which} {each}.")
         if open_:
             start = "The intervals" if cheapest else f"{where}, the intervals"
-            texts.append(f"{start} do not decide which is cheapest for {'; '.join(open_)}.")
+            texts.append(
+                f"{start} do not decide which is cheapest for {'; '.join(open_)}: they overlap, or "
+                "each is cheaper in one workload."
+            )
     if not any(p.wall and p.variants(Technique.HARDWARE) for p in gathered.panels):
         best = choose(gathered.panels, Technique.HARDWARE, CPU)
         costs = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from vbench.model import Technique
+from vbench.model import Item, Technique
 from vbench.report import absolute, cells
 from vbench.report.choice import CPU, PART, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
@@ -184,23 +185,50 @@ def undecided(panel: Panel, of: ReferenceSet) -> list[str]:
 
 
 def cheapest_of(panel: Panel, of: ReferenceSet) -> list[tuple[stats.Overhead, str]]:
-    """The variant that costs least, with all whose intervals overlap with its own, cheapest
-    first; empty where all are undecided. Means are over the workloads that all variants measured,
-    because means over different workloads cannot be compared."""
-    items = {v: {item.workload: item for item in measured(panel, v, of)} for v in panel.variants()}
-    items = {variant: each for variant, each in items.items() if each}
-    common = set.intersection(*map(set, items.values())) if items else set()
-    means = []
-    for variant, each in items.items():
-        shared = [item for name, item in each.items() if name in common]
-        if found := stats.geometric_mean(shared):
-            means.append((found.overhead, variant))
-    means.sort(key=lambda each: each[0].ratio)
+    """The variant that costs least, with all that may cost less: their intervals overlap with its
+    own, or a workload surely costs less under them. Cheapest first; empty where all are undecided.
+    Means are over the workloads that all variants measured, because means over different workloads
+    cannot be compared."""
+    items = shared(panel, of)
+    means = sorted(
+        (
+            (mean.overhead, variant)
+            for variant, each in items.items()
+            if (mean := stats.geometric_mean(each)) is not None
+        ),
+        key=lambda each: each[0].ratio,
+    )
     known = [each for each in means if not stats.undecided(each[0])]
     if not known:
         return []
     best = known[0]
-    return [each for each in means if each is best or not parted(each[0], best[0])]
+    return [
+        each
+        for each in means
+        if each is best
+        or not parted(each[0], best[0])
+        or _cheaper_in_one(panel, items[each[1]], items[best[1]])
+    ]
+
+
+def shared(panel: Panel, of: ReferenceSet) -> dict[str, list[Item]]:
+    """By variant, the items of those workloads that all variants measured that have any."""
+    items = {v: {item.workload: item for item in measured(panel, v, of)} for v in panel.variants()}
+    items = {variant: each for variant, each in items.items() if each}
+    common = set.intersection(*map(set, items.values())) if items else set()
+    return {
+        variant: [item for name, item in each.items() if name in common]
+        for variant, each in items.items()
+    }
+
+
+def _cheaper_in_one(panel: Panel, others: Sequence[Item], best: Sequence[Item]) -> bool:
+    """Whether a workload costs surely less than under what is best in the mean."""
+    for one, other in zip(best, others, strict=True):
+        a, b = panel.overheads[one.name], panel.overheads[other.name]
+        if b.ratio < a.ratio and parted(a, b):
+            return True
+    return False
 
 
 def _means(panel: Panel, of: ReferenceSet) -> list[tuple[str, stats.Overhead]]:
