@@ -69,25 +69,16 @@ def test_the_table_of_types_is_the_introduction_s() -> None:
     xen = of_type("xen", ONE, place=Place.BENEATH)
     kvm = of_type("kvm", HYBRID, place=Place.MODULE, module="kvm_amd")
     rows = table(screen(xen, kvm, of_type("box", TWO, 1.4)))[6:]
-    assert [row[0] for row in rows] == [
-        f"**{name}**"
-        for name in ("Installation",
-                     "Performance: computing / memory / system calls, guest ÷ native",
-                     "Primary use",
-                     "Management complexity: packages / MiB / s from launch to first command; "
-                     "what it takes",
-                     "Key products")
-    ]  # fmt: skip
+    names = ("Installation", "Performance: computing / memory / system calls, guest ÷ native",
+             "Primary use", "Management complexity: packages / MiB / s from launch to first "
+             "command; what it takes", "Key products")  # fmt: skip
+    assert [row[0] for row in rows] == [f"**{name}**" for name in names]
     install, performance, _, effort, products = rows
     assert install[1] == "directly on hardware; XEN: beneath the host's kernel"
     assert install[2].endswith("KVM: module `kvm_amd`")
     assert install[3] == "on top of a host OS"  # nobody saw where it is
     assert [cell[:6] for cell in performance[1:]] == ["XEN ×1", "KVM ×1", "BOX ×1"]
-    assert effort[1:] == [
-        "XEN — / — / 4.00, a reboot",
-        "KVM — / — / 4.00",
-        "not measured",
-    ]
+    assert effort[1:] == ["XEN — / — / 4.00, a reboot", "KVM — / — / 4.00", "not measured"]
     assert products[1].endswith("measured here: XEN")
 
 
@@ -311,6 +302,8 @@ def test_counts_of_each_hypervisor_are_told_with_interrupts_too() -> None:
 def test_types_are_compared_by_one_technique_only() -> None:
     xen, box = of_type("xen", ONE, 1.02), of_type("box", TWO, 1.4)
     assert judged(xen, box)["Q1"][2] == "confirmed"
+    assert judged(xen, box)["Q1"][3].startswith("over cpu-prime: overhead of `xen` is ")
+    assert "measured: only BOX; the use for desktops is stated" in judged(xen, box)["H2"][3]
     assert judged(of_type("kvm", HYBRID, 1.02), box)["Q1"][2] == "confirmed"  # counted as type 1
     assert judged(of_type("xen", ONE, 1.9), box)["Q1"][2] == "refuted"
     once = tuple(replace(i, pairs=tuple(p for p in i.pairs if p.boot == 0)) for i in box.items)
@@ -373,6 +366,16 @@ def test_a_hybrid_is_as_fast_as_one_type_and_as_convenient_as_the_other() -> Non
         box = of_type("box", TWO, installation=installed(70, 100.0))
         return judged(xen, kvm, box)["Q2"][2]
 
+    def against(*others: Result) -> list[str]:
+        kvm = of_type("kvm", HYBRID, place=Place.MODULE, installation=installed(60, 90.0))
+        return judged(xen, kvm, *others)["Q2"][2:4]
+
+    large = of_type("box", TWO, installation=installed(70, 100.0))
+    small = of_type("uml", TWO, 7.0, technique=Technique.PARA, installation=installed(1, 9.0))
+    assert against(large, small)[0] == "confirmed"
+    assert "UML 1 package of 9.00 MiB (Debian bookworm) (by another" in against(large, small)[1]
+    assert against(small)[0] == "inconclusive"  # no type 2 is of its technique
+    assert against(large, of_type("b", TWO, installation=installed(1, 80.0)))[0] == "refuted"
     assert q2(1.02, 90.0) == "confirmed"
     assert q2(1.5, 90.0) == "refuted"
     assert q2(1.02, 200.0) == "refuted"
