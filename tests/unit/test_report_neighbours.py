@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from test_report_exits import judged
@@ -12,6 +13,7 @@ from vbench import report
 from vbench.model import Item, Pair
 from vbench.records import Clock, Phase
 from vbench.report import consolidation
+from vbench.report.gather import gather
 from vbench.results.formatting import TIMES
 
 
@@ -85,6 +87,15 @@ def test_the_curve_is_a_table_and_a_plot() -> None:
     curve = consolidation.curve(item, consolidation.GUESTS)
     assert curve is not None
     assert (curve.kept.count, curve.lost and curve.lost.count) == (2, 3)
+    (panel,) = gather([gathered(item)]).panels
+    drawn = consolidation.plot(panel) or ""
+    assert drawn.count("too slow") == 1
+    assert "3, host 66.0 % busy, too slow" in drawn
+    assert drawn.count('class="ref"') == 1  # the limit
+    (one,) = gathered(item).launches
+    own = replace(one, id="own", variant="tcg,pin=off")
+    made = replace(gathered(replace(item, launches=("own",))), launches=(one, own))
+    assert "Its guests are `tcg,pin=off`." in report.render([made], plots_dir=None).markdown
 
 
 KSM = {"ksm: guests": 2, "ksm: scans": 3, "ksm: pss_before_mib": 300, "ksm: pss_mib": 120}

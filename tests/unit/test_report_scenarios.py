@@ -11,6 +11,8 @@ from test_report_exits import judged
 from vbench import report
 from vbench.model import Item, Pair, Result, Statistic, TimeBase
 from vbench.records import Clock, Phase
+from vbench.report import scenarios
+from vbench.workloads import scenario_migration
 
 BARE = replace(LOCAL, facts={**LOCAL.facts, "virtualization": "none"})
 
@@ -55,6 +57,15 @@ def test_what_was_not_done_is_not_judged() -> None:
     assert "no guest was saved or migrated" in w4(item("cpu-prime"))[0]
 
 
+def test_restored_guests_answered_after_a_range() -> None:
+    one = scenario("snapshot", snapshot())
+    slow = replace(snapshot(), phases=(Phase("restore", "answer", Clock.CLIENT, 0.7),))
+    other = replace(scenario("snapshot", slow), variant="b")
+    text = report.render([gathered(one), replace(gathered(other), variant="b")], plots_dir=None)
+    assert "A restored guest answered after 500 ms (`tcg`) to 700 ms (`b`)." in text.markdown
+    assert "count from the start of the restore" in text.markdown
+
+
 def test_recovery_is_confirmed_where_memory_and_connection_go_on() -> None:
     verdict, number = w4(scenario("snapshot", snapshot()))
     assert verdict == "confirmed"
@@ -90,12 +101,18 @@ def test_a_migration_that_never_ends_is_no_downtime() -> None:
     assert w4(calm, scenario("migration", never, name="y"))[0] == "confirmed"
     text = report.render([gathered(calm, scenario("migration", never, name="y"))], plots_dir=None)
     assert "does not converge: 149 MiB left" in text.markdown
+    assert "moved in migration-x (`tcg`), with up to 50.0 ms" in text.markdown
+    assert "; they were given up in migration-y (`tcg`)." in text.markdown
+    evidence = w4(calm, scenario("migration", never, name="y"))[1]
+    assert evidence.endswith("migration-y on `tcg` was given up: it does not converge")
 
 
 def test_a_guest_that_did_not_survive_is_told_with_the_reason() -> None:
     dead = scenario("migration", migration(0.05, survived=0.0))
     text = report.render([gathered(replace(dead, reason="BUG: x"))], plots_dir=None).markdown
     assert "**the guest did not survive**: BUG: x" in text
+    assert "They died in migration-x (`tcg`)." in text
+    assert "Downtime, by the hypervisor" not in text  # a dead guest has none
 
 
 def test_downtime_stands_there_by_three_clocks_with_its_limits() -> None:
@@ -108,7 +125,10 @@ def test_downtime_stands_there_by_three_clocks_with_its_limits() -> None:
     assert "Client's wait, ms" in section
     assert "| 70.0 (50.0 to 90.0) |" in section
     assert "| 36.0 |" in section
-    assert section.strip().startswith("1 of 1 kind of migration ended well, with up to 90.0 ms in ")
+    told = "Migrated guests moved in migration-x (`tcg`), with up to 90.0 ms in which a client"
+    assert section.strip().startswith(told)
+    assert f"may send {scenarios.STREAM_MIB_S} MiB/s at most" in section
+    assert scenario_migration._TERMS.bandwidth_mib_s == scenarios.STREAM_MIB_S
     assert "No network lies between them" in section
     assert "consolidation by `vbench run --workload 'consolidation*'`" in section
 

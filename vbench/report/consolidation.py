@@ -103,7 +103,8 @@ def blocks(panel: Panel) -> list[Block]:
         guests, native = curve(item, GUESTS), curve(item, NATIVELY)
         if guests is None:
             continue
-        found.append(f"**Consolidation**, {code(item.variant)}. {_sentence(item, guests, native)}")
+        text = _launched(panel, item) + _sentence(item, guests, native)
+        found.append(f"**Consolidation**, {code(item.variant)}. {text}")
         found.append(_table(panel, guests, native))
     return found
 
@@ -131,6 +132,13 @@ def _sentence(item: Item, guests: Curve, native: Curve | None) -> str:
         "hypervisor's process, with its share of what it has in common with others (PSS)."
         f"{_ksm(item)}"
     )
+
+
+def _launched(panel: Panel, item: Item) -> str:
+    """With what options its guests were launched, where the workload has its own."""
+    variants = {one.variant for one in panel.launches if one.id in item.launches}
+    others = sorted(variants - {item.variant})
+    return f"Its guests are {', '.join(map(code, others))}. " if others else ""
 
 
 def _load(guests: Curve, native: Curve | None) -> str:
@@ -204,15 +212,15 @@ def _table(panel: Panel, guests: Curve, native: Curve | None) -> Table:
     headings = [
         "Guests",
         "Host busy, %",
-        "CPU of each, %",
+        "CPU of each, % of one CPU",
         "Response, median",
         "95th percentile",
         "99th",
         "99th to one guest's",
         "Missed, %",
         "Memory of each, MiB",
-        "CPU used by others, %",
-        "Natively: CPU of each, %",
+        "CPU used by others, % of the host's",
+        "Natively: CPU of each, % of one CPU",
         "median",
         "99th",
     ]
@@ -227,11 +235,14 @@ def plot(panel: Panel) -> str | None:
     """Response time by the number of guests, and natively; None where it was not measured."""
     legend: list[str] = []
     rows: list[Row] = []
+    limits: list[float] = []  # in ms
     for item in measured(panel, KIND):
         curves = [(who, found) for who in (GUESTS, NATIVELY) if (found := curve(item, who))]
         if not curves:
             continue
         rows.append(Row(item.variant))
+        guests = curves[0][1]
+        limits.append(1000 * guests.limit * guests.points[0].p99_s)
         for point in curves[0][1].points:
             dots = []
             for who, found in curves:
@@ -240,10 +251,16 @@ def plot(panel: Panel) -> str | None:
                 for each in found.points:
                     if each.count == point.count:
                         dots.append(_dot(legend.index(who), who, each))
-            rows.append(Row(f"{point.count}, host {number(point.busy)} % busy", tuple(dots)))
+            late = ", too slow" if point is guests.lost else ""
+            rows.append(Row(f"{point.count}, host {number(point.busy)} % busy{late}", tuple(dots)))
     if not rows:
         return None
-    axis = Axis("response time in ms, log scale; mark: median; bar: to the 99th percentile", True)
+    axis = Axis(
+        "response time in ms, log scale; mark: median; bar: to the 99th percentile; "
+        "dashed: its limit",
+        True,
+        lines=tuple((limit, False) for limit in limits),
+    )
     return dot_plot("Consolidation: response time by the number of guests", axis, rows, legend)
 
 

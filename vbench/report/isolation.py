@@ -159,7 +159,9 @@ def _how(item: Item) -> str:
     return (
         "How many times as long a guest's work takes beside a disruptor in another guest. The "
         "CPUs of both are the same one where guests are pinned, as by default: a fair share of it "
-        f"is {TIMES}2. {beside}{ended}"
+        f"is {TIMES}2. That work only computes and makes system calls, so floods of disk and "
+        "network show how the CPU is shared, and nothing about shared input and output. "
+        f"{beside}{ended}"
     )
 
 

@@ -51,7 +51,14 @@ def snapshots_and_migration(panel: Panel) -> Finding | str:
     """W4: recovery by snapshots, and migration without downtime, by the client's clock."""
     parts = [_recovery(panel, item) for item in measured(panel, SNAPSHOT)]
     parts += [part for item in measured(panel, MIGRATION) if (part := _migration(panel, item))]
-    return Finding(tuple(parts)) if parts else "no guest was saved or migrated"
+    given_up = [
+        f"{plain(item.workload)} on {code(item.variant)} was given up: it does not converge"
+        for item in measured(panel, MIGRATION)
+        if 0 in counts(item, "converged") and 0 not in counts(item, "survived")
+    ]
+    if not parts:
+        return "no guest was saved or migrated"
+    return Finding(tuple(parts), beside="; ".join(given_up))
 
 
 def _recovery(panel: Panel, item: Item) -> Part:

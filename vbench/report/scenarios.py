@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vbench.model import SCENARIOS, Item, Status
+from vbench.model import SCENARIOS, Item, Status, TimeBase
 from vbench.records import Clock
 from vbench.report import units
 from vbench.report.document import Block, Cell
 from vbench.report.gather import Panel
-from vbench.results.formatting import NOTHING, code, duration, number, plain, plural
+from vbench.results.formatting import NOTHING, code, duration, number, plain
 
 TITLE = "Why virtualization matters"
 PROVISIONING, SNAPSHOT, MIGRATION = SCENARIOS[:3]
@@ -41,6 +41,16 @@ _TWO_HOSTS = (
     "*Connected anew* is from the client's last question there to an answer through the other host."
 )
 
+# What the shipped workloads allow a migration: see workloads/scenario_migration.py.
+STREAM_MIB_S = 128
+_STREAM = (
+    f"A migration may send {STREAM_MIB_S} MiB/s at most, as over a network of 1 Gbit/s. So a guest "
+    "that touches more than that never converges, on any hypervisor."
+)
+_RESTORED = (
+    "The columns from *Restored* on count from the start of the restore. *Read* is how long the "
+    "guest took to look at each page once."
+)
 _NOT_EXACT = (
     "None of these figures is an exact count. Guests, hypervisors and clients wait for each other "
     "here, and for what drives them from outside of the testbed. Waiting passes as on the wall."
@@ -64,6 +74,17 @@ def seconds(item: Item, operation: str, phase: str, clock: Clock | None = None) 
         for pair in item.pairs
         for each in pair.phases
         if (each.operation, each.phase) == (operation, phase) and clock in (None, each.clock)
+    ]
+
+
+def _stopped(item: Item) -> list[float]:
+    """The downtimes by the hypervisor's clock, of guests that went on."""
+    return [
+        each.seconds
+        for pair in item.pairs
+        for each in pair.phases
+        if (each.operation, each.phase) == ("migration", "downtime")
+        and pair.counters.get("survived", 1)
     ]
 
 
@@ -98,8 +119,12 @@ class _Column:
 
 
 def _timed(heading: str, operation: str, phase: str, clock: Clock | None = None) -> _Column:
+    return _seconds(heading, lambda item: seconds(item, operation, phase, clock))
+
+
+def _seconds(heading: str, of: Callable[[Item], list[float]]) -> _Column:
     def cell(panel: Panel, item: Item) -> units.Figures | str:
-        values = seconds(item, operation, phase, clock)
+        values = of(item)
         if not values:
             return NOTHING
         scale = units.SECONDS if panel.wall else units.MILLIONS
@@ -186,7 +211,7 @@ _COLUMNS: dict[str, tuple[_Column, ...]] = {
         _timed("In all", "migration", "total"),
         _counted("Sent, MiB", "sent_mib"),
         _counted("Rounds of copying", "rounds"),
-        _timed("Downtime, by the hypervisor", "migration", "downtime", _HYPERVISOR),
+        _seconds("Downtime, by the hypervisor", _stopped),
         _timed("Tick gap", "migration", "tick gap"),
         _timed("Tick gap before", "before", "tick gap"),
         _timed("Client's wait", "migration", "longest wait"),
@@ -202,26 +227,48 @@ def sentence(panel: Panel) -> str:
     """What was found of these three kinds, in a sentence; empty where none was measured."""
     base = panel.host.time_base
     texts = []
-    first = _each(panel, PROVISIONING, "launch", "command")
-    if first:
-        quick, slow = first[0], first[-1]
-        text = f"a new guest ran its first command after {duration(quick[0], base)} ({quick[1]})"
-        if slow[1] != quick[1]:
-            text += f" to {duration(slow[0], base)} ({slow[1]})"
-        texts.append(text)
+    if first := _each(panel, PROVISIONING, "launch", "command"):
+        texts.append(f"a new guest ran its first command after {_ends(first, base)}")
     if answered := _each(panel, SNAPSHOT, "restore", "answer"):
-        texts.append(f"a restored guest answered after {duration(answered[-1][0], base)}")
-    moved = measured(panel, MIGRATION)
-    if moved:
-        well = [item for item in moved if item_ended(item)]
-        texts.append(f"{len(well)} of {plural(len(moved), 'kind')} of migration ended well")
-        if waits := [max(found) for i in well if (found := seconds(i, *_WAIT))]:
-            texts[-1] += f", with up to {duration(max(waits), base)} in which a client waited"
+        texts.append(f"a restored guest answered after {_ends(answered, base)}")
+    texts += _outcomes(panel)
     text = "; ".join(texts)
     return f"{text[0].upper()}{text[1:].removesuffix('.')}." if text else ""
 
 
 _WAIT = ("migration", "longest wait")
+
+
+def _ends(found: Sequence[tuple[float, str]], base: TimeBase) -> str:
+    """The quickest and the slowest, with their variants."""
+    quick, slow = found[0], found[-1]
+    text = f"{duration(quick[0], base)} ({quick[1]})"
+    return text if slow == quick else f"{text} to {duration(slow[0], base)} ({slow[1]})"
+
+
+def _outcomes(panel: Panel) -> list[str]:
+    """A part of a sentence for each way in which migrations ended."""
+    moved = measured(panel, MIGRATION)
+    well = [item for item in moved if item_ended(item)]
+    died = [item for item in moved if 0 in counts(item, "survived")]
+    stuck = [item for item in moved if 0 in counts(item, "converged") and item not in died]
+    lost = [item for item in moved if item not in (*well, *died, *stuck)]
+    texts = [f"migrated guests moved in {_those(well)}"] if well else []
+    if waits := [max(found) for i in well if (found := seconds(i, *_WAIT))]:
+        texts[-1] += f", with up to {duration(max(waits), panel.host.time_base)} "
+        texts[-1] += "in which a client waited"
+    texts += [f"they died in {_those(died)}"] if died else []
+    texts += [f"they were given up in {_those(stuck)}"] if stuck else []
+    texts += [f"they lost memory in {_those(lost)}"] if lost else []
+    return texts
+
+
+def _those(items: Sequence[Item]) -> str:
+    """Each scenario with its variants."""
+    found: dict[str, list[str]] = {}
+    for item in items:
+        found.setdefault(plain(item.workload), []).append(code(item.variant))
+    return ", ".join(f"{name} ({', '.join(variants)})" for name, variants in found.items())
 
 
 def item_ended(item: Item) -> bool:
@@ -252,7 +299,8 @@ def tables(panel: Panel) -> list[Block]:
     moved = measured(panel, MIGRATION)
     here = [item for item in moved if not seconds(item, *ANEW)]
     texts += [_TICKS] if here or measured(panel, SNAPSHOT) else []
-    texts += [_CLOCKS] if moved else []
+    texts += [_RESTORED] if measured(panel, SNAPSHOT) else []
+    texts += [_CLOCKS, _STREAM] if moved else []
     texts += [_ONE_HOST] if here else []
     texts += [_TWO_HOSTS] if len(here) < len(moved) else []
     texts += [] if panel.wall else [_NOT_EXACT]
