@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vbench.errors import StoreError
+from vbench.results import recovery
 from vbench.results.journal import JOURNAL_NAME, Journal, write_atomic
 
 
@@ -89,10 +90,19 @@ def test_torn_last_line_is_passed_over_and_not_glued_to_the_next(tmp_path: Path)
 
 def test_damage_in_the_middle_of_a_journal_is_an_error(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_NAME).write_bytes(b'{"ev\n{"event": "item"}\n')
-    with pytest.raises(StoreError, match="line 1"):
+    with pytest.raises(StoreError, match="line 1") as caught:
         Journal.read(tmp_path)
+    assert "else measure anew" in caught.value.remedy
     with pytest.raises(StoreError, match="cannot be read"):
         Journal.read(tmp_path / "none")
+
+
+@pytest.mark.parametrize("cut", ["", '{"event": "ru'])
+def test_a_journal_without_a_line_is_not_called_old(tmp_path: Path, cut: str) -> None:
+    (tmp_path / JOURNAL_NAME).write_text(cut)
+    with pytest.raises(StoreError, match="has no whole line") as caught:
+        recovery.read(tmp_path / JOURNAL_NAME)
+    assert caught.value.remedy == "measure anew"
 
 
 def test_full_disk_leaves_no_half_line_in_the_journal(

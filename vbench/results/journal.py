@@ -122,7 +122,10 @@ class Journal:
                 if not isinstance(record, dict) or not isinstance(record.get("event"), str):
                     raise ValueError("it is no record of a journal: it has no text `event`")
             except (ValueError, RecursionError) as error:
-                raise UnreadableError(f"{path}, line {number}: {error}") from error
+                raise UnreadableError(
+                    f"{path}, line {number}: {error}",
+                    remedy="the run's result files may be whole; else measure anew",
+                ) from error
             records.append(record)
         return records
 

@@ -140,7 +140,12 @@ class Recovered:
 def read(path: Path) -> Recovered:
     """Raises UnreadableError if the journal cannot be read, or is damaged."""
     lines = Journal.read(path)
-    if not lines or lines[0]["event"] != "run":
+    if not lines:
+        raise UnreadableError(
+            f"{path} has no whole line: the run ended before its first, or the file is cut",
+            remedy="measure anew",
+        )
+    if lines[0]["event"] != "run":
         raise UnreadableError(
             f"{path} is of an older vbench, which wrote no journal that can be read back",
             remedy="read its result files",
