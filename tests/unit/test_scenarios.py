@@ -93,6 +93,17 @@ def test_what_a_guest_cannot_do_is_unsupported_with_the_reason(run: Runs) -> Non
     assert run.guests.closed == run.guests.made
 
 
+def test_what_a_user_can_do_about_an_unsupported_scenario_is_in_its_reason(run: Runs) -> None:
+    text = 'def scenario_migration_x(lab):\n    """Says."""\n    lab.elsewhere()\n'
+    assert scenario(run, text) == 0
+    (item,) = loading.load_all([run.out])[0].items
+    assert item.status == "unsupported"
+    assert item.reason == (
+        "no other host was named; name it in the variant: "
+        "--backend VARIANT,destination=ssh://user@host"
+    )
+
+
 def test_a_guest_that_takes_no_port_of_a_bridge_is_unsupported(run: Runs) -> None:
     """The scenario failed where nothing answered on the bridge."""
     text = (

@@ -93,7 +93,7 @@ class Lab:
         if not self._destination:
             raise Unsupported(
                 "no other host was named",
-                remedy="name it in the variant: destination=ssh://user@host",
+                remedy="name it in the variant: --backend VARIANT,destination=ssh://user@host",
             )
         if self._destination == self.host.name:
             raise Unsupported(f"{self._destination} is the host that its guests are on already")

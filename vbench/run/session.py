@@ -143,7 +143,7 @@ class Session(AbstractContextManager["Session"]):
             if len(state.outcome.pairs) == before:
                 raise _nothing_measured(task)
         except Unsupported as error:
-            state.unsupported = error.what
+            state.unsupported = "; ".join(filter(None, (error.what, error.remedy)))
             return self._ended(task, error)
         except StoreError as error:
             self._broken_off(task, error.what)
