@@ -98,6 +98,39 @@ def test_the_curve_is_a_table_and_a_plot() -> None:
     assert "Its guests are `tcg,pin=off`." in report.render([made], plots_dir=None).markdown
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        ((2, 12, 45), (3, 30, 66)),
+        ((0, 12, 45), (2, 12, 45)),
+        ((1, 0, 20), (2, 12, 45)),
+        ((1, -10, 20), (2, 12, 45)),
+    ],
+)
+def test_without_one_guest_there_is_nothing_to_compare_with(
+    points: tuple[tuple[int, float, float], ...],
+) -> None:
+    """Two guests were called one, and a response time of no seconds was a traceback."""
+    item = crowd(*points)
+    assert "--workload 'consolidation*'" in verdict("W1", item)[0]
+    plots = report.render([gathered(item)], plots_dir="plots").plots
+    assert not [name for name in plots if "consolidation" in name]
+
+
+def test_a_step_of_no_time_is_left_out() -> None:
+    item = crowd((1, 10, 20), (2, 0, 45), (3, 12, 66))
+    curve = consolidation.curve(item, consolidation.GUESTS)
+    assert curve is not None
+    assert [point.count for point in curve.points] == [1, 3]
+    plots = report.render([gathered(item)], plots_dir="plots").plots
+    assert [name for name in plots if "consolidation" in name]
+
+
+def test_what_ksm_saves_is_told_where_all_of_it_was_counted() -> None:
+    item = crowd((1, 10, 20), **{"ksm: pss_mib": 120})
+    assert "KSM" not in report.render([gathered(item)], plots_dir=None).markdown
+
+
 KSM = {"ksm: guests": 2, "ksm: scans": 3, "ksm: pss_before_mib": 300, "ksm: pss_mib": 120}
 KINDS = ("cpu", "memory", "disk", "network", "fork")
 OWN = {

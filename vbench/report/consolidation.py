@@ -24,6 +24,7 @@ BUSY_PERCENT = 60.0
 FOREIGN_PERCENT = 5.0
 # A guest that is late so often when it is alone has no quality that could be kept.
 MISSED_PERCENT = 5.0
+_KSM = ("guests", "scans", "pss_before_mib", "pss_mib")
 _SLOWER = 2.0  # in results that do not say
 THRESHOLDS = (
     f"consolidation is confirmed where at least {BUSY_PERCENT:g} % of the host's CPUs are busy "
@@ -69,7 +70,8 @@ class Curve:
 
 
 def curve(item: Item, who: str) -> Curve | None:
-    """That of guests, or natively; None where none was measured."""
+    """That of guests, or natively, without steps that took no time; None where one alone was not
+    measured, with which all others are compared."""
     counted = medians(item)
     found = [re.fullmatch(rf"(\d+) {who}: busy_percent", name) for name in counted]
     points = []
@@ -79,6 +81,8 @@ def curve(item: Item, who: str) -> Curve | None:
         if not all(times):
             continue
         p50_s, p95_s, p99_s = (each[0] for each in times)
+        if min(p50_s, p95_s, p99_s) <= 0:  # no response time
+            continue
         points.append(
             Point(
                 number_,
@@ -93,7 +97,9 @@ def curve(item: Item, who: str) -> Curve | None:
             )
         )
     limit = counted.get("slower_limit", _SLOWER)
-    return Curve(tuple(points), limit) if points else None
+    if not points or points[0].count != 1 or limit < 1:
+        return None
+    return Curve(tuple(points), limit)
 
 
 def blocks(panel: Panel) -> list[Block]:
@@ -156,7 +162,7 @@ def _load(guests: Curve, native: Curve | None) -> str:
 def _ksm(item: Item) -> str:
     """What merging of pages that are alike saves."""
     counted = medians(item)
-    if "ksm: pss_mib" not in counted:
+    if any(f"ksm: {each}" not in counted for each in _KSM):
         return ""
     before, after = counted["ksm: pss_before_mib"], counted["ksm: pss_mib"]
     return (
@@ -238,7 +244,7 @@ def plot(panel: Panel) -> str | None:
     limits: list[float] = []  # in ms
     for item in measured(panel, KIND):
         curves = [(who, found) for who in (GUESTS, NATIVELY) if (found := curve(item, who))]
-        if not curves:
+        if not curves or curves[0][0] != GUESTS:
             continue
         rows.append(Row(item.variant))
         guests = curves[0][1]
