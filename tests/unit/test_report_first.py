@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sample_results import LOCAL, TESTBED, full_run, item, launch, pairs, result
+from test_report_scenarios import gathered, migration, scenario
 
 from vbench import report
 from vbench.model import Pair, Result, Status, Technique, TimeBase
@@ -93,6 +94,8 @@ def test_the_answer_names_cost_clock_and_what_cannot_run() -> None:
     assert "hardware-assisted virtualization (/dev/kvm interprets \\| 1.3 M instructions/s)" in text
     nothing = sentences.answer(gather([result(item("a", pairs(2.0)))]))
     assert "Nothing was measured that tells the CPU's cost" in nothing
+    alone = sentences.answer(gather([gathered(scenario("migration", migration(0.2)))]))
+    assert alone.startswith("Migrated guests moved in ")
     calls = sentences.answer(
         gather([result(item("syscall-switch", pairs(3.0), category="syscall"))])
     )

@@ -170,8 +170,7 @@ def _scenarios(panel: Panel) -> list[Block]:
         for each, found in ((consolidation, crowds), (isolation, neighbours))
         if not found
     ]
-    opened = (scenarios.sentence(panel), consolidation.sentence(panel), isolation.sentence(panel))
-    blocks = [" ".join(filter(None, opened)), *blocks]
+    blocks = [sentences.of_scenarios(panel), *blocks]
     return [*blocks, *([f"Not measured unless asked for: {'; '.join(left)}."] if left else [])]
 
 

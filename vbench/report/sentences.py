@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from vbench.model import Item, Technique
-from vbench.report import absolute, cells
+from vbench.report import absolute, cells, consolidation, isolation, scenarios
 from vbench.report.choice import CPU, PART, Choice, brief, choose, doubt, parted
 from vbench.report.gather import Gathered, Panel
 from vbench.report.reference import (
@@ -97,6 +97,8 @@ def answer(gathered: Gathered) -> str:
     if not out and (told := absolute.answer(gathered)):
         out.append(told)
     if not out:
+        out += filter(None, map(of_scenarios, gathered.panels))
+    if not out:
         out.append("**Nothing was measured that tells the CPU's cost.**")
     if absent:
         out.append(f"This machine itself cannot run {' nor '.join(dict.fromkeys(absent))}.")
@@ -113,6 +115,12 @@ def interrupts(choice: Choice, of: ReferenceSet) -> str:
     if 1 + more >= _TIMES_FROM:
         return f"{_figure(1 + more)} times with interrupts"
     return f"{_percent(abs(more))} {'more' if more > 0 else 'fewer'} with interrupts"
+
+
+def of_scenarios(panel: Panel) -> str:
+    """What scenarios found; empty where none was measured."""
+    found = (each.sentence(panel) for each in (scenarios, consolidation, isolation))
+    return " ".join(filter(None, found))
 
 
 def _fills(gathered: Gathered, of: ReferenceSet) -> bool:
