@@ -66,6 +66,64 @@ def round_trip_ns(guest: Guest, client: Native) -> float:
         return ns_per_unit(client, f"rr-client {where} 200")
 
 
+@contextmanager
+def full_disk(host: Host) -> Iterator[None]:
+    """Of all its temporary files: some memory's worth of state has no room."""
+    size = host.run(["sh", "-c", "df -k /tmp | awk 'END { print $2, $3 }'"], timeout_s=20)
+    total, used = map(int, size.stdout.split())
+    for kib in (used + 8192, total):
+        resize = ["mount", "-o", f"remount,size={kib}k", "/tmp"]
+        assert host.run(resize, timeout_s=20).status == 0
+        if kib != total:
+            yield
+
+
+@contextmanager
+def of_another_version(host: Host, path: str) -> Iterator[None]:
+    """A saved state begins with "VirtualBox SavedState V2.0"."""
+    head = host.run(["head", "-c", "28", path], timeout_s=20).stdout
+    assert "VirtualBox SavedState V2.0" in head
+    place = head.index("2.0")
+    for version in "92":
+        write = f"printf {version} | dd of={path} bs=1 seek={place} conv=notrunc"
+        assert host.run(["sh", "-c", write], timeout_s=20).status == 0
+        if version != "2":
+            yield
+
+
+def test_a_machine_is_restored_as_it_was_saved(testbed: TestbedHost) -> None:
+    """Before the guest that other tests share is there: all have one address."""
+    small = dataclasses.replace(BACKEND.options, memory=256)
+    with ExitStack() as stack:
+        other = stack.enter_context(BACKEND.launch(testbed, image.ensure(), small))
+        folder = stack.enter_context(other.host.workdir())
+        life = other.life
+        assert life is not None
+        succeed(other, "echo mine >/tmp/whose", timeout_s=30)
+        with full_disk(other.host):
+            with pytest.raises(GuestError, match="controlvm failed") as caught:
+                life.save(other, folder)
+            assert "Failed to save machine state" in str(caught.value)
+            assert other.host.run(["ls", folder], timeout_s=20).stdout == ""
+        succeed(other, "test -e /tmp/whose", timeout_s=30)  # it goes on
+        saved = life.save(other, folder)
+        succeed(other, "rm /tmp/whose", timeout_s=30)  # it goes on
+        assert 10 < saved.counts["state_mib"] < 300
+        with pytest.raises(Unsupported, match="only one of them can run"):
+            life.restore(saved, other.host)
+        other.close()
+        with of_another_version(other.host, f"{folder}/state"):
+            with pytest.raises(LaunchError, match="cannot be loaded") as refused:
+                life.restore(saved, other.host)
+            assert "VERR_SSM_INTEGRITY_VERSION" in refused.value.evidence
+        again = life.restore(saved, other.host)
+        stack.callback(again.close)
+        for each in (*saved.phases, *again.phases):
+            print(each.operation, each.phase, f"{each.seconds:.2f} s")
+        assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
+        assert "VirtualBox 7" in BACKEND.attest(again).summary
+
+
 def test_attested(guest: Guest) -> None:
     seen = BACKEND.attest(guest)
     assert "AMD-V, nested paging; disk ahci; network virtio_net" in seen.summary
@@ -138,63 +196,6 @@ def test_many_disk_operations(guest: Guest) -> None:
     reads = f"vbench-probe disk {guest.endpoint.scratch} 0 64 randread 4 1 8192"
     said = json.loads(succeed(guest, reads, timeout_s=120))
     assert said["units"] == 8192
-
-
-@contextmanager
-def full_disk(host: Host) -> Iterator[None]:
-    """Of all its temporary files: some memory's worth of state has no room."""
-    size = host.run(["sh", "-c", "df -k /tmp | awk 'END { print $2, $3 }'"], timeout_s=20)
-    total, used = map(int, size.stdout.split())
-    for kib in (used + 8192, total):
-        resize = ["mount", "-o", f"remount,size={kib}k", "/tmp"]
-        assert host.run(resize, timeout_s=20).status == 0
-        if kib != total:
-            yield
-
-
-@contextmanager
-def of_another_version(host: Host, path: str) -> Iterator[None]:
-    """A saved state begins with "VirtualBox SavedState V2.0"."""
-    head = host.run(["head", "-c", "28", path], timeout_s=20).stdout
-    assert "VirtualBox SavedState V2.0" in head
-    place = head.index("2.0")
-    for version in "92":
-        write = f"printf {version} | dd of={path} bs=1 seek={place} conv=notrunc"
-        assert host.run(["sh", "-c", write], timeout_s=20).status == 0
-        if version != "2":
-            yield
-
-
-def test_a_machine_is_restored_as_it_was_saved(testbed: TestbedHost) -> None:
-    small = dataclasses.replace(BACKEND.options, memory=256)
-    with ExitStack() as stack:
-        other = stack.enter_context(BACKEND.launch(testbed, image.ensure(), small))
-        folder = stack.enter_context(other.host.workdir())
-        life = other.life
-        assert life is not None
-        succeed(other, "echo mine >/tmp/whose", timeout_s=30)
-        with full_disk(other.host):
-            with pytest.raises(GuestError, match="controlvm failed") as caught:
-                life.save(other, folder)
-            assert "Failed to save machine state" in str(caught.value)
-            assert other.host.run(["ls", folder], timeout_s=20).stdout == ""
-        succeed(other, "test -e /tmp/whose", timeout_s=30)  # it goes on
-        saved = life.save(other, folder)
-        succeed(other, "rm /tmp/whose", timeout_s=30)  # it goes on
-        assert 10 < saved.counts["state_mib"] < 300
-        with pytest.raises(Unsupported, match="only one of them can run"):
-            life.restore(saved, other.host)
-        other.close()
-        with of_another_version(other.host, f"{folder}/state"):
-            with pytest.raises(LaunchError, match="cannot be loaded") as refused:
-                life.restore(saved, other.host)
-            assert "VERR_SSM_INTEGRITY_VERSION" in refused.value.evidence
-        again = life.restore(saved, other.host)
-        stack.callback(again.close)
-        for each in (*saved.phases, *again.phases):
-            print(each.operation, each.phase, f"{each.seconds:.2f} s")
-        assert again.run("cat /tmp/whose", timeout_s=30).stdout == "mine\n"
-        assert "VirtualBox 7" in BACKEND.attest(again).summary
 
 
 class There(SshHost):
