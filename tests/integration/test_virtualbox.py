@@ -299,7 +299,7 @@ def test_a_service_that_hangs_and_a_module_that_is_not_loaded(
     hang = "until pid=$(pidof VBoxSVC); do :; done; kill -STOP $pid"
     monkeypatch.setattr(vbox_machine, "MAKE_TIMEOUT_S", 4.0)
     hanging = machine.start(["sh", "-c", hang])
-    with pytest.raises(LaunchError, match="service does not answer") as caught:
+    with pytest.raises(LaunchError, match="VBoxSVC does not answer within") as caught:
         BACKEND.launch(machine, image.ensure(), BACKEND.options)
     assert hanging.wait(20) == 0
     assert "VBoxSVC" in caught.value.remedy
