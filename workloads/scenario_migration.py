@@ -94,10 +94,7 @@ def _migrate_elsewhere(lab: Lab, mib_s: int) -> None:
         moved = lab.migrate(guest, there, dataclasses.replace(terms, arrived=client.moved))
         took_s = lab.host.clock() - began
         lab.counted(dirtied_before_mib_s=before.touched_mib_s)
-        if moved is None and not guest.alive:  # how long nobody answers has no end
-            lab.record(took_s)
-            return
-        if moved is None:  # it does not converge, and goes on here
+        if moved is None:  # it does not converge, or is lost: how long nobody answers has no end
             lab.record(took_s)
             return
         memory, during = client.walked(), client.asked()
